@@ -1,0 +1,75 @@
+// The core client library: a connection of one process (one rank) to the daemon of its node. Knows
+// bytes, boxes, dtypes and plain values; nothing of Torch or CUDA. It lives in other people's
+// processes: no global state, no logging but the callback, no exceptions.
+//
+//   auto client = ckpt::Client::Connect({.socket = "/run/ckptd/ckptd.sock"});
+//   auto save = (*client)->Save(id, std::move(part), {});     // returns at once
+//   save->AwaitStaged();                                      // now the tensors may change
+//   auto plan = (*client)->PlanRestore(selector, {});
+//   plan->Read(targets);
+//
+// Thread-safe. After a fork the child's copy refuses every call with FAILED_PRECONDITION and closes
+// its copy of the session socket; the parent goes on undisturbed.
+#ifndef CKPT_CLIENT_CLIENT_H_
+#define CKPT_CLIENT_CLIENT_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "ckpt/v1/checkpoint.pb.h"
+#include "client/restore/restore.h"
+#include "client/save/save.h"
+#include "client/state/part.h"
+#include "common/checkpoint_id.h"
+
+namespace ckpt {
+
+enum class LogLevel { kDebug, kInfo, kWarning, kError };
+
+struct ClientOptions {
+  // Path of the daemon's unix socket; empty: $CKPTD_SOCKET, then /run/ckptd/ckptd.sock.
+  std::string socket;
+  // host:port instead of a socket: stream transport only, no shared memory.
+  std::string address;
+  std::string name;  // shown in the daemon's logs
+  absl::Duration connect_timeout = absl::Seconds(10);
+  std::function<void(LogLevel, absl::string_view)> log;  // may be called from any thread
+};
+
+class Client {
+ public:
+  // UNAVAILABLE: nobody listens there (says where it looked and how to start the daemon);
+  // PERMISSION_DENIED: the socket's mode.
+  static absl::StatusOr<std::unique_ptr<Client>> Connect(ClientOptions options);
+  virtual ~Client() = default;  // cancels saves that are not staged; what is staged is the daemon's
+
+  // Allocates and maps staging for parts of this size, so that the first save is as fast as the
+  // tenth. Blocking.
+  virtual absl::Status Prepare(uint64_t part_bytes, int files = 2) = 0;
+
+  // Starts saving this rank's part of checkpoint `id`; never blocks on disk or on memory of the
+  // daemon. The bytes that `part` points at must stay as they are until AwaitStaged returns; values
+  // are copied before Save returns. Errors of the arguments come back at once (INVALID_ARGUMENT),
+  // all others on the handle.
+  virtual absl::StatusOr<SaveHandle> Save(const CheckpointId& id, Part part,
+                                          const SaveOptions& options) = 0;
+
+  // Blocking. Errors as RestoreService.PlanRestore.
+  virtual absl::StatusOr<std::unique_ptr<RestorePlan>> PlanRestore(
+      const v1::Selector& selector, const RestoreOptions& options) = 0;
+
+  // Blocking; errors as CatalogService.WaitCheckpoint.
+  virtual absl::StatusOr<v1::CheckpointInfo> Wait(const CheckpointId& id, v1::CheckpointState state,
+                                                  absl::Duration timeout) = 0;
+  virtual absl::StatusOr<v1::CheckpointInfo> GetCheckpoint(const v1::Selector& selector) = 0;
+};
+
+}  // namespace ckpt
+
+#endif  // CKPT_CLIENT_CLIENT_H_

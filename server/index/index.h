@@ -1,0 +1,95 @@
+// The catalogue of what is durable: RocksDB, derived from manifests, may be thrown away and
+// rebuilt. No other room includes RocksDB, and no RocksDB type stands here. Thread-safe. Every
+// write is one synced batch.
+//
+// Column families: checkpoints (run 0x00 step(BE) incarnation uid -> CheckpointInfo + part
+// references), parts (uid rank -> PartRecord), layouts (digest -> reference count and the shards by
+// printed key), tasks (deletions to be finished).
+#ifndef CKPT_SERVER_INDEX_INDEX_H_
+#define CKPT_SERVER_INDEX_INDEX_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "ckpt/v1/catalog.pb.h"
+#include "ckpt/v1/checkpoint.pb.h"
+#include "common/checkpoint_id.h"
+#include "common/ids.h"
+#include "common/layout.h"
+
+namespace ckpt {
+
+// What the index keeps of one committed checkpoint, without its leaves.
+struct CheckpointRecord {
+  v1::CheckpointManifest manifest;
+  v1::Labels labels;
+  uint64_t shard_count = 0;
+  uint64_t data_bytes = 0;
+};
+
+class Index {
+ public:
+  // DATA_LOSS: damaged, with the way out (ckptutil rebuild-index) in the text. `path` is the
+  // folder.
+  static absl::StatusOr<std::unique_ptr<Index>> Open(const std::string& path);
+  virtual ~Index() = default;
+
+  // --- writing; synced before they return
+  // A committed checkpoint with its part manifests. Idempotent.
+  virtual absl::Status PutCheckpoint(const v1::CheckpointManifest& manifest,
+                                     const std::vector<v1::PartManifest>& parts,
+                                     const v1::Labels& labels) = 0;
+  virtual absl::Status PutLabels(CheckpointUid uid, const v1::Labels& labels) = 0;
+  // Hides the checkpoint and remembers that its files must go (a tombstone): one batch. NOT_FOUND.
+  virtual absl::Status Tombstone(CheckpointUid uid) = 0;
+  virtual absl::Status FinishTombstone(CheckpointUid uid) = 0;
+  // Aborted checkpoints, kept for a day so that Wait can say why. `uid` as for committed ones.
+  virtual absl::Status PutAborted(const v1::CheckpointInfo& info) = 0;
+  virtual absl::Status ForgetAbortedBefore(absl::Time time) = 0;
+  virtual absl::Status PutLayout(
+      const PartLayout& layout) = 0;  // known before its first checkpoint commits
+
+  // --- reading
+  virtual absl::StatusOr<CheckpointRecord> GetCheckpoint(CheckpointUid uid) = 0;  // NOT_FOUND
+  // Of (run, step): the winner (greatest incarnation, then greatest uid), or exactly `incarnation`
+  // if given. NOT_FOUND.
+  virtual absl::StatusOr<CheckpointRecord> FindStep(const std::string& run, uint64_t step,
+                                                    std::optional<Incarnation> incarnation) = 0;
+  // Newest committed step at or below `step_max`. NOT_FOUND. `whole_only`: skip shares smaller than
+  // the world.
+  virtual absl::StatusOr<CheckpointRecord> FindLatest(const std::string& run, uint64_t step_max,
+                                                      bool whole_only) = 0;
+  virtual absl::StatusOr<CheckpointRecord> FindTag(const std::string& run,
+                                                   const std::string& tag) = 0;  // NOT_FOUND
+  virtual std::optional<v1::CheckpointInfo> FindAborted(const CheckpointId& id) = 0;
+  // The greatest incarnation that the run has (committed or aborted). nullopt: none.
+  virtual std::optional<Incarnation> NewestIncarnation(const std::string& run) = 0;
+
+  // Winners only, newest step first, from `after` (exclusive: steps below it) on; stops when
+  // `visit` returns false.
+  virtual absl::Status ForEachCheckpoint(
+      const std::string& run, std::optional<uint64_t> below_step,
+      absl::FunctionRef<bool(const CheckpointRecord&)> visit) = 0;
+  virtual absl::Status ForEachAborted(const std::string& run,
+                                      absl::FunctionRef<bool(const v1::CheckpointInfo&)> visit) = 0;
+  // In name order, from `after` (exclusive) on, with that prefix.
+  virtual absl::Status ForEachRun(const std::string& prefix, const std::string& after,
+                                  absl::FunctionRef<bool(const v1::RunInfo&)> visit) = 0;
+  virtual std::vector<CheckpointUid> Tombstones() = 0;
+  virtual std::vector<CheckpointUid> AllCheckpoints() = 0;
+  // The manifest of one part, from the index (never from a data file). NOT_FOUND.
+  virtual absl::StatusOr<v1::PartManifest> GetPart(CheckpointUid uid, uint32_t rank) = 0;
+  virtual std::shared_ptr<const PartLayout> FindLayout(
+      const std::string& digest) = 0;  // null: unknown
+  virtual uint64_t CheckpointCount() = 0;
+};
+
+}  // namespace ckpt
+
+#endif  // CKPT_SERVER_INDEX_INDEX_H_

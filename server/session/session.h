@@ -1,0 +1,66 @@
+// The descriptor socket's server side: who is connected, what was granted to them, and when they
+// are gone. The protocol stands in proto/ckpt/v1/session.proto. Thread-safe.
+#ifndef CKPT_SERVER_SESSION_SESSION_H_
+#define CKPT_SERVER_SESSION_SESSION_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "ckpt/v1/session.pb.h"
+#include "common/ids.h"
+
+namespace ckpt {
+
+struct PeerCredentials {
+  pid_t pid = 0;
+  uid_t uid = 0;
+  gid_t gid = 0;
+};
+
+class Session {
+ public:
+  virtual ~Session() = default;
+  virtual SessionToken token() const = 0;
+  virtual PeerCredentials peer() const = 0;
+  virtual bool closed() const = 0;
+  // Sends a descriptor (duplicated by the kernel; the caller keeps its own). Bounded wait: a client
+  // that does not read its socket for 5 s is cut off. UNAVAILABLE once the session is closed.
+  virtual absl::Status Grant(FileId id, v1::FileAccess access, uint64_t length, int descriptor) = 0;
+  // Asks for the file back; `unmapped` is called once, when the client has answered or the session
+  // has ended.
+  virtual void Revoke(FileId id, absl::AnyInvocable<void()> unmapped) = 0;
+  // Called once, when the session ends (at once if it has). From the session's thread: must not
+  // block for long. Returns a number for Forget.
+  virtual uint64_t OnClose(absl::AnyInvocable<void()> closed) = 0;
+  virtual void ForgetOnClose(uint64_t number) = 0;
+};
+
+struct SessionServerOptions {
+  std::string socket_path;  // <socket>.fd
+  uint32_t socket_mode = 0660;
+  std::string daemon_version;
+  size_t sessions_max = 4096;
+};
+
+class SessionServer {
+ public:
+  // Binds (a stale socket is replaced: the caller holds the daemon's lock file) and starts its
+  // thread. One thread for all sessions, epoll.
+  static absl::StatusOr<std::unique_ptr<SessionServer>> Start(SessionServerOptions options);
+  virtual ~SessionServer() = default;  // ends all sessions
+  virtual std::shared_ptr<Session> Find(
+      absl::string_view token) = 0;  // raw bytes; null: unknown or ended
+  virtual size_t count() const = 0;
+};
+
+}  // namespace ckpt
+
+#endif  // CKPT_SERVER_SESSION_SESSION_H_

@@ -1,0 +1,85 @@
+// The file system as the daemon uses it: what it needs and nothing more, so that a test can own it
+// (forget what was not synced, fail any call). Thread-safe. Paths are made by storage/names.h; a
+// client's string never becomes one.
+#ifndef CKPT_SERVER_STORAGE_FILE_SYSTEM_H_
+#define CKPT_SERVER_STORAGE_FILE_SYSTEM_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace ckpt {
+
+// A new file. Not durable before Sync; its name is not durable before FileSystem::SyncFolder. The
+// destructor closes without syncing.
+class WritableFile {
+ public:
+  virtual ~WritableFile() = default;
+  // Thread-safe for disjoint ranges. A file opened `direct` takes offset, bytes and address in
+  // multiples of 4096 only.
+  virtual absl::Status WriteAt(uint64_t offset, const void* data, size_t bytes) = 0;
+  virtual absl::Status Truncate(uint64_t bytes) = 0;
+  // fdatasync. A failure is final: the caller gives the file up and never retries (the kernel may
+  // have dropped the pages).
+  [[nodiscard]] virtual absl::Status Sync() = 0;
+  [[nodiscard]] virtual absl::Status Close() = 0;
+};
+
+class ReadableFile {
+ public:
+  virtual ~ReadableFile() = default;
+  // Reads exactly `bytes`; DATA_LOSS where the file ends before. Thread-safe.
+  virtual absl::Status ReadAt(uint64_t offset, void* data, size_t bytes) const = 0;
+  virtual uint64_t size() const = 0;
+  // For passing to another process; -1 where there is none. Owned by this object.
+  virtual int descriptor() const = 0;
+};
+
+struct CreateFileOptions {
+  bool direct = false;  // bypass the page cache where the file system can (falls back silently
+                        // where it cannot)
+  uint64_t preallocate_bytes =
+      0;  // reserved before the first write: RESOURCE_EXHAUSTED when the disk is full
+};
+
+struct DiskSpace {
+  uint64_t free_bytes = 0;
+  uint64_t total_bytes = 0;
+};
+
+class FileSystem {
+ public:
+  virtual ~FileSystem() = default;
+  // ALREADY_EXISTS, RESOURCE_EXHAUSTED (ENOSPC, EDQUOT), else INTERNAL with the path and strerror.
+  // Mode 0600.
+  virtual absl::StatusOr<std::unique_ptr<WritableFile>> Create(
+      const std::string& path, const CreateFileOptions& options) = 0;
+  // NOT_FOUND.
+  virtual absl::StatusOr<std::unique_ptr<ReadableFile>> OpenRead(const std::string& path) = 0;
+  virtual absl::Status Rename(const std::string& from, const std::string& to) = 0;  // replaces
+  virtual absl::Status Unlink(const std::string& path) = 0;                         // NOT_FOUND
+  virtual absl::Status MakeFolder(const std::string& path) = 0;    // OK where it exists; mode 0700
+  virtual absl::Status RemoveFolder(const std::string& path) = 0;  // must be empty
+  [[nodiscard]] virtual absl::Status SyncFolder(const std::string& path) = 0;
+  virtual absl::StatusOr<std::vector<std::string>> List(
+      const std::string& path) = 0;  // names, not paths; unsorted
+  virtual absl::StatusOr<DiskSpace> Space(const std::string& path) = 0;
+
+  // Built on the above. Whole small files.
+  absl::StatusOr<std::string> ReadWhole(const std::string& path);
+  // Create at `temporary`, write, sync, rename to `final_path`, sync the folder.
+  absl::Status WriteDurably(const std::string& folder, const std::string& temporary_name,
+                            const std::string& final_name, absl::string_view bytes);
+};
+
+// The real one. Never null, lives for ever.
+FileSystem* PosixFileSystem();
+
+}  // namespace ckpt
+
+#endif  // CKPT_SERVER_STORAGE_FILE_SYSTEM_H_
