@@ -36,7 +36,7 @@ install(DIRECTORY ${CMAKE_BINARY_DIR}/proto/ckpt DESTINATION ${header_root} FILE
 install(DIRECTORY proto/ckpt DESTINATION ${CMAKE_INSTALL_DATADIR}/ckptd/proto FILES_MATCHING PATTERN "*.proto")
 foreach(program ckptd ckptctl ckptutil)
   if(TARGET ${program})
-    install(TARGETS ${program} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+    install(TARGETS ${program} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT programs)
   endif()
 endforeach()
 
