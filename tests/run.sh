@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds every preset and runs every test. Exits non-zero at the first preset that fails.
+#
+#   tests/run.sh                     everything (what CI runs)
+#   tests/run.sh release             one or more of: release thread-safety minimal asan tsan
+#   tests/run.sh release -- -R Save  arguments after -- go to ctest
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+all=(release thread-safety minimal asan tsan)
+stages=()
+while [[ $# -gt 0 && $1 != -- ]]; do
+  case $1 in
+    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) [[ " ${all[*]} " == *" $1 "* ]] || { echo "tests/run.sh: no stage '$1'; there are: ${all[*]}" >&2; exit 2; }
+       stages+=("$1"); shift ;;
+  esac
+done
+[[ ${1:-} == -- ]] && shift
+ctest_arguments=("$@")
+[[ ${#stages[@]} -gt 0 ]] || stages=("${all[@]}")
+
+declare -A what=(
+  [release]="everything, with LibTorch; real daemons, real kills; the image's steps"
+  [thread-safety]="clang's -Wthread-safety as errors, over all of the project's own sources"
+  [minimal]="without LibTorch: configures, builds, passes"
+  [asan]="AddressSanitizer and UndefinedBehaviorSanitizer, all that doesn't need LibTorch"
+  [tsan]="ThreadSanitizer, all that doesn't need LibTorch")
+echo "ckptd tests: this installs missing Debian packages, then builds and tests"
+for stage in "${stages[@]}"; do printf '  %-14s %s\n' "$stage" "${what[$stage]}"; done
+
+deploy/install-packages.sh build torch test
+
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1 CCACHE_COMPRESS=1
+jobs=$(nproc)
+began=$SECONDS
+for stage in "${stages[@]}"; do
+  stage_began=$SECONDS
+  echo
+  echo "=== $stage: ${what[$stage]}"
+  if [[ $stage == thread-safety ]]; then
+    tests/thread_safety.sh
+  else
+    cmake --preset "$stage" >"/tmp/ckptd-configure.$$" 2>&1 || { cat "/tmp/ckptd-configure.$$"; exit 1; }
+    rm -f "/tmp/ckptd-configure.$$"
+    cmake --build --preset "$stage" -j "$jobs"
+    ctest --preset "$stage" -j "$jobs" --no-tests=error "${ctest_arguments[@]}"
+  fi
+  echo "=== $stage passed in $((SECONDS - stage_began)) s"
+done
+echo
+echo "ckptd tests: ${stages[*]} passed in $((SECONDS - began)) s"

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# clang's thread-safety analysis, as errors, over every source of common, client and server that names a lock (directly or by its own
+# header). Parses only; what to include is read from the minimal build's compile commands.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+cmake --preset minimal >/dev/null
+# Generated headers have to exist before anything can be parsed.
+cmake --build --preset minimal --target ckpt_proto ckpt_grpc >/dev/null
+
+python3 - <<'EOF'
+import concurrent.futures, json, os, re, subprocess, sys
+
+root = os.getcwd()
+locks = re.compile(r"GUARDED_BY|MutexLock|common/mutex\.h")
+commands = {}
+for entry in json.load(open("build/minimal/compile_commands.json")):
+    name = os.path.relpath(entry["file"], root)
+    if not name.startswith(("common/", "client/", "server/")):
+        continue
+    own = [name, os.path.splitext(name)[0] + ".h"]
+    if any(os.path.exists(path) and locks.search(open(path).read()) for path in own):
+        words = [word for word in entry["command"].split() if not word.endswith("ccache")]
+        keep = [word for word in words[1:] if word.startswith(("-I", "-isystem", "-D", "-std"))]
+        following = [words[i + 1] for i, word in enumerate(words) if word == "-isystem"]
+        keep = [word for word in keep if word != "-isystem"] + [part for path in following for part in ("-isystem", path)]
+        commands[name] = ["clang++-14", "-fsyntax-only", "-Wthread-safety", "-Werror=thread-safety", *keep, name]
+
+def check(name):
+    done = subprocess.run(commands[name], cwd=root, capture_output=True, text=True)
+    return name, done.returncode, done.stderr
+
+failed = 0
+with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    for name, code, text in pool.map(check, sorted(commands)):
+        if code:
+            failed += 1
+            print(f"--- {name}\n{text}")
+print(f"thread safety: {len(commands) - failed} passed, {failed} failed of {len(commands)} sources that use locks")
+sys.exit(1 if failed or not commands else 0)
+EOF
