@@ -1,0 +1,193 @@
+#include "server/settings.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+#include <system_error>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "common/byte_size.h"
+#include "common/status_macros.h"
+
+namespace ckpt {
+namespace {
+
+// Room for ".lock" and ".fd" behind it: a unix socket's path has at most 107 bytes.
+constexpr size_t kSocketPathBytesMax = 104;
+
+absl::Status Wrong(absl::string_view expected, absl::string_view got) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("expected ", expected, ", got '", absl::CHexEscape(got.substr(0, 200)), "'"));
+}
+
+absl::StatusOr<std::string> ParsePath(absl::string_view text) {
+  if (text.empty()) return Wrong("a path", text);
+  for (const char c : text) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) {
+      return Wrong("a path without control characters", text);
+    }
+  }
+  std::error_code error;
+  const auto absolute = std::filesystem::absolute(std::string(text), error);
+  if (error) return Wrong("a path", text);
+  std::string path = absolute.lexically_normal().string();
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path;
+}
+
+absl::StatusOr<absl::Duration> ParseDuration(absl::string_view text, absl::Duration min,
+                                             absl::Duration max) {
+  absl::Duration duration;
+  if (!absl::ParseDuration(text, &duration) || duration < min || duration > max) {
+    return Wrong(absl::StrCat("a duration such as 30s, 5m or 1h30m, from ",
+                              absl::FormatDuration(min), " to ", absl::FormatDuration(max)),
+                 text);
+  }
+  return duration;
+}
+
+absl::StatusOr<uint64_t> ParseCount(absl::string_view text, uint64_t min, uint64_t max) {
+  uint64_t count = 0;
+  if (!absl::SimpleAtoi(text, &count) || count < min || count > max) {
+    return Wrong(absl::StrCat("a number from ", min, " to ", max), text);
+  }
+  return count;
+}
+
+absl::Status ApplySocket(Config& config, absl::string_view value) {
+  CKPT_ASSIGN_OR_RETURN(config.socket, ParsePath(value));
+  if (config.socket.size() > kSocketPathBytesMax) {
+    return Wrong(absl::StrCat("a socket path of at most ", kSocketPathBytesMax,
+                              " bytes (the kernel's limit for unix sockets)"),
+                 value);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ApplySocketMode(Config& config, absl::string_view value) {
+  const std::string text(value);
+  char* end = nullptr;
+  const unsigned long mode = std::strtoul(text.c_str(), &end, 8);
+  if (text.empty() || text.size() > 4 || !absl::ascii_isdigit(text[0]) || *end != '\0' ||
+      mode > 0777 || (mode & 0600) != 0600) {
+    return Wrong("an octal mode from 0600 to 0777 that lets the owner read and write", value);
+  }
+  config.socket_mode = static_cast<uint32_t>(mode);
+  return absl::OkStatus();
+}
+
+absl::Status ApplyListen(Config& config, absl::string_view value) {
+  const size_t colon = value.rfind(':');
+  uint32_t port = 0;
+  if (colon == absl::string_view::npos || colon == 0 ||
+      !absl::SimpleAtoi(value.substr(colon + 1), &port) || port > 65535 ||
+      value.find_first_of(" \t/,") != absl::string_view::npos) {
+    return Wrong("HOST:PORT, such as 127.0.0.1:7070 or [::1]:7070", value);
+  }
+  config.listen = std::string(value);
+  return absl::OkStatus();
+}
+
+absl::Status ApplyInsecureTcp(Config& config, absl::string_view value) {
+  if (value != "true" && value != "false") return Wrong("true or false", value);
+  config.insecure_tcp = value == "true";
+  return absl::OkStatus();
+}
+
+absl::Status ApplyMemoryBudget(Config& config, absl::string_view value) {
+  CKPT_ASSIGN_OR_RETURN(config.memory_budget, ParseByteSize(value));
+  if (config.memory_budget < kMemoryBudgetMin || config.memory_budget > (uint64_t{1} << 50)) {
+    return Wrong("a size from 1MiB to 1024TiB", value);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+const std::vector<Setting>& Settings() {
+  static const auto* settings = new std::vector<Setting>{
+      {"socket", "Sockets", "PATH", "/run/ckptd/ckptd.sock",
+       "Unix socket of the gRPC services; PATH.fd hands out descriptors, PATH.lock guards it.",
+       ApplySocket},
+      {"socket-mode", "Sockets", "MODE", "0660", "Who may connect: the mode of both sockets.",
+       ApplySocketMode},
+      {"listen", "Sockets", "HOST:PORT", "none",
+       "Serve on TCP as well. Nothing is encrypted or authenticated there: needs --insecure-tcp.",
+       ApplyListen},
+      {"insecure-tcp", "Sockets", "", "false",
+       "Yes, whoever reaches --listen may read, write and delete checkpoints.", ApplyInsecureTcp},
+      {"session-max", "Sockets", "N", "4096", "Client processes connected at once.",
+       [](Config& config, absl::string_view value) {
+         CKPT_ASSIGN_OR_RETURN(config.sessions_max, ParseCount(value, 1, 65536));
+         return absl::OkStatus();
+       }},
+      {"data-dir", "Storage", "FOLDER", "/var/lib/ckptd",
+       "Where checkpoints become durable. Made if missing; one daemon at a time.",
+       [](Config& config, absl::string_view value) {
+         CKPT_ASSIGN_OR_RETURN(config.data_dir, ParsePath(value));
+         return absl::OkStatus();
+       }},
+      {"memory-dir", "Storage", "FOLDER", "/dev/shm/ckptd-<from the data folder>",
+       "Where parts are staged: a folder on a tmpfs.",
+       [](Config& config, absl::string_view value) {
+         CKPT_ASSIGN_OR_RETURN(config.memory_dir, ParsePath(value));
+         return absl::OkStatus();
+       }},
+      {"memory-budget", "Storage", "SIZE", "a quarter of the memory",
+       "Bytes of staging memory that may exist at once, such as 4GiB. Larger parts go through a "
+       "ring.",
+       ApplyMemoryBudget},
+      {"writer-threads", "Storage", "N", "4", "Threads that write data files.",
+       [](Config& config, absl::string_view value) {
+         CKPT_ASSIGN_OR_RETURN(config.writer_threads, ParseCount(value, 1, 64));
+         return absl::OkStatus();
+       }},
+      {"join-deadline", "Time limits", "DURATION", "10m",
+       "From a checkpoint's first rank to its last, where the client names none; then it is "
+       "aborted.",
+       [](Config& config, absl::string_view value) {
+         CKPT_ASSIGN_OR_RETURN(config.join_deadline,
+                               ParseDuration(value, absl::Milliseconds(100), absl::Hours(24)));
+         return absl::OkStatus();
+       }},
+      {"grace", "Time limits", "DURATION", "30s",
+       "How long a broken save may take to resume before its checkpoint is aborted.",
+       [](Config& config, absl::string_view value) {
+         CKPT_ASSIGN_OR_RETURN(config.grace,
+                               ParseDuration(value, absl::ZeroDuration(), absl::Hours(1)));
+         return absl::OkStatus();
+       }},
+      {"drain-deadline", "Time limits", "DURATION", "1m",
+       "After SIGTERM: how long to wait until what is staged is durable. The rest is adopted at "
+       "the next start.",
+       [](Config& config, absl::string_view value) {
+         CKPT_ASSIGN_OR_RETURN(config.drain_deadline,
+                               ParseDuration(value, absl::ZeroDuration(), absl::Hours(24)));
+         return absl::OkStatus();
+       }},
+      {"log-format", "Logging", "text|json", "text", "One line for each event, on standard error.",
+       [](Config& config, absl::string_view value) {
+         CKPT_ASSIGN_OR_RETURN(config.log_format, observe::ParseLineFormat(value));
+         return absl::OkStatus();
+       }},
+      {"log-level", "Logging", "LEVEL", "info", "debug, info, warning or error.",
+       [](Config& config, absl::string_view value) {
+         CKPT_ASSIGN_OR_RETURN(config.log_level, observe::ParseSeverity(value));
+         return absl::OkStatus();
+       }},
+  };
+  return *settings;
+}
+
+const Setting* FindSetting(absl::string_view name) {
+  for (const Setting& setting : Settings()) {
+    if (name == setting.name) return &setting;
+  }
+  return nullptr;
+}
+
+}  // namespace ckpt
