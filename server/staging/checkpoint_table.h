@@ -24,6 +24,10 @@
 #include "common/layout.h"
 #include "server/index/index.h"
 #include "server/persist/persister.h"
+#include "server/session/session.h"
+#include "server/staging/clock.h"
+#include "server/staging/memory_tier.h"
+#include "server/storage/data_folder.h"
 
 namespace ckpt {
 
@@ -52,6 +56,113 @@ class CheckpointView {
   virtual void Unsubscribe(uint64_t number) = 0;
   // Tells subscribers of something that happened elsewhere (a deletion, a tag).
   virtual void Announce(const v1::CheckpointInfo& info, bool deleted) = 0;
+};
+
+// --- Save's side ---------------------------------------------------------------------------------
+
+// What `Begin` says, checked as far as one message can be.
+struct PartClaim {
+  CheckpointId id;
+  RequestId request_id;
+  std::shared_ptr<Session> session;  // null: stream transport without a session
+  uint32_t rank = 0;
+  uint32_t world_size = 0;
+  std::vector<uint32_t> share;  // sorted, never empty
+  v1::IfExists if_exists = v1::IF_EXISTS_UNSPECIFIED;
+  v1::OnFull on_full = v1::ON_FULL_WAIT;
+  std::string layout_digest;
+  v1::Transport transport = v1::TRANSPORT_UNSPECIFIED;
+  absl::Duration join_deadline;
+  absl::Duration memory_wait;
+  std::optional<uint64_t> resumed_step;
+
+  // INVALID_ARGUMENT says which field is wrong, and what was expected.
+  static absl::StatusOr<PartClaim> FromBegin(const v1::Begin& begin,
+                                             std::shared_ptr<Session> session,
+                                             absl::Duration join_deadline_default);
+};
+
+// One stream's hold on its part; the calls come in the order of save.proto, from one thread. Every
+// error is final for the stream; those that the client is to blame for abort the part, and so the
+// checkpoint. Destroying it before Finish has returned OK is a broken stream: the part's grace
+// begins.
+class PartStream {
+ public:
+  virtual ~PartStream() = default;
+  // OK while the part lives and no newer stream has taken it over. ABORTED with the reason.
+  virtual absl::Status status() const = 0;
+  // The layout's bytes must be sent: nobody here has that digest.
+  virtual bool needs_layout() const = 0;
+  virtual absl::Status SetLayout(std::string serialized) = 0;
+  // Reserves disk space and memory; waits for memory as the claim says. For shared memory the
+  // descriptor has been pushed when it returns.
+  virtual absl::StatusOr<v1::Accepted> Open(absl::FunctionRef<bool()> cancelled) = 0;
+  virtual absl::Status SetValues(v1::Values values) = 0;
+  // Shared memory: part offsets below `written` are in the mapping.
+  virtual absl::Status Progress(uint64_t written) = 0;
+  // Stream transport: the next bytes, their CRC checked already.
+  virtual absl::Status Write(uint64_t offset, absl::string_view bytes) = 0;
+  // Part offsets below these were received, and may be written.
+  virtual uint64_t received() const = 0;
+  virtual uint64_t credit() const = 0;
+  // The part is staged when it returns OK. Blocks while a ring is being made durable.
+  virtual absl::StatusOr<v1::Staged> Finish(uint64_t part_bytes,
+                                            absl::FunctionRef<bool()> cancelled) = 0;
+  // The client broke the protocol, or gave up: aborts the checkpoint at once.
+  virtual void GiveUp(absl::Status why) = 0;
+};
+
+struct CheckpointTableOptions {
+  MemoryTier* tier = nullptr;
+  Persister* persister = nullptr;
+  Index* index = nullptr;
+  DataFolder* folder = nullptr;
+  Clock* clock = RealClock::Get();
+  absl::Duration grace = absl::Seconds(30);          // of a broken stream
+  absl::Duration join_deadline = absl::Minutes(10);  // where the caller gives none
+  absl::Duration keep_aborted = absl::Hours(24);
+  bool timer = true;  // false: only Tick looks at the clock (tests)
+};
+
+// Order at start: MemoryTier::Open, RecoverDataFolder(keep_parts = tier's RecordedPartManifests),
+// Create, Adopt, then serve. Order at the end: Drain as far as wished, Shutdown (every call that
+// waits here returns UNAVAILABLE), the gRPC server down, then destroy the table (waits for parts
+// that are being persisted), the persister, the tier.
+class CheckpointTable : public CheckpointView {
+ public:
+  static absl::StatusOr<std::unique_ptr<CheckpointTable>> Create(CheckpointTableOptions options);
+
+  struct Adopted {
+    uint32_t parts = 0;        // staged by an earlier daemon, taken over
+    uint32_t checkpoints = 0;  // that they belong to
+    uint32_t copies = 0;       // of committed checkpoints, back in the memory tier
+    uint32_t damaged = 0;      // records that do not read: left where they are
+  };
+  // Takes over what an earlier daemon left: parts of complete checkpoints are persisted and
+  // committed; incomplete ones have one grace for their missing ranks to begin, then are aborted.
+  virtual Adopted Adopt() = 0;
+
+  // Joins a part to its checkpoint. `changed` is called, from any thread, when status() or credit()
+  // may have changed: wake up and return. Errors as SaveService.Save.
+  virtual absl::StatusOr<std::unique_ptr<PartStream>> Begin(PartClaim claim,
+                                                            absl::AnyInvocable<void()> changed) = 0;
+  virtual absl::Duration join_deadline_default() const = 0;
+
+  // --- draining
+  // Begins of new checkpoints are UNAVAILABLE; ranks of one that is under way may still join it.
+  virtual void StopAdmitting() = 0;
+  virtual void Admit() = 0;
+  virtual bool draining() const = 0;
+  virtual uint32_t open_saves() const = 0;         // streams at work
+  virtual uint32_t parts_not_durable() const = 0;  // staged, not yet committed
+  // Waits until nothing is staged but not committed, and no save is open. Parts left at the
+  // deadline.
+  virtual uint32_t WaitDrained(absl::Time deadline, absl::FunctionRef<bool()> cancelled) = 0;
+  // Ends all waiting with UNAVAILABLE, for good. What is staged stays in tmpfs for the next daemon.
+  virtual void Shutdown() = 0;
+
+  // Looks at the clock: join deadlines, graces, stalled ranks, aborted ones to be forgotten.
+  virtual void Tick() = 0;
 };
 
 }  // namespace ckpt
