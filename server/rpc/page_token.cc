@@ -42,8 +42,8 @@ absl::StatusOr<std::string> OpenPageToken(absl::string_view question, absl::stri
 
 absl::StatusOr<uint32_t> PageItems(uint32_t page_size) {
   if (page_size > kPageItemsMax) {
-    return absl::InvalidArgumentError(absl::StrCat("page_size must be at most ", kPageItemsMax,
-                                                   ", got ", page_size));
+    return absl::InvalidArgumentError(
+        absl::StrCat("page_size must be at most ", kPageItemsMax, ", got ", page_size));
   }
   return page_size == 0 ? kPageItemsDefault : page_size;
 }

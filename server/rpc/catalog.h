@@ -1,0 +1,71 @@
+// The calls of CatalogService, one file each, apart from gRPC: requests in, answers out. The
+// service class (catalog_service.h) only dispatches. Errors as in catalog.proto.
+#ifndef CKPT_SERVER_RPC_CATALOG_H_
+#define CKPT_SERVER_RPC_CATALOG_H_
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "ckpt/v1/catalog.pb.h"
+#include "common/mutex.h"
+#include "server/index/index.h"
+#include "server/persist/persister.h"
+#include "server/rpc/checkpoint_finder.h"
+#include "server/rpc/tensor_listing.h"
+#include "server/staging/checkpoint_table.h"
+#include "server/staging/memory_copies.h"
+#include "server/storage/data_folder.h"
+
+namespace ckpt {
+
+// What the calls work on. Nothing is owned but the lock and the cache.
+struct Catalog {
+  Catalog(Index* index, DataFolder* folder, Persister* persister, CheckpointView* live,
+          MemoryCopies* memory, CheckpointFinder* finder)
+      : index(index),
+        folder(folder),
+        persister(persister),
+        live(live),
+        memory(memory),
+        finder(finder) {}
+
+  Index* const index;
+  DataFolder* const folder;
+  Persister* const persister;
+  CheckpointView* const live;
+  MemoryCopies* const memory;
+  CheckpointFinder* const finder;
+  // Held while labels are read, changed and written, and while a checkpoint is deleted.
+  Mutex changing;
+  TensorListings listings;
+};
+
+// Polled; true once the caller has gone or the daemon stops.
+using Cancelled = absl::FunctionRef<bool()>;
+
+absl::Status ListRuns(Catalog& catalog, const v1::ListRunsRequest& request,
+                      v1::ListRunsResponse& response);
+absl::Status ListCheckpoints(Catalog& catalog, const v1::ListCheckpointsRequest& request,
+                             v1::ListCheckpointsResponse& response);
+absl::Status GetCheckpoint(Catalog& catalog, const v1::GetCheckpointRequest& request,
+                           Cancelled cancelled, v1::GetCheckpointResponse& response);
+absl::Status ListTensors(Catalog& catalog, const v1::ListTensorsRequest& request,
+                         Cancelled cancelled, v1::ListTensorsResponse& response);
+// `send` answers false when the caller has gone.
+absl::Status WatchCheckpoints(Catalog& catalog, const v1::WatchCheckpointsRequest& request,
+                              Cancelled cancelled,
+                              absl::FunctionRef<bool(const v1::WatchCheckpointsResponse&)> send);
+absl::Status WaitCheckpoint(Catalog& catalog, const v1::WaitCheckpointRequest& request,
+                            absl::Time deadline, Cancelled cancelled,
+                            v1::WaitCheckpointResponse& response);
+absl::Status DeleteCheckpoint(Catalog& catalog, const v1::DeleteCheckpointRequest& request,
+                              Cancelled cancelled, v1::DeleteCheckpointResponse& response);
+absl::Status TagCheckpoint(Catalog& catalog, const v1::TagCheckpointRequest& request,
+                           Cancelled cancelled, v1::TagCheckpointResponse& response);
+absl::Status VerifyCheckpoint(Catalog& catalog, const v1::VerifyCheckpointRequest& request,
+                              Cancelled cancelled,
+                              absl::FunctionRef<bool(const v1::VerifyCheckpointResponse&)> send);
+
+}  // namespace ckpt
+
+#endif  // CKPT_SERVER_RPC_CATALOG_H_

@@ -1,0 +1,56 @@
+// Which committed checkpoint a selector means, and what to say when there is none.
+// Thread-safe.
+#ifndef CKPT_SERVER_RPC_CHECKPOINT_FINDER_H_
+#define CKPT_SERVER_RPC_CHECKPOINT_FINDER_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "ckpt/v1/restore.pb.h"
+#include "common/ids.h"
+#include "common/mutex.h"
+#include "server/index/index.h"
+#include "server/storage/data_folder.h"
+
+namespace ckpt {
+
+// INVALID_ARGUMENT: run, step, tag or incarnation is none, or the selector does not say which.
+absl::Status ValidateSelector(const v1::Selector& selector);
+
+class CheckpointFinder {
+ public:
+  CheckpointFinder(Index* index, DataFolder* folder) : index_(index), folder_(folder) {}
+
+  // Does not wait for anything to commit. `latest` and `latest_valid` pass over shares that are
+  // smaller than their world. `latest_valid` reads the newest checkpoint from disk, every block,
+  // and goes on to the next older one where it finds damage. INVALID_ARGUMENT; NOT_FOUND with what
+  // exists; CANCELLED.
+  absl::StatusOr<CheckpointRecord> Find(const v1::Selector& selector,
+                                        absl::FunctionRef<bool()> cancelled);
+
+  // NOT_FOUND, naming the runs nearest to this one.
+  absl::Status RunNotFound(const std::string& run);
+  bool RunIsIndexed(const std::string& run);
+
+ private:
+  absl::StatusOr<CheckpointRecord> FindValid(const std::string& run,
+                                             absl::FunctionRef<bool()> cancelled);
+  absl::Status StepNotFound(const v1::Selector& selector);
+  absl::Status TagNotFound(const v1::Selector& selector);
+  absl::Status LatestNotFound(const std::string& run);
+
+  Index* const index_;
+  DataFolder* const folder_;
+  // Held while a checkpoint is read: the ranks of a launch ask at the same moment, one reads.
+  Mutex verifying_;
+  absl::flat_hash_map<CheckpointUid, absl::Time> verified_ ABSL_GUARDED_BY(verifying_);
+};
+
+}  // namespace ckpt
+
+#endif  // CKPT_SERVER_RPC_CHECKPOINT_FINDER_H_

@@ -1,0 +1,51 @@
+#include "server/rpc/checkpoint_info.h"
+
+#include <string>
+
+namespace ckpt {
+namespace {
+
+// Attempts are named by time-ordered ids: the first 48 bits are milliseconds since the epoch.
+void SetTime(const std::string& uid, google::protobuf::Timestamp* time) {
+  int64_t milliseconds = 0;
+  for (int i = 0; i < 6; ++i) milliseconds = milliseconds << 8 | static_cast<uint8_t>(uid[i]);
+  time->set_seconds(milliseconds / 1000);
+  time->set_nanos(static_cast<int32_t>(milliseconds % 1000) * 1'000'000);
+}
+
+}  // namespace
+
+v1::CheckpointInfo InfoOf(const CheckpointRecord& record, const MemoryCopies& memory) {
+  const v1::CheckpointManifest& manifest = record.manifest;
+  v1::CheckpointInfo info;
+  *info.mutable_id() = manifest.id();
+  info.set_checkpoint_uid(manifest.checkpoint_uid());
+  info.set_state(v1::CHECKPOINT_STATE_COMMITTED);
+  info.set_world_size(manifest.world_size());
+  *info.mutable_share() = manifest.share();
+  *info.mutable_joined() = manifest.share();
+  info.set_data_bytes(record.data_bytes);
+  info.set_shard_count(record.shard_count);
+  *info.mutable_tags() = record.labels.tags();
+  *info.mutable_committed_at() = manifest.committed_at();
+  info.set_parts_staged(manifest.parts_size());
+  info.set_parts_durable(manifest.parts_size());
+  const absl::StatusOr<CheckpointUid> uid = UidOf(record);
+  if (uid.ok()) {
+    SetTime(manifest.checkpoint_uid(), info.mutable_begun_at());
+    bool in_memory = manifest.parts_size() > 0;
+    for (const v1::PartReference& part : manifest.parts()) {
+      in_memory = in_memory && memory.Has(*uid, part.rank());
+    }
+    info.set_in_memory(in_memory);
+  }
+  return info;
+}
+
+absl::StatusOr<CheckpointUid> UidOf(const CheckpointRecord& record) {
+  auto uid = CheckpointUid::FromBytes(record.manifest.checkpoint_uid(), "checkpoint_uid");
+  if (!uid.ok()) return absl::InternalError(uid.status().message());
+  return uid;
+}
+
+}  // namespace ckpt

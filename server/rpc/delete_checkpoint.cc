@@ -1,0 +1,59 @@
+// DeleteCheckpoint: hidden at once, unlinked at the last reference.
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "common/checkpoint_id.h"
+#include "common/status_macros.h"
+#include "server/observe/log.h"
+#include "server/rpc/catalog.h"
+#include "server/rpc/checkpoint_info.h"
+
+namespace ckpt {
+namespace {
+
+// One that is being written under that name: deleting it is the writer's business.
+absl::Status RefuseLive(Catalog& catalog, const v1::Selector& selector) {
+  for (const v1::CheckpointInfo& info : catalog.live->Live(selector.run())) {
+    const bool named =
+        info.id().step() == selector.step() &&
+        (selector.incarnation().empty() || selector.incarnation() == info.id().incarnation());
+    if (named && (info.state() == v1::CHECKPOINT_STATE_WRITING ||
+                  info.state() == v1::CHECKPOINT_STATE_STAGED)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(selector.run(), "@", selector.step(),
+                       " is still being written; wait until it is committed or aborted"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status DeleteCheckpoint(Catalog& catalog, const v1::DeleteCheckpointRequest& request,
+                              Cancelled cancelled, v1::DeleteCheckpointResponse& response) {
+  CKPT_RETURN_IF_ERROR(ValidateSelector(request.selector()));
+  MutexLock lock(catalog.changing);
+  const absl::StatusOr<CheckpointRecord> record =
+      catalog.finder->Find(request.selector(), cancelled);
+  if (absl::IsNotFound(record.status()) && request.selector().has_step()) {
+    CKPT_RETURN_IF_ERROR(RefuseLive(catalog, request.selector()));
+  }
+  CKPT_RETURN_IF_ERROR(record.status());
+  const std::string name =
+      absl::StrCat(record->manifest.id().run(), "@", record->manifest.id().step());
+  if (record->labels.pinned()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(name, " is pinned; remove the pin before deleting it"));
+  }
+  CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid, UidOf(*record));
+  *response.mutable_checkpoint() = InfoOf(*record, *catalog.memory);
+  CKPT_RETURN_IF_ERROR(catalog.persister->Delete(uid));
+  catalog.memory->Drop(uid);
+  catalog.live->Announce(response.checkpoint(), /*deleted=*/true);
+  observe::Info("checkpoint deleted", {{"run", record->manifest.id().run()},
+                                       {"step", record->manifest.id().step()},
+                                       {"uid", uid.hex()}});
+  return absl::OkStatus();
+}
+
+}  // namespace ckpt
