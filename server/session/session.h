@@ -48,6 +48,9 @@ struct SessionServerOptions {
   uint32_t socket_mode = 0660;
   std::string daemon_version;
   size_t sessions_max = 4096;
+  // Who may have a session, beyond what the socket's mode says; null: whoever can connect. The
+  // text of an error is told to the client.
+  std::function<absl::Status(const PeerCredentials&)> authorize;
 };
 
 class SessionServer {
