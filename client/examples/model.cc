@@ -63,19 +63,4 @@ torch::Tensor LanguageModelImpl::Loss(const torch::Tensor& windows) {
                                               windows.slice(1, 1).reshape({-1}));
 }
 
-std::string LanguageModelImpl::Continue(const std::string& prompt, int64_t bytes) {
-  torch::NoGradGuard no_grad;
-  eval();
-  std::string text = prompt;
-  for (int64_t i = 0; i < bytes; ++i) {
-    const size_t begin = text.size() > static_cast<size_t>(context_) ? text.size() - context_ : 0;
-    std::vector<int64_t> seen;
-    for (size_t j = begin; j < text.size(); ++j) seen.push_back(static_cast<uint8_t>(text[j]));
-    const torch::Tensor logits = forward(torch::tensor(seen).unsqueeze(0));
-    text += static_cast<char>(logits[0][-1].argmax().item<int64_t>());
-  }
-  train();
-  return text;
-}
-
 }  // namespace train_lm

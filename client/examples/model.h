@@ -5,8 +5,6 @@
 
 #include <torch/torch.h>
 
-#include <string>
-
 namespace train_lm {
 
 struct ModelShape {
@@ -50,8 +48,6 @@ class LanguageModelImpl : public torch::nn::Module {
   // Mean cross entropy, in nats per byte, of each byte of `windows` [batch, context + 1] given
   // those before it.
   torch::Tensor Loss(const torch::Tensor& windows);
-  // `bytes` likeliest bytes after `prompt`.
-  std::string Continue(const std::string& prompt, int64_t bytes);
 
  private:
   int64_t context_;

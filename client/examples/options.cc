@@ -19,7 +19,7 @@ ABSL_FLAG(int64_t, heads, 8, "Attention heads");
 ABSL_FLAG(int64_t, context, 64, "Bytes of text that the model sees at once");
 ABSL_FLAG(int64_t, batch, 2, "Windows of text per rank and step");
 ABSL_FLAG(double, dropout, 0.1, "Dropout probability (makes the random state matter)");
-ABSL_FLAG(double, learning_rate, 1e-3, "AdamW's learning rate");
+ABSL_FLAG(double, learning_rate, 5e-4, "AdamW's learning rate, after ten steps of warming up");
 ABSL_FLAG(uint64_t, seed, 1, "Seed of text, weights, data order and dropout");
 ABSL_FLAG(int64_t, steps, 40, "Train up to this step");
 ABSL_FLAG(std::string, run, "", "Name of the run in ckptd; empty: no checkpoints");

@@ -27,7 +27,7 @@ struct Options {
   int64_t context = 64;  // bytes of text
   int64_t batch = 2;     // windows of text per rank and step
   double dropout = 0.1;
-  double learning_rate = 1e-3;
+  double learning_rate = 5e-4;
   uint64_t seed = 1;
   int64_t steps = 40;
 

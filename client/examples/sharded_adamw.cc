@@ -20,7 +20,7 @@ torch::Tensor RowsOf(const torch::Tensor& parameter, int rank, int ranks) {
 }  // namespace
 
 ShardedAdamW::ShardedAdamW(const torch::OrderedDict<std::string, torch::Tensor>& parameters,
-                           double learning_rate, DataParallel* group)
+                           DataParallel* group)
     : group_(group) {
   const int ranks = group->ranks();
   int64_t elements = 0;
@@ -51,8 +51,8 @@ ShardedAdamW::ShardedAdamW(const torch::OrderedDict<std::string, torch::Tensor>&
     rows_.push_back(std::move(rows));
   }
 
-  optimizer_ = std::make_unique<torch::optim::AdamW>(
-      mine, torch::optim::AdamWOptions(learning_rate).weight_decay(0.01));
+  optimizer_ =
+      std::make_unique<torch::optim::AdamW>(mine, torch::optim::AdamWOptions().weight_decay(0.01));
   for (const torch::Tensor& rows : mine) {
     auto state = std::make_unique<torch::optim::AdamWParamState>();
     state->step(0);
@@ -74,8 +74,9 @@ void ShardedAdamW::ReduceGradients() {
   if (norm > kGradientNormMax) gradients_.mul_(kGradientNormMax / norm);
 }
 
-void ShardedAdamW::Step() {
+void ShardedAdamW::Step(double learning_rate) {
   torch::NoGradGuard no_grad;
+  optimizer_->param_groups()[0].options().set_lr(learning_rate);
   optimizer_->step();
   int64_t at = 0;
   for (const Rows& rows : rows_) {

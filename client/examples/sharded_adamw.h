@@ -26,13 +26,13 @@ class ShardedAdamW {
 
   // `group` must outlive this. Parameters must stay where they are.
   ShardedAdamW(const torch::OrderedDict<std::string, torch::Tensor>& parameters,
-               double learning_rate, DataParallel* group);
+               DataParallel* group);
 
   void ZeroGradients() { gradients_.zero_(); }
   // Averages the gradients over the ranks and clips their norm. Parameters are only read.
   void ReduceGradients();
   // Changes the parameters.
-  void Step();
+  void Step(double learning_rate);
 
   // The optimizer of this rank's rows. Its parameters are rows()[i].mine, in this order, without
   // those of zero rows. Its state exists from the start, zeros, so that a checkpoint has somewhere

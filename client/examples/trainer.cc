@@ -3,6 +3,7 @@
 #include <torch/torch.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -24,6 +25,7 @@ namespace train_lm {
 namespace {
 
 constexpr size_t kTextBytes = 1 << 20;
+constexpr double kWarmUpSteps = 10;
 
 class Trainer {
  public:
@@ -31,7 +33,7 @@ class Trainer {
       : options_(options),
         group_(options.rendezvous, options.rank, options.ranks),
         model_(MakeModel(options)),
-        optimizer_(model_->named_parameters(), options.learning_rate, &group_),
+        optimizer_(model_->named_parameters(), &group_),
         reader_(WriteText(options.seed, kTextBytes), options.rank, options.ranks,
                 options.context + 1, options.seed) {
     for (const torch::Tensor& parameter : model_->parameters()) {
@@ -98,7 +100,8 @@ absl::Status Trainer::TrainFrom(int64_t step) {
     const float loss = ForwardBackward();  // a save of `step` may be under way
     optimizer_.ReduceGradients();
     if (checkpoints_ != nullptr) CKPT_RETURN_IF_ERROR(checkpoints_->AwaitStaged());
-    optimizer_.Step();
+    const double warm = std::min(1.0, (step + 1) / kWarmUpSteps);
+    optimizer_.Step(options_.learning_rate * warm);
     ++step;
     CKPT_RETURN_IF_ERROR(ReportLoss(step, loss, absl::Now() - begin));
     const bool save = step % options_.save_every == 0 || step == options_.steps;
@@ -108,9 +111,6 @@ absl::Status Trainer::TrainFrom(int64_t step) {
     }
   }
   if (checkpoints_ != nullptr) CKPT_RETURN_IF_ERROR(checkpoints_->Finish());
-  if (group_.rank() == 0) {
-    std::printf("the model writes: %s\n", model_->Continue("At noon the ", 60).c_str());
-  }
   return absl::OkStatus();
 }
 
