@@ -36,6 +36,8 @@ struct Config {
   absl::Duration grace = absl::Seconds(30);
   absl::Duration drain_deadline = absl::Seconds(60);
 
+  absl::Duration persist_delay;  // tests and demonstrations: staged parts wait so long in memory
+
   observe::LineFormat log_format = observe::LineFormat::kText;
   observe::Severity log_level = observe::Severity::kInfo;
 };

@@ -179,6 +179,13 @@ const std::vector<Setting>& Settings() {
          CKPT_ASSIGN_OR_RETURN(config.log_level, observe::ParseSeverity(value));
          return absl::OkStatus();
        }},
+      {"persist-delay", "Testing", "DURATION", "0",
+       "Tests and demonstrations: leave what is staged in memory for so long before it is written.",
+       [](Config& config, absl::string_view value) {
+         CKPT_ASSIGN_OR_RETURN(config.persist_delay,
+                               ParseDuration(value, absl::ZeroDuration(), absl::Hours(1)));
+         return absl::OkStatus();
+       }},
   };
   return *settings;
 }
