@@ -1,0 +1,236 @@
+// ckptctl checkpoint export RUN@STEP FILE-or-DIR
+//
+// 1. PlanRestore keeps every file of the checkpoint until the end.
+// 2. Each output file is written under a temporary name, tensor by tensor, every block verified,
+//    and synced. An error or a kill leaves nothing under a final name.
+// 3. The files get their names; in a folder the index comes last: where it is, everything is.
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "client/cli/checkpoint_record.h"
+#include "client/cli/export_files.h"
+#include "client/cli/output_file.h"
+#include "client/cli/terminal.h"
+#include "client/cli/verb.h"
+#include "common/byte_size.h"
+#include "common/checkpoint_id.h"
+#include "common/status_macros.h"
+
+namespace ckpt::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kIndexName[] = "model.safetensors.index.json";
+constexpr uint64_t kShardBytesDefault = 5'000'000'000;  // as the common tools cut
+
+struct ExportTarget {
+  std::string path;
+  bool folder = false;
+  bool made_folder = false;
+  bool force = false;
+  uint64_t shard_bytes_max = UINT64_MAX;
+};
+
+std::string ShardName(size_t number, size_t count) {
+  return absl::StrFormat("model-%05d-of-%05d.safetensors", number, count);
+}
+
+bool IsShardName(const std::string& name) {
+  unsigned number = 0;
+  unsigned count = 0;
+  return std::sscanf(name.c_str(), "model-%5u-of-%5u.safetensors", &number, &count) == 2 &&
+         name == ShardName(number, count);
+}
+
+absl::StatusOr<ExportTarget> ChooseTarget(const Arguments& arguments) {
+  ExportTarget target{.path = arguments.positionals()[1], .force = arguments.Has("force")};
+  if (target.path.empty()) return absl::InvalidArgumentError("FILE-or-DIR is empty");
+  std::error_code error;
+  const bool is_folder = fs::is_directory(target.path, error);
+  target.folder = is_folder || arguments.Has("shard-size") || absl::EndsWith(target.path, "/");
+  if (!target.folder) return target;
+  while (target.path.size() > 1 && target.path.back() == '/') target.path.pop_back();
+  target.shard_bytes_max = kShardBytesDefault;
+  if (arguments.Has("shard-size")) {
+    CKPT_ASSIGN_OR_RETURN(target.shard_bytes_max, ParseByteSize(arguments.Get("shard-size")));
+    if (target.shard_bytes_max == 0)
+      return absl::InvalidArgumentError("--shard-size must not be 0");
+  }
+  if (is_folder && !target.force && !fs::is_empty(target.path, error)) {
+    return absl::AlreadyExistsError(
+        absl::StrCat(target.path, " is not empty: give --force to write into it"));
+  }
+  if (!is_folder) {
+    if (mkdir(target.path.c_str(), 0777) != 0) {
+      return errno == EEXIST
+                 ? absl::AlreadyExistsError(absl::StrCat(target.path, " is a file, not a folder"))
+                 : absl::ErrnoToStatus(errno, absl::StrCat("making the folder ", target.path));
+    }
+    target.made_folder = true;
+  }
+  return target;
+}
+
+absl::Status WriteIndex(const ExportTarget& target,
+                        const std::vector<std::vector<ExportTensor>>& files, uint64_t bytes_total) {
+  nlohmann::json index;  // sorted by key, as the common tools write it
+  index["metadata"]["total_size"] = bytes_total;
+  index["weight_map"] = nlohmann::json::object();
+  for (size_t i = 0; i < files.size(); ++i) {
+    for (const ExportTensor& tensor : files[i]) {
+      index["weight_map"][tensor.name] = ShardName(i + 1, files.size());
+    }
+  }
+  CKPT_ASSIGN_OR_RETURN(
+      OutputFile file,
+      OutputFile::Create(absl::StrCat(target.path, "/", kIndexName), target.force));
+  CKPT_RETURN_IF_ERROR(
+      file.WriteAt(0, index.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"));
+  CKPT_RETURN_IF_ERROR(file.Sync());
+  return file.Publish();
+}
+
+// Shards of an earlier export that the new index doesn't name.
+void RemoveStaleShards(const ExportTarget& target, size_t count) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(target.path, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!IsShardName(name) ||
+        absl::EndsWith(name, absl::StrFormat("-of-%05d.safetensors", count))) {
+      continue;
+    }
+    std::error_code ignored;
+    fs::remove(entry.path(), ignored);
+  }
+}
+
+absl::StatusOr<std::vector<std::string>> Write(const ExportTarget& target, RestorePlan& plan,
+                                               const std::vector<std::vector<ExportTensor>>& files,
+                                               uint64_t bytes_total) {
+  std::map<std::string, std::string> metadata = ExportMetadata(plan);
+  ProgressBar bar(NameOf(plan.checkpoint().id()));
+  uint64_t bytes_done = 0;
+  const auto wrote = [&](uint64_t bytes) {
+    bytes_done += bytes;
+    bar.Show(bytes_done, bytes_total);
+  };
+  std::vector<OutputFile> outputs;
+  for (size_t i = 0; i < files.size(); ++i) {
+    const std::string path = target.folder
+                                 ? absl::StrCat(target.path, "/", ShardName(i + 1, files.size()))
+                                 : target.path;
+    CKPT_ASSIGN_OR_RETURN(OutputFile output, OutputFile::Create(path, target.force));
+    CKPT_RETURN_IF_ERROR(WriteSafetensors(plan, files[i], metadata, output, wrote));
+    outputs.push_back(std::move(output));
+    metadata.erase("values");  // in the first file only
+  }
+  if (target.folder && target.force) {
+    std::error_code ignored;  // from here to the end the folder says that it isn't complete
+    fs::remove(absl::StrCat(target.path, "/", kIndexName), ignored);
+  }
+  std::vector<std::string> paths;
+  for (OutputFile& output : outputs) {
+    CKPT_RETURN_IF_ERROR(output.Publish());
+    paths.push_back(output.path());
+  }
+  if (target.folder) {
+    CKPT_RETURN_IF_ERROR(WriteIndex(target, files, bytes_total));
+    paths.push_back(absl::StrCat(target.path, "/", kIndexName));
+    RemoveStaleShards(target, files.size());
+  }
+  return paths;
+}
+
+absl::StatusOr<std::vector<std::string>> Export(VerbContext& context, const v1::Selector& selector,
+                                                const ExportTarget& target,
+                                                v1::CheckpointInfo& info, uint64_t& bytes_total) {
+  CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<Client> client, context.connection.ConnectClient());
+  RestoreOptions options;
+  options.settle_timeout = std::min(context.connection.timeout(), absl::Minutes(10));
+  for (const std::string& glob : context.arguments.All("include"))
+    options.selection.add_include(glob);
+  for (const std::string& glob : context.arguments.All("exclude"))
+    options.selection.add_exclude(glob);
+  CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<RestorePlan> plan,
+                        client->PlanRestore(selector, options));
+  info = plan->checkpoint();
+  std::vector<ExportTensor> tensors = ExportTensors(*plan);
+  bytes_total = 0;
+  for (const ExportTensor& tensor : tensors) bytes_total += tensor.bytes;
+  CKPT_RETURN_IF_ERROR(CheckRoom(target.folder ? target.path : FolderOf(target.path), bytes_total));
+  return Write(target, *plan, CutIntoFiles(std::move(tensors), target.shard_bytes_max),
+               bytes_total);
+}
+
+absl::StatusOr<ExitCode> Run(VerbContext& context) {
+  CKPT_ASSIGN_OR_RETURN(const v1::Selector selector,
+                        ParseSelector(context.arguments.positionals()[0]));
+  CKPT_ASSIGN_OR_RETURN(const ExportTarget target, ChooseTarget(context.arguments));
+  v1::CheckpointInfo info;
+  uint64_t bytes_total = 0;
+  absl::StatusOr<std::vector<std::string>> paths =
+      Export(context, selector, target, info, bytes_total);
+  if (!paths.ok()) {
+    std::error_code ignored;
+    if (target.made_folder) fs::remove(target.path, ignored);  // only where it is empty
+    return paths.status();
+  }
+  Json json;
+  json["run"] = info.id().run();
+  json["step"] = info.id().step();
+  json["data_bytes"] = bytes_total;
+  json["files"] = *paths;
+  PrintRecord(
+      context.format, json,
+      {{NameOf(info.id()),
+        absl::StrCat("exported ", PrintByteSize(bytes_total), " to ",
+                     target.folder ? absl::StrCat(target.path, " (", paths->size(), " files)")
+                                   : target.path)}});
+  return kExitOk;
+}
+
+}  // namespace
+
+Verb CheckpointExport() {
+  return {
+      .command =
+          {.name = "checkpoint export",
+           .summary = "Write a checkpoint as plain safetensors files",
+           .positionals =
+               {{.name = "RUN@STEP", .help = "or RUN@latest, RUN@latest-valid, RUN@TAG"},
+                {.name = "FILE-or-DIR",
+                 .help = "one file, or a folder (ends with /, exists, or --shard-size is given)"}},
+           .flags = {{.name = "shard-size",
+                      .value = "SIZE",
+                      .help =
+                          "a folder of files of at most 2GiB, ... of tensors (default there: 5GB)"},
+                     {.name = "include",
+                      .value = "GLOB",
+                      .help = "only keys that match (may be repeated)",
+                      .letter = 'i',
+                      .repeated = true},
+                     {.name = "exclude",
+                      .value = "GLOB",
+                      .help = "not the keys that match (may be repeated)",
+                      .letter = 'x',
+                      .repeated = true},
+                     {.name = "force", .help = "replace what is there", .letter = 'f'}},
+           .details = "Shards are merged to whole tensors. What each rank has of its own is called "
+                      "KEY.rankN when there are\nseveral ranks. Plain values are one JSON object, "
+                      "`values`, "
+                      "in __metadata__. A folder gets\nmodel-00001-of-0000N.safetensors and "
+                      "model.safetensors.index.json. Every block is verified; an export\nthat "
+                      "fails leaves "
+                      "nothing behind."},
+      .default_timeout = absl::InfiniteDuration(),
+      .run = Run};
+}
+
+}  // namespace ckpt::cli

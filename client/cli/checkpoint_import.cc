@@ -1,0 +1,150 @@
+// ckptctl checkpoint import RUN@STEP FILE...
+//
+// 1. Every file is opened and its header checked, before the daemon is asked for anything.
+// 2. One part (world size 1, a new incarnation) is saved through the client library, which reads
+// the
+//    files piece by piece while it copies them.
+// 3. It waits for COMMITTED. Whatever happens before that leaves nothing visible.
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "absl/strings/str_cat.h"
+#include "client/cli/checkpoint_record.h"
+#include "client/cli/import_files.h"
+#include "client/cli/terminal.h"
+#include "client/cli/verb.h"
+#include "common/byte_size.h"
+#include "common/checkpoint_id.h"
+#include "common/key.h"
+#include "common/status_macros.h"
+
+namespace ckpt::cli {
+namespace {
+
+// The copy has no way to report that a source failed, and a part with wrong bytes must not be
+// finished: the process ends, its session closes, and the daemon aborts the part at once.
+[[noreturn]] void EndWithoutFinish(const absl::Status& status) {
+  const std::string text =
+      absl::StrCat("ckptctl: ", status.message(), "; the import was given up, nothing was saved\n");
+  std::fputs(text.c_str(), stderr);
+  _exit(ToExitCode(status));
+}
+
+PartLeaf LeafOf(const ImportTensor& import) {
+  const absl::string_view name = import.tensor.name;
+  PartLeaf leaf = TensorLeaf(MakeKey({name}), import.tensor.dtype, import.tensor.shape, nullptr,
+                             v1::PLACEMENT_REPLICATED);
+  leaf.copy = [file = import.file, start = import.tensor.begin](uint64_t begin, uint64_t bytes,
+                                                                std::byte* out) {
+    const absl::Status status = file->Read(start + begin, bytes, out);
+    if (!status.ok()) EndWithoutFinish(status);
+  };
+  return leaf;
+}
+
+Part MakePart(const ImportSet& set) {
+  Part part;
+  for (const ImportTensor& tensor : set.tensors) part.leaves.push_back(LeafOf(tensor));
+  for (const auto& [name, text] : set.metadata) {
+    v1::Value value;
+    value.set_text(text);
+    part.leaves.push_back(
+        ValueLeaf(MakeKey({"__metadata__", name}), std::move(value), v1::PLACEMENT_REPLICATED));
+  }
+  return part;
+}
+
+// An import counts as a new launch of its run: what a trainer is writing there would be aborted.
+absl::Status CheckNobodyWrites(VerbContext& context, const std::string& run) {
+  v1::ListCheckpointsRequest request;
+  request.set_run(run);
+  v1::ListCheckpointsResponse response;
+  const absl::Status status = context.connection.Call([&](grpc::ClientContext* call) {
+    return context.connection.catalog().ListCheckpoints(call, request, &response);
+  });
+  if (absl::IsNotFound(status)) return absl::OkStatus();
+  CKPT_RETURN_IF_ERROR(status);
+  for (const v1::CheckpointInfo& info : response.checkpoints()) {
+    if (info.state() != v1::CHECKPOINT_STATE_WRITING) continue;
+    return Confirm(context.arguments.Has("yes"),
+                   absl::StrCat("abort ", NameOf(info.id()), ", which a trainer is writing"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AwaitCommitted(SaveHandle& save, ProgressBar& bar, absl::Time deadline) {
+  const auto slice = [deadline] {
+    return std::min(absl::Milliseconds(100),
+                    std::max(deadline - absl::Now(), absl::ZeroDuration()));
+  };
+  for (const bool staged : {true, false}) {
+    for (;;) {
+      const absl::Status status = staged ? save.AwaitStaged(slice()) : save.AwaitCommitted(slice());
+      const SaveProgress progress = save.Progress();
+      bar.Show(progress.bytes_copied, progress.bytes_total);
+      if (status.ok()) break;
+      if (!absl::IsDeadlineExceeded(status) || absl::Now() >= deadline) return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ExitCode> Run(VerbContext& context) {
+  const auto& positionals = context.arguments.positionals();
+  CKPT_ASSIGN_OR_RETURN(const v1::Selector selector, ParseSelector(positionals[0]));
+  if (selector.which_case() != v1::Selector::kStep) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("import needs a step's number, as ", selector.run(), "@0"));
+  }
+  const absl::Time deadline = absl::Now() + context.connection.timeout();
+  CKPT_ASSIGN_OR_RETURN(const ImportSet set,
+                        OpenImportSet(absl::MakeConstSpan(positionals).subspan(1)));
+  CKPT_RETURN_IF_ERROR(CheckNobodyWrites(context, selector.run()));
+  CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<Client> client, context.connection.ConnectClient());
+  const CheckpointId id{selector.run(), selector.step(), Incarnation::TimeOrdered()};
+  SaveOptions options;
+  options.if_exists = context.arguments.Has("force") ? v1::IF_EXISTS_REPLACE : v1::IF_EXISTS_FAIL;
+  CKPT_ASSIGN_OR_RETURN(SaveHandle save, client->Save(id, MakePart(set), options));
+  {
+    ProgressBar bar(absl::StrCat(id.run, "@", id.step));
+    CKPT_RETURN_IF_ERROR(AwaitCommitted(save, bar, deadline));
+  }
+  Json json;
+  json["run"] = id.run;
+  json["step"] = id.step;
+  json["incarnation"] = id.incarnation.hex();
+  json["tensor_count"] = set.tensors.size();
+  json["data_bytes"] = set.data_bytes;
+  PrintRecord(context.format, json,
+              {{absl::StrCat(id.run, "@", id.step),
+                absl::StrCat("imported ", set.tensors.size(), " tensors, ",
+                             PrintByteSize(set.data_bytes), ", committed")}});
+  return kExitOk;
+}
+
+}  // namespace
+
+Verb CheckpointImport() {
+  return {
+      .command =
+          {.name = "checkpoint import",
+           .summary = "Save safetensors files that somebody else made",
+           .positionals = {{.name = "RUN@STEP", .help = "what it shall be called: a step's number"},
+                           {.name = "FILE",
+                            .help = "safetensors files, an index JSON, or a folder with one",
+                            .count_max = 100000}},
+           .flags = {{.name = "force", .help = "replace the step if it exists", .letter = 'f'},
+                     {.name = "yes",
+                      .help = "don't ask before disturbing a trainer",
+                      .letter = 'y'}},
+           .details =
+               "The files are checked as a whole first; their data is read once, never held "
+               "in memory as a whole.\n__metadata__ is kept as text values. An import counts "
+               "as a new launch of its run: import into a run\nof its own, not into one that "
+               "a trainer is saving to."},
+      .default_timeout = absl::InfiniteDuration(),
+      .run = Run};
+}
+
+}  // namespace ckpt::cli

@@ -1,0 +1,86 @@
+// ckptctl checkpoint show RUN@STEP
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/cli/checkpoint_record.h"
+#include "client/cli/verb.h"
+#include "common/byte_size.h"
+#include "common/checkpoint_id.h"
+#include "common/status_macros.h"
+
+namespace ckpt::cli {
+namespace {
+
+Json PartJson(const v1::PartInfo& part) {
+  Json json;
+  json["rank"] = part.rank();
+  json["data_bytes"] = part.data_bytes();
+  json["shard_count"] = part.shard_count();
+  json["in_memory"] = part.in_memory();
+  json["disk_files"] = std::vector<std::string>(part.disk_files().begin(), part.disk_files().end());
+  return json;
+}
+
+void Print(OutputFormat format, const v1::GetCheckpointResponse& response) {
+  const v1::CheckpointInfo& info = response.checkpoint();
+  Json json = CheckpointJson(info);
+  json["pinned"] = response.labels().pinned();
+  json["note"] = response.labels().note();
+  json["metrics"] = Json::object();
+  for (const auto& [name, value] : response.labels().metrics()) json["metrics"][name] = value;
+  json["parts"] = Json::array();
+  for (const v1::PartInfo& part : response.parts()) json["parts"].push_back(PartJson(part));
+
+  std::vector<std::pair<std::string, std::string>> lines = {
+      {"checkpoint", NameOf(info.id())},
+      {"state", StateText(info)},
+      {"ranks", RanksText(info)},
+      {"data",
+       absl::StrCat(PrintByteSize(info.data_bytes()), " in ", info.shard_count(), " shards")},
+      {"incarnation", absl::BytesToHexString(info.id().incarnation())},
+      {"uid", absl::BytesToHexString(info.checkpoint_uid())}};
+  if (info.has_begun_at()) lines.emplace_back("begun", PrintTime(ToTime(info.begun_at())));
+  if (info.has_committed_at()) {
+    lines.emplace_back("committed", absl::StrCat(PrintTime(ToTime(info.committed_at())), " (",
+                                                 AgeText(info), " ago)"));
+  }
+  if (info.tags_size() > 0) lines.emplace_back("tags", absl::StrJoin(info.tags(), ", "));
+  if (response.labels().pinned()) lines.emplace_back("pinned", "yes");
+  if (!response.labels().note().empty()) lines.emplace_back("note", response.labels().note());
+  if (!info.abort_reason().empty()) lines.emplace_back("reason", info.abort_reason());
+  PrintRecord(format, json, lines);
+  if (format != OutputFormat::kTable || response.parts().empty()) return;
+  std::puts("");
+  RecordPrinter parts(format,
+                      {{"RANK", true}, {"DATA", true}, {"SHARDS", true}, {"MEMORY"}, {"FILES"}});
+  for (const v1::PartInfo& part : response.parts()) {
+    parts.Add(Json(), {absl::StrCat(part.rank()), PrintByteSize(part.data_bytes()),
+                       absl::StrCat(part.shard_count()), part.in_memory() ? "yes" : "-",
+                       absl::StrJoin(part.disk_files(), " ")});
+  }
+  parts.Finish("");
+}
+
+absl::StatusOr<ExitCode> Run(VerbContext& context) {
+  v1::GetCheckpointRequest request;
+  CKPT_ASSIGN_OR_RETURN(*request.mutable_selector(),
+                        ParseSelector(context.arguments.positionals()[0]));
+  v1::GetCheckpointResponse response;
+  CKPT_RETURN_IF_ERROR(context.connection.Call([&](grpc::ClientContext* call) {
+    return context.connection.catalog().GetCheckpoint(call, request, &response);
+  }));
+  Print(context.format, response);
+  return kExitOk;
+}
+
+}  // namespace
+
+Verb CheckpointShow() {
+  return {.command = {.name = "checkpoint show",
+                      .summary = "Show one checkpoint: its state, labels, and what each rank gave",
+                      .positionals = {{.name = "RUN@STEP",
+                                       .help = "or RUN@latest, RUN@latest-valid, RUN@TAG"}}},
+          .run = Run};
+}
+
+}  // namespace ckpt::cli

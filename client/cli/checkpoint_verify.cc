@@ -1,0 +1,79 @@
+// ckptctl checkpoint verify RUN@STEP...
+#include "absl/strings/str_cat.h"
+#include "client/cli/checkpoint_record.h"
+#include "client/cli/terminal.h"
+#include "client/cli/verb.h"
+#include "common/byte_size.h"
+#include "common/checkpoint_id.h"
+#include "common/status_macros.h"
+
+namespace ckpt::cli {
+namespace {
+
+struct Outcome {
+  v1::CheckpointId id;
+  uint64_t bytes = 0;
+  std::vector<std::string> damage;
+};
+
+absl::StatusOr<Outcome> VerifyOne(VerbContext& context, const std::string& name) {
+  v1::VerifyCheckpointRequest request;
+  CKPT_ASSIGN_OR_RETURN(*request.mutable_selector(), ParseSelector(name));
+  ProgressBar bar(name);
+  grpc::ClientContext call;
+  context.connection.SetDeadline(call);
+  const auto reader = context.connection.catalog().VerifyCheckpoint(&call, request);
+  Outcome outcome;
+  bool done = false;
+  v1::VerifyCheckpointResponse response;
+  while (reader->Read(&response)) {
+    bar.Show(response.bytes_done(), response.bytes_total());
+    if (response.has_id()) outcome.id = response.id();
+    outcome.bytes = response.bytes_done();
+    outcome.damage.insert(outcome.damage.end(), response.damage().begin(), response.damage().end());
+    done = done || response.done();
+  }
+  CKPT_RETURN_IF_ERROR(context.connection.FromGrpc(reader->Finish()));
+  if (!done) return absl::InternalError("the daemon ended the verification before it was done");
+  return outcome;
+}
+
+absl::StatusOr<ExitCode> Run(VerbContext& context) {
+  RecordPrinter printer(context.format, {{"CHECKPOINT"}, {"READ", true}, {"RESULT"}});
+  bool damaged = false;
+  for (const std::string& name : context.arguments.positionals()) {
+    CKPT_ASSIGN_OR_RETURN(const Outcome outcome, VerifyOne(context, name));
+    damaged = damaged || !outcome.damage.empty();
+    Json json;
+    json["run"] = outcome.id.run();
+    json["step"] = outcome.id.step();
+    json["bytes"] = outcome.bytes;
+    json["valid"] = outcome.damage.empty();
+    json["damage"] = outcome.damage;
+    printer.Add(json, {NameOf(outcome.id), PrintByteSize(outcome.bytes),
+                       outcome.damage.empty()
+                           ? "valid"
+                           : absl::StrCat("DAMAGED in ", outcome.damage.size(), " places")});
+    for (const std::string& damage : outcome.damage) {
+      if (context.format == OutputFormat::kTable) printer.Add(Json(), {"", "", damage});
+    }
+  }
+  printer.Finish("");
+  return damaged ? kExitDamaged : kExitOk;
+}
+
+}  // namespace
+
+Verb CheckpointVerify() {
+  return {.command = {.name = "checkpoint verify",
+                      .summary = "Read every byte on disk and check every hash",
+                      .positionals = {{.name = "RUN@STEP",
+                                       .help = "or RUN@latest, RUN@latest-valid, RUN@TAG",
+                                       .count_max = 1000}},
+                      .details = "Exit code 6 when anything is damaged: each line names file, key "
+                                 "and offset."},
+          .default_timeout = absl::InfiniteDuration(),
+          .run = Run};
+}
+
+}  // namespace ckpt::cli

@@ -1,0 +1,83 @@
+// ckptctl checkpoint watch [RUN]
+#include <cstdio>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "client/cli/checkpoint_record.h"
+#include "client/cli/verb.h"
+#include "common/byte_size.h"
+#include "common/status_macros.h"
+
+namespace ckpt::cli {
+namespace {
+
+void Print(OutputFormat format, const v1::WatchCheckpointsResponse& event, bool existed) {
+  const v1::CheckpointInfo& info = event.checkpoint();
+  if (format != OutputFormat::kTable) {
+    Json json = CheckpointJson(info);
+    json["deleted"] = event.deleted();
+    json["existed"] = existed;
+    PrintJsonLine(json);
+    return;
+  }
+  std::string line = absl::StrFormat(
+      "%s  %-28s %-18s %10s", PrintTime(absl::Now()), Printable(NameOf(info.id())),
+      event.deleted() ? "DELETED" : StateText(info), PrintByteSize(info.data_bytes()));
+  if (!info.abort_reason().empty()) absl::StrAppend(&line, "  ", Printable(info.abort_reason()));
+  std::puts(line.c_str());
+  std::fflush(stdout);
+}
+
+absl::StatusOr<ExitCode> Run(VerbContext& context) {
+  CKPT_ASSIGN_OR_RETURN(uint64_t left, context.arguments.Number("count", UINT64_MAX));
+  v1::WatchCheckpointsRequest request;
+  const auto& positionals = context.arguments.positionals();
+  if (!positionals.empty()) request.set_run(positionals[0]);
+  grpc::ClientContext call;
+  context.connection.SetDeadline(call);
+  const auto reader = context.connection.catalog().WatchCheckpoints(&call, request);
+  v1::WatchCheckpointsResponse event;
+  bool existed = true;
+  while (left > 0 && reader->Read(&event)) {
+    if (event.snapshot_end()) {
+      existed = false;
+      if (context.arguments.Has("once")) left = 0;
+    }
+    if (!event.has_checkpoint()) continue;
+    if (existed && context.arguments.Has("new")) continue;
+    Print(context.format, event, existed);
+    --left;
+  }
+  if (left == 0) {
+    call.TryCancel();
+    while (reader->Read(&event)) {
+    }
+    reader->Finish();
+    return kExitOk;
+  }
+  CKPT_RETURN_IF_ERROR(context.connection.FromGrpc(reader->Finish()));
+  return kExitOk;
+}
+
+}  // namespace
+
+Verb CheckpointWatch() {
+  return {
+      .command =
+          {.name = "checkpoint watch",
+           .summary = "Print what exists, then every change as it happens",
+           .positionals = {{.name = "RUN",
+                            .help = "only this run; default: all of them",
+                            .count_min = 0}},
+           .flags = {{.name = "new", .help = "leave out what exists already"},
+                     {.name = "once", .help = "end after what exists already"},
+                     {.name = "count", .value = "N", .help = "end after N lines", .letter = 'n'}},
+           .details = "Runs until interrupted, until the daemon stops (exit code 4) or "
+                      "--timeout passes (7).\nWith -o json it prints JSON lines, as a "
+                      "stream has no end."},
+      .default_timeout = absl::InfiniteDuration(),
+      .run = Run};
+}
+
+}  // namespace ckpt::cli

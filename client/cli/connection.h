@@ -1,0 +1,58 @@
+// The way to the daemon: one channel over its unix socket, the stubs of the services, deadlines,
+// and errors that say what to do next.
+#ifndef CKPT_CLIENT_CLI_CONNECTION_H_
+#define CKPT_CLIENT_CLI_CONNECTION_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "ckpt/v1/admin.grpc.pb.h"
+#include "ckpt/v1/catalog.grpc.pb.h"
+#include "client/client.h"
+#include "grpcpp/channel.h"
+#include "grpcpp/client_context.h"
+
+namespace ckpt::cli {
+
+class Connection {
+ public:
+  // Empty: $CKPTD_SOCKET, then /run/ckptd/ckptd.sock. Connects at the first call.
+  // INVALID_ARGUMENT: a path longer than a unix socket's may be.
+  static absl::StatusOr<std::unique_ptr<Connection>> Make(const std::string& socket,
+                                                          absl::Duration timeout);
+
+  v1::CatalogService::Stub& catalog() { return *catalog_; }
+  v1::AdminService::Stub& admin() { return *admin_; }
+  const std::string& socket() const { return socket_; }
+  // --timeout, or the verb's own default; infinite: none.
+  absl::Duration timeout() const { return timeout_; }
+
+  // Runs `call` with a context that has the deadline, and converts its status: UNAVAILABLE says how
+  // to start a daemon.
+  absl::Status Call(absl::FunctionRef<grpc::Status(grpc::ClientContext*)> call);
+  absl::Status FromGrpc(const grpc::Status& status) const;
+  void SetDeadline(grpc::ClientContext& context) const;
+
+  // grpc.health.v1 of the whole server. UNAVAILABLE where nobody answers.
+  absl::StatusOr<bool> Serving();
+  // For the verbs that move bytes: the client library on the same socket.
+  absl::StatusOr<std::unique_ptr<Client>> ConnectClient() const;
+
+ private:
+  Connection(std::string socket, absl::Duration timeout);
+
+  const std::string socket_;
+  const absl::Duration timeout_;
+  const absl::Time deadline_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<v1::CatalogService::Stub> catalog_;
+  std::unique_ptr<v1::AdminService::Stub> admin_;
+};
+
+}  // namespace ckpt::cli
+
+#endif  // CKPT_CLIENT_CLI_CONNECTION_H_

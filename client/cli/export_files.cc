@@ -1,0 +1,203 @@
+#include "client/cli/export_files.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "common/byte_size.h"
+#include "common/key.h"
+#include "common/layout.h"
+#include "common/safetensors.h"
+#include "common/status_macros.h"
+#include "nlohmann/json.hpp"
+
+namespace ckpt::cli {
+namespace {
+
+constexpr uint64_t kBufferBytes = 64 << 20;
+constexpr uint64_t kHeaderBytesReadable = 100'000'000;  // what the reference implementation reads
+
+bool HasSuffix(const RestorePlan& plan, const v1::PlannedLeaf& leaf) {
+  return leaf.leaf().placement() == v1::PLACEMENT_PER_RANK && plan.checkpoint().share_size() > 1;
+}
+
+std::string NameOfLeaf(const RestorePlan& plan, const v1::PlannedLeaf& leaf) {
+  std::string name = PrintKey(leaf.leaf().key());
+  if (HasSuffix(plan, leaf)) absl::StrAppend(&name, ".rank", leaf.rank());
+  return name;
+}
+
+// C64 is two F32 to safetensors.
+SafetensorsTensor HeaderEntry(const ExportTensor& tensor) {
+  SafetensorsTensor entry;
+  entry.name = tensor.name;
+  entry.dtype = tensor.dtype;
+  entry.shape = tensor.shape;
+  if (tensor.dtype == v1::DTYPE_C64) {
+    entry.dtype = v1::DTYPE_F32;
+    entry.shape.push_back(2);
+  }
+  return entry;
+}
+
+// One contiguous stretch of the output, filled by one Read.
+class ReadBatch {
+ public:
+  ReadBatch(RestorePlan& plan, OutputFile& file, uint64_t offset,
+            absl::FunctionRef<void(uint64_t)> wrote)
+      : plan_(plan), file_(file), offset_(offset), wrote_(wrote), buffer_(kBufferBytes, '\0') {}
+
+  absl::Status Add(uint32_t leaf_number, const Box& region, uint64_t bytes) {
+    if (used_ + bytes > buffer_.size()) CKPT_RETURN_IF_ERROR(Flush());
+    targets_.push_back({.leaf_number = leaf_number,
+                        .region = region,
+                        .out = reinterpret_cast<std::byte*>(buffer_.data()) + used_});
+    used_ += bytes;
+    return absl::OkStatus();
+  }
+
+  absl::Status Flush() {
+    if (targets_.empty()) return absl::OkStatus();
+    CKPT_RETURN_IF_ERROR(plan_.Read(targets_));
+    CKPT_RETURN_IF_ERROR(file_.WriteAt(offset_, absl::string_view(buffer_.data(), used_)));
+    offset_ += used_;
+    wrote_(used_);
+    used_ = 0;
+    targets_.clear();
+    return absl::OkStatus();
+  }
+
+ private:
+  RestorePlan& plan_;
+  OutputFile& file_;
+  uint64_t offset_;
+  absl::FunctionRef<void(uint64_t)> wrote_;
+  std::string buffer_;
+  uint64_t used_ = 0;
+  std::vector<ReadTarget> targets_;
+};
+
+}  // namespace
+
+std::vector<ExportTensor> ExportTensors(const RestorePlan& plan) {
+  std::vector<ExportTensor> tensors;
+  std::set<std::string> taken = {"__metadata__"};
+  for (const v1::PlannedLeaf& planned : plan.leaves()) {
+    const v1::Leaf& leaf = planned.leaf();
+    if (!planned.selected() || !IsTensorKind(leaf.kind())) continue;
+    ExportTensor tensor{.leaf_number = planned.leaf_number(),
+                        .name = NameOfLeaf(plan, planned),
+                        .dtype = leaf.dtype(),
+                        .shape = Extents(leaf.shape().begin(), leaf.shape().end())};
+    while (!taken.insert(tensor.name).second) tensor.name += "_";
+    tensor.bytes = Volume(tensor.shape).value_or(0) * DTypeBytes(tensor.dtype);
+    tensors.push_back(std::move(tensor));
+  }
+  return tensors;
+}
+
+std::map<std::string, std::string> ExportMetadata(const RestorePlan& plan) {
+  using Json = nlohmann::ordered_json;
+  const v1::CheckpointId& id = plan.checkpoint().id();
+  std::map<std::string, std::string> metadata = {
+      {"format", "pt"},
+      {"ckptd.run", id.run()},
+      {"ckptd.step", absl::StrCat(id.step())},
+      {"ckptd.incarnation", absl::BytesToHexString(id.incarnation())}};
+  Json values = Json::object();
+  for (const v1::PlannedLeaf& planned : plan.leaves()) {
+    if (!planned.selected() || planned.leaf().kind() != v1::LEAF_KIND_VALUE) continue;
+    const std::string text = ValueToJson(planned.value());
+    Json value = Json::parse(text, nullptr, false);
+    values[NameOfLeaf(plan, planned)] = value.is_discarded() ? Json(text) : std::move(value);
+  }
+  if (!values.empty()) {
+    metadata["values"] = values.dump(-1, ' ', false, Json::error_handler_t::replace);
+  }
+  return metadata;
+}
+
+std::vector<std::vector<ExportTensor>> CutIntoFiles(std::vector<ExportTensor> tensors,
+                                                    uint64_t file_bytes_max) {
+  std::vector<std::vector<ExportTensor>> files(1);
+  uint64_t used = 0;
+  for (ExportTensor& tensor : tensors) {
+    if (!files.back().empty() && tensor.bytes > file_bytes_max - std::min(used, file_bytes_max)) {
+      files.emplace_back();
+      used = 0;
+    }
+    used += tensor.bytes;
+    files.back().push_back(std::move(tensor));
+  }
+  for (auto& file : files) {
+    std::sort(file.begin(), file.end(), [](const ExportTensor& a, const ExportTensor& b) {
+      const uint64_t a_bytes = DTypeBytes(a.dtype);
+      const uint64_t b_bytes = DTypeBytes(b.dtype);
+      return a_bytes != b_bytes ? a_bytes > b_bytes : a.name < b.name;
+    });
+  }
+  return files;
+}
+
+absl::Status WriteSafetensors(RestorePlan& plan, absl::Span<const ExportTensor> tensors,
+                              const std::map<std::string, std::string>& metadata, OutputFile& file,
+                              absl::FunctionRef<void(uint64_t bytes)> wrote) {
+  std::vector<SafetensorsTensor> entries;
+  for (const ExportTensor& tensor : tensors) entries.push_back(HeaderEntry(tensor));
+  const std::string header = MakePlainHeaderRegion(entries, metadata);
+  if (header.size() > kHeaderBytesReadable) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the header of ", file.path(), " would take ", PrintByteSize(header.size()),
+        ", more than readers of safetensors accept: export into a folder with a smaller "
+        "--shard-size, or leave keys out with --exclude"));
+  }
+  CKPT_RETURN_IF_ERROR(file.WriteAt(0, header));
+  ReadBatch batch(plan, file, header.size(), wrote);
+  for (const ExportTensor& tensor : tensors) {
+    if (tensor.bytes == 0) continue;
+    const uint64_t element_bytes = DTypeBytes(tensor.dtype);
+    absl::Status status;
+    ForEachSlab(tensor.shape, element_bytes, kBufferBytes, [&](const Box& slab) {
+      if (status.ok()) status = batch.Add(tensor.leaf_number, slab, slab.volume() * element_bytes);
+    });
+    CKPT_RETURN_IF_ERROR(status);
+  }
+  CKPT_RETURN_IF_ERROR(batch.Flush());
+  return file.Sync();
+}
+
+void ForEachSlab(absl::Span<const uint64_t> shape, uint64_t element_bytes, uint64_t bytes_max,
+                 absl::FunctionRef<void(const Box& slab)> slab) {
+  Box box = Box::Whole(shape);
+  if (box.empty()) return;
+  // The first dimension whose inner rows fit: outer ones are walked one by one, it is cut, inner
+  // ones stay whole.
+  size_t cut = 0;
+  uint64_t row_bytes = box.volume() * element_bytes;
+  if (row_bytes <= bytes_max) {
+    slab(box);
+    return;
+  }
+  while (cut < shape.size()) {
+    row_bytes /= shape[cut];
+    if (row_bytes <= bytes_max) break;
+    ++cut;
+  }
+  if (cut == shape.size()) --cut;  // not even one element fits: elements one by one
+  const uint64_t rows_max = std::max<uint64_t>(1, bytes_max / std::max<uint64_t>(1, row_bytes));
+  for (size_t d = 0; d < cut; ++d) box.extent[d] = 1;
+  for (;;) {
+    for (uint64_t row = 0; row < shape[cut]; row += rows_max) {
+      box.offset[cut] = row;
+      box.extent[cut] = std::min(rows_max, shape[cut] - row);
+      slab(box);
+    }
+    size_t d = cut;
+    while (d > 0 && ++box.offset[d - 1] == shape[d - 1]) box.offset[--d] = 0;
+    if (d == 0) return;
+  }
+}
+
+}  // namespace ckpt::cli
