@@ -24,6 +24,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -57,12 +58,17 @@ class StateKey {
   std::string ToString() const { return name() ? *name() : std::to_string(*number()); }
   friend bool operator==(const StateKey&, const StateKey&) = default;
   friend auto operator<=>(const StateKey&, const StateKey&) = default;
+  template <typename H>
+  friend H AbslHashValue(H h, const StateKey& key) {
+    return key.name() ? H::combine(std::move(h), *key.name())
+                      : H::combine(std::move(h), *key.number());
+  }
 
  private:
   std::variant<std::string, int64_t> value_;
 };
 
-// Keeps the order of insertion; keys are unique.
+// Keeps the order of insertion; keys are unique, and must not be changed through an iterator.
 class StateDict {
  public:
   StateDict();
@@ -77,7 +83,7 @@ class StateDict {
   StateValue* Find(const StateKey& key);        // nullptr where there is none
   const StateValue* Find(const StateKey& key) const;
   bool contains(const StateKey& key) const { return Find(key) != nullptr; }
-  bool Erase(const StateKey& key);
+  bool Erase(const StateKey& key);  // linear
   size_t size() const;
   bool empty() const { return size() == 0; }
   std::vector<StateEntry>::iterator begin();
@@ -86,7 +92,10 @@ class StateDict {
   std::vector<StateEntry>::const_iterator end() const;
 
  private:
+  size_t Position(const StateKey& key) const;  // size() where there is none
   std::vector<StateEntry> entries_;
+  // Positions by key, kept once there are many entries.
+  absl::flat_hash_map<StateKey, size_t> index_;
 };
 
 class StateList {

@@ -1,0 +1,95 @@
+#include "client/torch/checkpoint_tree.h"
+
+#include "absl/strings/str_cat.h"
+#include "common/key.h"
+#include "common/status_macros.h"
+
+namespace ckpt {
+namespace {
+
+using Kind = CheckpointNode::Kind;
+
+absl::Status Become(CheckpointNode& node, Kind kind) {
+  if (node.kind == Kind::kUnknown) node.kind = kind;
+  if (node.kind == kind) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(
+      "the checkpoint's keys contradict each other: two kinds of value at ", node.printed));
+}
+
+absl::StatusOr<CheckpointNode*> Child(CheckpointNode& parent, const v1::KeySegment& segment) {
+  const bool in_list = segment.kind_case() == v1::KeySegment::kIndex;
+  CKPT_RETURN_IF_ERROR(Become(parent, in_list ? Kind::kList : Kind::kDict));
+  StateKey key = in_list                                          ? StateKey(segment.index())
+                 : segment.kind_case() == v1::KeySegment::kNumber ? StateKey(segment.number())
+                                                                  : StateKey(segment.name());
+  const auto [found, is_new] = parent.child_by_key.emplace(key, parent.children.size());
+  if (is_new) {
+    auto child = std::make_unique<CheckpointNode>();
+    child->printed =
+        parent.printed.empty() ? key.ToString() : absl::StrCat(parent.printed, ".", key.ToString());
+    child->key = std::move(key);
+    parent.children.push_back(std::move(child));
+  }
+  return parent.children[found->second].get();
+}
+
+absl::Status AddLeaf(CheckpointNode& node, const v1::PlannedLeaf& leaf, bool needs_rank_rule) {
+  switch (leaf.leaf().kind()) {
+    case v1::LEAF_KIND_EMPTY_DICT:
+      return Become(node, Kind::kDict);
+    case v1::LEAF_KIND_EMPTY_LIST:
+      return Become(node, Kind::kList);
+    default:
+      break;
+  }
+  if (node.leaf != nullptr && needs_rank_rule) return absl::OkStatus();  // another rank's
+  if (node.leaf != nullptr) {
+    return absl::DataLossError(absl::StrCat("the checkpoint has two leaves at ", node.printed));
+  }
+  CKPT_RETURN_IF_ERROR(Become(node, Kind::kLeaf));
+  node.leaf = &leaf;
+  node.needs_rank_rule = needs_rank_rule;
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+CheckpointNode* CheckpointNode::Find(const StateKey& child) const {
+  const auto found = child_by_key.find(child);
+  return found == child_by_key.end() ? nullptr : children[found->second].get();
+}
+
+std::vector<std::string> CheckpointNode::ChildNames() const {
+  std::vector<std::string> names;
+  for (const auto& child : children) names.push_back(child->key.ToString());
+  return names;
+}
+
+bool CheckpointNode::is_tensor() const {
+  return kind == Kind::kLeaf && leaf->leaf().kind() == v1::LEAF_KIND_TENSOR;
+}
+
+absl::StatusOr<std::unique_ptr<CheckpointNode>> BuildCheckpointTree(
+    absl::Span<const v1::PlannedLeaf> leaves, std::optional<uint32_t> per_rank_source) {
+  auto root = std::make_unique<CheckpointNode>();
+  root->kind = Kind::kDict;
+  for (const v1::PlannedLeaf& leaf : leaves) {
+    if (!leaf.selected()) continue;
+    bool needs_rank_rule = false;
+    if (leaf.leaf().placement() == v1::PLACEMENT_PER_RANK) {
+      if (per_rank_source && leaf.rank() != *per_rank_source) continue;
+      needs_rank_rule = !per_rank_source.has_value();
+    }
+    if (leaf.leaf().key().segments().empty()) {
+      return absl::DataLossError("the checkpoint has a leaf without a key");
+    }
+    CheckpointNode* node = root.get();
+    for (const v1::KeySegment& segment : leaf.leaf().key().segments()) {
+      CKPT_ASSIGN_OR_RETURN(node, Child(*node, segment));
+    }
+    CKPT_RETURN_IF_ERROR(AddLeaf(*node, leaf, needs_rank_rule));
+  }
+  return root;
+}
+
+}  // namespace ckpt

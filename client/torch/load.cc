@@ -1,0 +1,313 @@
+#include "client/torch/load.h"
+
+#include <algorithm>
+#include <exception>
+#include <optional>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "client/torch/checkpoint_tree.h"
+#include "client/torch/convert.h"
+#include "client/torch/load_plan.h"
+#include "client/torch/module_entries.h"
+#include "client/torch/tensor_bytes.h"
+#include "common/status_macros.h"
+
+namespace ckpt {
+
+namespace internal {
+class StoredTensorSource {
+ public:
+  explicit StoredTensorSource(std::shared_ptr<RestorePlan> plan) : plan_(std::move(plan)) {}
+  RestorePlan& plan() { return *plan_; }
+  const v1::Leaf& leaf(uint32_t leaf_number) const { return plan_->leaves()[leaf_number].leaf(); }
+
+ private:
+  std::shared_ptr<RestorePlan> plan_;
+};
+}  // namespace internal
+
+StoredTensor::StoredTensor(std::shared_ptr<internal::StoredTensorSource> source,
+                           uint32_t leaf_number)
+    : source_(std::move(source)), leaf_number_(leaf_number) {}
+
+v1::DType StoredTensor::dtype() const { return source_->leaf(leaf_number_).dtype(); }
+
+std::vector<int64_t> StoredTensor::shape() const {
+  const auto& shape = source_->leaf(leaf_number_).shape();
+  return std::vector<int64_t>(shape.begin(), shape.end());
+}
+
+absl::StatusOr<at::Tensor> StoredTensor::Read() const {
+  CKPT_ASSIGN_OR_RETURN(const c10::ScalarType type, ScalarTypeOf(dtype()));
+  try {
+    at::Tensor tensor = NewTensor(type, ToExtents(shape()));
+    const Box whole = Box::Whole(ToExtents(shape()));
+    if (whole.empty()) return tensor;
+    const ReadTarget target{leaf_number_, whole, static_cast<std::byte*>(tensor.data_ptr())};
+    CKPT_RETURN_IF_ERROR(source_->plan().Read({&target, 1}));
+    return tensor;
+  } catch (const std::exception& error) {
+    return absl::InternalError(absl::StrCat("LibTorch failed: ", error.what()));
+  }
+}
+
+namespace {
+
+using Asked = LoadPlan::Asked;
+using Kind = CheckpointNode::Kind;
+
+// Compares the caller's state with the checkpoint's tree, value by value.
+class Matcher {
+ public:
+  explicit Matcher(LoadPlan& plan) : plan_(plan) {}
+
+  void Match(StateValue& value, CheckpointNode& node) {
+    if (ModuleState* module = value.If<ModuleState>()) return MatchModule(*module, node);
+    if (auto** optimizer = value.If<torch::optim::Optimizer*>()) {
+      return PlanOptimizerLoad(**optimizer, nullptr, node, plan_);
+    }
+    if (ShardedOptimizer* sharded = value.If<ShardedOptimizer>()) {
+      // Checks the description as well.
+      if (const auto described = OptimizerToState(*sharded); !described.ok()) {
+        return plan_.Problem(node.printed, described.status().message());
+      }
+      return PlanOptimizerLoad(*sharded->optimizer, sharded, node, plan_);
+    }
+    if (Stateful** object = value.If<Stateful*>()) return MatchStateful(*object, node);
+    if (Sharded* sharded = value.If<Sharded>()) {
+      if (const absl::Status fits = CheckSharded(*sharded); !fits.ok()) {
+        return plan_.Problem(node.printed, fits.message());
+      }
+      return plan_.WantBox(node, sharded->local, ToExtents(sharded->global_shape),
+                           Box{ToExtents(sharded->offset), ShapeOf(sharded->local)});
+    }
+    if (at::Tensor* tensor = value.If<at::Tensor>(); tensor && tensor->defined()) {
+      return plan_.WantWhole(node, *tensor);
+    }
+    if (StateDict* dict = value.If<StateDict>(); dict && !dict->empty()) {
+      return MatchDict(*dict, node);
+    }
+    if (StateList* list = value.If<StateList>(); list && HoldsObjects(*list)) {
+      return MatchList(*list, node);
+    }
+    Replace(value, node);
+  }
+
+ private:
+  void MatchModule(ModuleState& module, CheckpointNode& node) {
+    node.taken = true;
+    auto entries = ModuleEntries(module);
+    if (!entries.ok()) return plan_.Problem(node.printed, entries.status().message());
+    if (node.kind != Kind::kDict)
+      return plan_.Mismatched(node.printed, "expected a module's state");
+    const std::vector<std::string> names = node.ChildNames();
+    for (const ModuleEntry& entry : *entries) {
+      if (CheckpointNode* stored = node.Find(entry.name)) {
+        plan_.WantWhole(*stored, entry.tensor);
+      } else {
+        plan_.Missing(node.printed, entry.name, names, Asked::kModuleName);
+      }
+    }
+    for (const auto& child : node.children) {
+      if (!child->taken) plan_.Unexpected(child->printed);
+    }
+  }
+
+  void MatchStateful(Stateful* object, CheckpointNode& node) {
+    if (object == nullptr) return plan_.Problem(node.printed, "the object is null");
+    plan_.WantRaw(node);
+    if (node.kind != Kind::kDict) {
+      return plan_.Mismatched(node.printed, "expected an object's state");
+    }
+    plan_.OnCommit([this_plan = &plan_, object, &node]() -> absl::Status {
+      const StateValue value = this_plan->RawValue(node);
+      const absl::Status loaded = object->LoadState(*value.If<StateDict>());
+      if (loaded.ok()) return loaded;
+      return absl::Status(loaded.code(), absl::StrCat(node.printed, ": ", loaded.message()));
+    });
+  }
+
+  void MatchDict(StateDict& dict, CheckpointNode& node) {
+    if (node.kind != Kind::kDict) {
+      node.taken = true;
+      return plan_.Mismatched(node.printed, "expected a dictionary");
+    }
+    for (StateEntry& entry : dict) {
+      if (CheckpointNode* child = node.Find(entry.key)) {
+        Match(entry.value, *child);
+      } else {
+        plan_.Missing(node.printed, entry.key.ToString(), node.ChildNames(), Asked::kKey);
+      }
+    }
+  }
+
+  void MatchList(StateList& list, CheckpointNode& node) {
+    if (node.kind != Kind::kList) {
+      node.taken = true;
+      return plan_.Mismatched(node.printed, "expected a list");
+    }
+    for (size_t i = 0; i < list.size(); ++i) {
+      if (CheckpointNode* child = node.Find(static_cast<int64_t>(i))) {
+        Match(list[i], *child);
+      } else {
+        plan_.Missing(node.printed, std::to_string(i), {}, Asked::kKey);
+      }
+    }
+  }
+
+  // Plain values and placeholders: whatever the checkpoint has takes their place.
+  void Replace(StateValue& value, CheckpointNode& node) {
+    plan_.WantRaw(node);
+    plan_.OnCommit([this_plan = &plan_, target = &value, &node] {
+      StateValue loaded = this_plan->RawValue(node);
+      loaded.set_placement(target->placement());
+      *target = std::move(loaded);
+      return absl::OkStatus();
+    });
+  }
+
+  // A list of plain values is one value; a list with something to restore in place is walked.
+  static bool HoldsObjects(const StateList& list) {
+    return std::any_of(list.begin(), list.end(), [](const StateValue& item) {
+      if (const StateList* inner = item.If<StateList>()) return HoldsObjects(*inner);
+      if (const StateDict* inner = item.If<StateDict>()) return HoldsObjects(*inner);
+      return !item.is_plain() && item.If<StoredTensor>() == nullptr;
+    });
+  }
+  static bool HoldsObjects(const StateDict& dict) {
+    return std::any_of(dict.begin(), dict.end(), [](const StateEntry& entry) {
+      StateList one;
+      one.Add(entry.value);
+      return HoldsObjects(one);
+    });
+  }
+
+  LoadPlan& plan_;
+};
+
+// What nobody took. Step 1, before Check: read what shall be read.
+void GatherRemainder(CheckpointNode& node, const LoadOptions& options, LoadPlan& plan,
+                     std::vector<CheckpointNode*>& wanted) {
+  if (node.taken) return;
+  for (const auto& child : node.children) GatherRemainder(*child, options, plan, wanted);
+  if (node.kind != Kind::kLeaf) return;
+  if (node.needs_rank_rule) {
+    node.taken = true;
+    plan.LeftToOtherRanks(node.printed);
+    return;
+  }
+  const v1::LeafKind kind = node.leaf->leaf().kind();
+  const bool lazy = options.remainder == LoadOptions::Remainder::kLazy ||
+                    !ScalarTypeOf(node.leaf->leaf().dtype()).ok();
+  if (kind == v1::LEAF_KIND_TENSOR && lazy) return;
+  wanted.push_back(&node);
+}
+
+// Step 2, after Commit. Null where nothing is left.
+std::optional<StateValue> BuildRemainder(
+    const CheckpointNode& node, const absl::flat_hash_set<const CheckpointNode*>& read,
+    const LoadPlan& plan, const std::shared_ptr<internal::StoredTensorSource>& source) {
+  if (node.kind == Kind::kLeaf) {
+    if (read.contains(&node)) return plan.RawValue(node);
+    if (node.taken) return std::nullopt;
+    return StateValue(StoredTensor(source, node.leaf->leaf_number()));
+  }
+  if (node.taken) return std::nullopt;
+  StateDict rest;
+  for (const auto& child : node.children) {
+    auto value = BuildRemainder(*child, read, plan, source);
+    if (value) rest[child->key] = *std::move(value);
+  }
+  const bool whole = rest.size() == node.children.size();
+  if (node.kind == Kind::kList && whole) {
+    StateList list;
+    for (StateEntry& entry : rest) list.Add(std::move(entry.value));
+    return StateValue(std::move(list));
+  }
+  if (rest.empty() && !whole) return std::nullopt;
+  return StateValue(std::move(rest));
+}
+
+std::string NameOf(const RestorePlan& plan) {
+  return absl::StrCat(plan.checkpoint().id().run(), "@", plan.checkpoint().id().step());
+}
+
+absl::StatusOr<std::optional<uint32_t>> PerRankSource(const RestorePlan& plan, LoadingRank rank,
+                                                      const LoadOptions& options) {
+  const uint32_t stored = plan.checkpoint().world_size();
+  if (options.per_rank_source) {
+    if (*options.per_rank_source >= stored) {
+      return absl::InvalidArgumentError(absl::StrCat("per_rank_source is ",
+                                                     *options.per_rank_source, ", but ",
+                                                     NameOf(plan), " has ", stored, " ranks"));
+    }
+    return options.per_rank_source;
+  }
+  if (rank.world_size == stored) return std::optional<uint32_t>(rank.rank);
+  return std::optional<uint32_t>();
+}
+
+absl::StatusOr<CheckpointNode*> FindPath(CheckpointNode& root, const std::vector<StateKey>& path,
+                                         const RestorePlan& plan) {
+  CheckpointNode* node = &root;
+  for (const StateKey& key : path) {
+    CheckpointNode* child = node->Find(key);
+    if (child == nullptr) {
+      LoadOptions strict;
+      LoadPlan complaint(strict);
+      complaint.Missing(node->printed, key.ToString(), node->ChildNames(), Asked::kKey);
+      return complaint.Check(NameOf(plan));
+    }
+    node = child;
+  }
+  return node;
+}
+
+}  // namespace
+
+absl::StatusOr<LoadResult> LoadInto(std::shared_ptr<RestorePlan> plan, LoadingRank rank,
+                                    StateValue& value, const std::vector<StateKey>& path,
+                                    const LoadOptions& options) {
+  CKPT_ASSIGN_OR_RETURN(const std::optional<uint32_t> source, PerRankSource(*plan, rank, options));
+  CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointNode> root,
+                        BuildCheckpointTree(plan->leaves(), source));
+  CKPT_ASSIGN_OR_RETURN(CheckpointNode * node, FindPath(*root, path, *plan));
+  LoadPlan load(options);
+  // An empty dictionary at the top asks for nothing: all is remainder.
+  const StateDict* top = value.If<StateDict>();
+  const bool asks_nothing = path.empty() && top != nullptr && top->empty();
+  if (!asks_nothing) Matcher(load).Match(value, *node);
+  std::vector<CheckpointNode*> wanted;
+  if (options.remainder != LoadOptions::Remainder::kDrop) {
+    GatherRemainder(*root, options, load, wanted);
+  }
+  for (CheckpointNode* leaf : wanted) load.WantRaw(*leaf, /*asked_for=*/false);
+  CKPT_RETURN_IF_ERROR(load.Check(NameOf(*plan)));
+  CKPT_RETURN_IF_ERROR(load.Read(*plan));
+  CKPT_RETURN_IF_ERROR(load.Commit());
+  LoadResult result;
+  result.checkpoint = plan->checkpoint();
+  if (options.remainder != LoadOptions::Remainder::kDrop) {
+    const auto stored = std::make_shared<internal::StoredTensorSource>(plan);
+    auto rest = BuildRemainder(*root, {wanted.begin(), wanted.end()}, load, stored);
+    if (rest && rest->If<StateDict>()) result.remainder = std::move(*rest->If<StateDict>());
+  }
+  result.report = load.TakeReport();
+  return result;
+}
+
+absl::StatusOr<StateDict> LoadRaw(RestorePlan& plan, LoadingRank rank, const LoadOptions& options) {
+  CKPT_ASSIGN_OR_RETURN(const std::optional<uint32_t> source, PerRankSource(plan, rank, options));
+  CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointNode> root,
+                        BuildCheckpointTree(plan.leaves(), source));
+  LoadPlan load(options);
+  load.WantRaw(*root);
+  CKPT_RETURN_IF_ERROR(load.Check(NameOf(plan)));
+  CKPT_RETURN_IF_ERROR(load.Read(plan));
+  StateValue whole = load.RawValue(*root);
+  return std::move(*whole.If<StateDict>());
+}
+
+}  // namespace ckpt

@@ -1,0 +1,292 @@
+#include "client/torch/load_plan.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <exception>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/torch/tensor_bytes.h"
+#include "common/key.h"
+#include "common/status_macros.h"
+
+namespace ckpt {
+namespace {
+
+using Kind = CheckpointNode::Kind;
+
+std::string Describe(absl::string_view dtype, const Extents& shape) {
+  return absl::StrCat(dtype, " [", absl::StrJoin(shape, ", "), "]");
+}
+
+Extents StoredShape(const CheckpointNode& node) {
+  return Extents(node.leaf->leaf().shape().begin(), node.leaf->leaf().shape().end());
+}
+
+StateValue FromProto(const v1::Value& value) {
+  switch (value.kind_case()) {
+    case v1::Value::kBoolean:
+      return value.boolean();
+    case v1::Value::kInteger:
+      return static_cast<int64_t>(value.integer());
+    case v1::Value::kReal:
+      return value.real();
+    case v1::Value::kText:
+      return value.text();
+    case v1::Value::kRaw:
+      return Bytes{value.raw()};
+    default:
+      return StateValue();
+  }
+}
+
+template <typename LeafValue>
+StateValue BuildValue(const CheckpointNode& node, const LeafValue& leaf_value) {
+  if (node.kind == Kind::kLeaf) return leaf_value(node);
+  if (node.kind == Kind::kList) {
+    StateList list;
+    for (const auto& child : node.children) list.Add(BuildValue(*child, leaf_value));
+    return list;
+  }
+  StateDict dict;
+  for (const auto& child : node.children) dict[child->key] = BuildValue(*child, leaf_value);
+  return dict;
+}
+
+bool IsDense(const at::Tensor& tensor) {
+  return tensor.is_contiguous() && !tensor.is_conj() && !tensor.is_neg();
+}
+
+// The same memory seen the same way: two names of one tied tensor.
+const void* TensorIdentity(const at::Tensor& tensor) { return tensor.unsafeGetTensorImpl(); }
+
+}  // namespace
+
+void LoadPlan::WantWhole(CheckpointNode& node, const at::Tensor& target) {
+  const Extents shape = ShapeOf(target);
+  WantBox(node, target, shape, Box::Whole(shape));
+}
+
+void LoadPlan::WantBox(CheckpointNode& node, const at::Tensor& target, const Extents& global_shape,
+                       const Box& region) {
+  node.taken = true;
+  if (absl::Status status = CheckStorable(target); !status.ok()) {
+    return Problem(node.printed, status.message());
+  }
+  const DType wanted = *DTypeOf(target.scalar_type());
+  if (!node.is_tensor()) {
+    return Mismatched(node.printed, absl::StrCat("the checkpoint has no tensor here, expected ",
+                                                 Describe(DTypeName(wanted), global_shape)));
+  }
+  if (node.needs_rank_rule) {
+    needs_rank_rule_.push_back(node.printed);
+    return;
+  }
+  const v1::Leaf& leaf = node.leaf->leaf();
+  const bool shapes_equal = StoredShape(node) == global_shape;
+  const bool cast = leaf.dtype() != wanted && !options_.strict &&
+                    options_.mismatch == LoadOptions::Mismatch::kCast;
+  if (!shapes_equal || (leaf.dtype() != wanted && !cast)) {
+    return Mismatched(
+        node.printed,
+        absl::StrCat("stored as ", Describe(DTypeName(leaf.dtype()), StoredShape(node)),
+                     ", expected ", Describe(DTypeName(wanted), global_shape)));
+  }
+  const auto stored_type = ScalarTypeOf(leaf.dtype());
+  if (!stored_type.ok()) return Problem(node.printed, stored_type.status().message());
+  AddTarget(node, target, region, *stored_type);
+  Restored(node);
+}
+
+void LoadPlan::AddTarget(const CheckpointNode& node, const at::Tensor& target, Box region,
+                         c10::ScalarType stored_type) {
+  Target entry{node.leaf->leaf_number(), std::move(region), target, target};
+  if (!IsDense(target) || target.scalar_type() != stored_type) {
+    entry.buffer = NewTensor(stored_type, entry.region.extent);
+  }
+  const auto [found, is_new] = target_by_tensor_.emplace(TensorIdentity(target), targets_.size());
+  if (is_new) {
+    targets_.push_back(std::move(entry));
+  } else {
+    targets_[found->second] = std::move(entry);
+  }
+}
+
+void LoadPlan::WantRaw(CheckpointNode& node, bool asked_for) {
+  node.taken = true;
+  for (const auto& child : node.children) WantRaw(*child, asked_for);
+  if (node.kind != Kind::kLeaf) return;
+  if (node.needs_rank_rule) {
+    needs_rank_rule_.push_back(node.printed);
+    return;
+  }
+  if (asked_for) Restored(node);
+  const v1::Leaf& leaf = node.leaf->leaf();
+  if (leaf.kind() == v1::LEAF_KIND_VALUE) return;
+  const auto type =
+      leaf.kind() == v1::LEAF_KIND_TENSOR ? ScalarTypeOf(leaf.dtype()) : c10::ScalarType::Byte;
+  if (!type.ok()) return Problem(node.printed, type.status().message());
+  // Names of one stored tensor share one tensor again.
+  const uint32_t stored =
+      node.leaf->has_alias_of() ? node.leaf->alias_of() : node.leaf->leaf_number();
+  const auto [found, is_new] = raw_.emplace(stored, at::Tensor());
+  if (!is_new) return;
+  const Extents shape = StoredShape(node);
+  found->second = NewTensor(*type, shape);
+  targets_.push_back({stored, Box::Whole(shape), at::Tensor(), found->second});
+}
+
+StateValue LoadPlan::RawValue(const CheckpointNode& node) const {
+  return BuildValue(node, [this](const CheckpointNode& leaf) -> StateValue {
+    const v1::LeafKind kind = leaf.leaf->leaf().kind();
+    if (kind == v1::LEAF_KIND_VALUE) return FromProto(leaf.leaf->value());
+    const auto found =
+        raw_.find(leaf.leaf->has_alias_of() ? leaf.leaf->alias_of() : leaf.leaf->leaf_number());
+    if (found == raw_.end()) return StateValue();
+    if (kind == v1::LEAF_KIND_TENSOR) return found->second;
+    std::string bytes(static_cast<const char*>(found->second.data_ptr()),
+                      static_cast<size_t>(found->second.numel()));
+    if (kind == v1::LEAF_KIND_STRING_BYTES) return bytes;
+    return Bytes{std::move(bytes)};
+  });
+}
+
+StateValue LoadPlan::PlainValue(const CheckpointNode& node) {
+  return BuildValue(node, [](const CheckpointNode& leaf) {
+    return leaf.leaf->leaf().kind() == v1::LEAF_KIND_VALUE ? FromProto(leaf.leaf->value())
+                                                           : StateValue();
+  });
+}
+
+void LoadPlan::NotePlain(CheckpointNode& node) {
+  node.taken = true;
+  for (const auto& child : node.children) NotePlain(*child);
+  if (node.kind != Kind::kLeaf) return;
+  if (node.needs_rank_rule) {
+    needs_rank_rule_.push_back(node.printed);
+  } else {
+    Restored(node);
+  }
+}
+
+void LoadPlan::Restored(const CheckpointNode& node) {
+  restored_.emplace_back(node.leaf->leaf_number(), node.printed);
+}
+
+LoadReport LoadPlan::TakeReport() {
+  std::sort(restored_.begin(), restored_.end());
+  restored_.erase(std::unique(restored_.begin(), restored_.end()), restored_.end());
+  for (auto& [number, printed] : restored_) report_.restored.push_back(std::move(printed));
+  return std::move(report_);
+}
+
+void LoadPlan::Missing(const std::string& parent, const std::string& name,
+                       const std::vector<std::string>& siblings, Asked asked) {
+  const std::string printed = parent.empty() ? name : absl::StrCat(parent, ".", name);
+  report_.missing.push_back(printed);
+  if (asked == Asked::kKey) missing_key_ = true;
+  const std::vector<std::string> nearest = NearestNames(name, siblings, 3);
+  missing_texts_.push_back(
+      nearest.empty() ? printed
+                      : absl::StrCat(printed, " (nearest: ", absl::StrJoin(nearest, ", "), ")"));
+}
+
+void LoadPlan::Mismatched(const std::string& printed, absl::string_view text) {
+  report_.mismatched.push_back(absl::StrCat(printed, ": ", text));
+}
+
+void LoadPlan::Problem(const std::string& printed, absl::string_view text) {
+  problems_.push_back(printed.empty() ? std::string(text) : absl::StrCat(printed, ": ", text));
+}
+
+absl::Status LoadPlan::Check(const std::string& checkpoint_name) {
+  std::vector<std::string> complaints;
+  const auto complain = [&](absl::string_view what, const std::vector<std::string>& list) {
+    if (list.empty()) return;
+    complaints.push_back(absl::StrCat(what, " (", list.size(), "): ", absl::StrJoin(list, ", ")));
+  };
+  complain("cannot be loaded", problems_);
+  complain(
+      "each rank has its own, and the number of ranks differs: say whose to take with "
+      "LoadOptions::per_rank_source",
+      needs_rank_rule_);
+  const bool never_tolerated = !complaints.empty();
+  if (options_.strict) {
+    complain("missing from the checkpoint", missing_texts_);
+    complain("unexpected in the checkpoint", report_.unexpected);
+  }
+  const bool skip_mismatches =
+      !options_.strict && options_.mismatch == LoadOptions::Mismatch::kSkip;
+  if (!skip_mismatches) complain("mismatched", report_.mismatched);
+  if (complaints.empty()) return absl::OkStatus();
+  const std::string text = absl::StrCat("cannot load ", checkpoint_name, ": ",
+                                        absl::StrJoin(complaints, "; "), ". Nothing was changed");
+  const bool key_not_found = options_.strict && missing_key_ && !never_tolerated;
+  return key_not_found ? absl::NotFoundError(text) : absl::InvalidArgumentError(text);
+}
+
+// Two targets may be views of the same memory without being the same tensor: reading into both at
+// once is a race, so the later one gets a buffer and is copied afterwards.
+void LoadPlan::SeparateOverlaps() {
+  struct Interval {
+    const std::byte* begin;
+    const std::byte* end;
+    size_t target;
+  };
+  std::vector<Interval> intervals;
+  for (size_t i = 0; i < targets_.size(); ++i) {
+    const at::Tensor& buffer = targets_[i].buffer;
+    if (buffer.numel() == 0) continue;
+    const auto* begin = static_cast<const std::byte*>(buffer.data_ptr());
+    intervals.push_back({begin, begin + buffer.nbytes(), i});
+  }
+  std::sort(intervals.begin(), intervals.end(),
+            [](const Interval& a, const Interval& b) { return a.begin < b.begin; });
+  const std::byte* end = nullptr;
+  for (const Interval& interval : intervals) {
+    if (end != nullptr && interval.begin < end) {
+      Target& target = targets_[interval.target];
+      target.buffer = NewTensor(target.buffer.scalar_type(), target.region.extent);
+    } else {
+      end = interval.end;
+    }
+  }
+}
+
+absl::Status LoadPlan::Read(RestorePlan& plan) {
+  try {
+    SeparateOverlaps();
+    std::vector<ReadTarget> reads;
+    for (const Target& target : targets_) {
+      if (target.region.empty()) continue;
+      reads.push_back(
+          {target.leaf_number, target.region, static_cast<std::byte*>(target.buffer.data_ptr())});
+    }
+    return plan.Read(reads, &report_.bytes);
+  } catch (const std::exception& error) {
+    return absl::InternalError(absl::StrCat("LibTorch failed: ", error.what()));
+  }
+}
+
+absl::Status LoadPlan::Commit() {
+  try {
+    at::NoGradGuard no_grad;
+    for (const Target& target : targets_) {
+      if (!target.target.defined()) continue;
+      if (target.buffer.unsafeGetTensorImpl() != target.target.unsafeGetTensorImpl()) {
+        const at::Tensor destination = target.target;
+        destination.copy_(target.buffer);
+      } else if (!target.target.is_inference()) {
+        // Bytes changed behind autograd's back: it has to know.
+        target.target.unsafeGetTensorImpl()->bump_version();
+      }
+    }
+    for (const auto& action : commits_) CKPT_RETURN_IF_ERROR(action());
+  } catch (const std::exception& error) {
+    return absl::InternalError(absl::StrCat("LibTorch failed: ", error.what()));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace ckpt

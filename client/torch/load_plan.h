@@ -1,0 +1,101 @@
+// What one load is going to do, gathered and checked before anything is touched:
+//
+//   1. gather  the walkers (load.cc, optimizer_load.cc) compare the caller's state with the
+//              checkpoint's tree and call Want..., Missing, OnCommit and so on
+//   2. Check   every complaint in one error, or, where not strict, in the report
+//   3. Read    bytes go into the caller's tensors where they lie dense, else into temporaries
+//   4. Commit  temporaries are copied, hyperparameters and plain values replaced, in gathering
+//   order
+//
+// Steps 1 and 2 change nothing of the caller's. One thread.
+#ifndef CKPT_CLIENT_TORCH_LOAD_PLAN_H_
+#define CKPT_CLIENT_TORCH_LOAD_PLAN_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "client/restore/restore.h"
+#include "client/torch/checkpoint_tree.h"
+#include "client/torch/checkpointer.h"
+#include "common/box.h"
+
+namespace ckpt {
+
+class LoadPlan {
+ public:
+  explicit LoadPlan(const LoadOptions& options) : options_(options) {}
+
+  // `region` of the stored tensor `node` shall go into `target`, which has the region's shape.
+  // Complains where dtype or global shape differ. The whole tensor: WantWhole.
+  void WantBox(CheckpointNode& node, const at::Tensor& target, const Extents& global_shape,
+               const Box& region);
+  void WantWhole(CheckpointNode& node, const at::Tensor& target);
+  // Everything under `node`, as values and tensors of its own: read now, taken by RawValue after
+  // Read. Reported as restored only where the caller asked for it.
+  void WantRaw(CheckpointNode& node, bool asked_for = true);
+  StateValue RawValue(const CheckpointNode& node) const;
+  // What is there without reading a tensor; a tensor becomes null. Needs no WantRaw.
+  static StateValue PlainValue(const CheckpointNode& node);
+  // Marks values that were taken through PlainValue: complains where a rank rule is missing.
+  void NotePlain(CheckpointNode& node);
+
+  void OnCommit(std::function<absl::Status()> action) { commits_.push_back(std::move(action)); }
+
+  // A key that the caller asked for; `siblings` are the names that exist in its place.
+  enum class Asked { kKey, kModuleName };
+  void Missing(const std::string& parent, const std::string& name,
+               const std::vector<std::string>& siblings, Asked asked);
+  void Unexpected(const std::string& printed) { report_.unexpected.push_back(printed); }
+  // Something of another kind, dtype or shape.
+  void Mismatched(const std::string& printed, absl::string_view text);
+  // Never tolerated: parameter groups that don't fit.
+  void Problem(const std::string& printed, absl::string_view text);
+  void Restored(const CheckpointNode& node);
+  void LeftToOtherRanks(const std::string& printed) { report_.other_ranks.push_back(printed); }
+
+  absl::Status Check(const std::string& checkpoint_name);
+  absl::Status Read(RestorePlan& plan);
+  absl::Status Commit();
+  LoadReport TakeReport();
+
+ private:
+  struct Target {
+    uint32_t leaf_number;
+    Box region;
+    at::Tensor target;  // undefined: only `buffer` is wanted
+    at::Tensor buffer;  // dense; the target itself where it can be read into directly
+  };
+  void AddTarget(const CheckpointNode& node, const at::Tensor& target, Box region,
+                 c10::ScalarType stored_type);
+  void SeparateOverlaps();
+
+  const LoadOptions& options_;
+  std::vector<Target> targets_;
+  absl::flat_hash_map<const void*, size_t> target_by_tensor_;  // tied tensors: the last name wins
+  absl::flat_hash_map<uint32_t, at::Tensor> raw_;              // by leaf number
+  std::vector<std::function<absl::Status()>> commits_;
+  std::vector<std::string> missing_texts_;
+  std::vector<std::string> problems_;
+  std::vector<std::string> needs_rank_rule_;
+  std::vector<std::pair<uint32_t, std::string>> restored_;  // leaf number, printed key
+  bool missing_key_ = false;
+  LoadReport report_;
+};
+
+// optimizer_load.cc: plans the restoring of an optimizer, in place, from `node`, which is a
+// dictionary with `state` and `param_groups`.
+void PlanOptimizerLoad(torch::optim::Optimizer& optimizer, const ShardedOptimizer* sharded,
+                       CheckpointNode& node, LoadPlan& plan);
+
+}  // namespace ckpt
+
+#endif  // CKPT_CLIENT_TORCH_LOAD_PLAN_H_

@@ -1,0 +1,250 @@
+// PyTorch's layout back into a LibTorch optimizer, as load_state_dict() does: parameters are
+// matched by their position in their group, state that the checkpoint lacks is removed,
+// hyperparameters are replaced. Tensors that exist are read in place.
+#include <ATen/ops/empty_like.h>
+#include <torch/optim/optimizer.h>
+
+#include <cmath>
+#include <exception>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "client/torch/load_plan.h"
+#include "client/torch/optimizer_codec.h"
+#include "client/torch/tensor_bytes.h"
+
+namespace ckpt {
+namespace {
+
+using Asked = LoadPlan::Asked;
+using torch::optim::Optimizer;
+using torch::optim::OptimizerOptions;
+using torch::optim::OptimizerParamState;
+
+class OptimizerLoader {
+ public:
+  OptimizerLoader(Optimizer& optimizer, const ShardedOptimizer* sharded,
+                  const OptimizerCodec& codec, LoadPlan& plan)
+      : optimizer_(optimizer), sharded_(sharded), codec_(codec), plan_(plan) {}
+
+  void Plan(CheckpointNode& node) {
+    CheckpointNode* groups = node.Find("param_groups");
+    CheckpointNode* state = node.Find("state");
+    if (groups == nullptr) {
+      plan_.Missing(node.printed, "param_groups", node.ChildNames(), Asked::kKey);
+    }
+    // Absent where every rank's share of a sharded optimizer was empty, too.
+    if (state == nullptr && sharded_ == nullptr) {
+      plan_.Missing(node.printed, "state", node.ChildNames(), Asked::kKey);
+    }
+    if (groups == nullptr) return;
+    if (!PlanGroups(*groups)) return;
+    size_t k = 0;
+    for (size_t g = 0; g < optimizer_.param_groups().size(); ++g) {
+      for (const at::Tensor& parameter : optimizer_.param_groups()[g].params()) {
+        PlanParameter(state, parameter, SavedIndex(g, k), *new_options_[g],
+                      sharded_ ? &sharded_->parameters[k] : nullptr);
+        ++k;
+      }
+      position_ += optimizer_.param_groups()[g].params().size();
+    }
+  }
+
+ private:
+  // Hyperparameters and the indices of each group's parameters. False after a Problem.
+  bool PlanGroups(CheckpointNode& groups) {
+    plan_.NotePlain(groups);
+    const StateValue value = LoadPlan::PlainValue(groups);
+    const StateList* list = value.If<StateList>();
+    const size_t count = optimizer_.param_groups().size();
+    if (list == nullptr || list->size() != count) {
+      plan_.Problem(groups.printed, absl::StrCat("the checkpoint has ", list ? list->size() : 0,
+                                                 " parameter groups, the optimizer ", count));
+      return false;
+    }
+    for (size_t g = 0; g < count; ++g) {
+      if (!PlanGroup((*list)[g], g, absl::StrCat(groups.printed, ".", g))) return false;
+    }
+    return true;
+  }
+
+  bool PlanGroup(const StateValue& value, size_t g, const std::string& printed) {
+    const StateDict* group = value.If<StateDict>();
+    const StateValue* params = group == nullptr ? nullptr : group->Find("params");
+    const StateList* indices = params == nullptr ? nullptr : params->If<StateList>();
+    if (indices == nullptr) {
+      plan_.Problem(printed, "not a parameter group: no list `params`");
+      return false;
+    }
+    const size_t wanted =
+        sharded_ ? sharded_->groups[g].size() : optimizer_.param_groups()[g].params().size();
+    if (indices->size() != wanted) {
+      plan_.Problem(printed, absl::StrCat("the checkpoint's group has ", indices->size(),
+                                          " parameters, the optimizer's ", wanted));
+      return false;
+    }
+    std::vector<int64_t>& saved = saved_indices_.emplace_back();
+    for (const StateValue& index : *indices) {
+      if (!index.AsInt().ok()) {
+        plan_.Problem(printed, "not a parameter group: `params` holds something else than indices");
+        return false;
+      }
+      saved.push_back(*index.AsInt());
+    }
+    std::vector<std::string> missing;
+    auto options = codec_.OptionsFromState(*group, optimizer_.param_groups()[g].options(), missing);
+    if (!options.ok()) {
+      plan_.Problem(printed, options.status().message());
+      return false;
+    }
+    for (const std::string& name : missing) {
+      std::vector<std::string> names;
+      for (const StateEntry& entry : *group) names.push_back(entry.key.ToString());
+      plan_.Missing(printed, name, names, Asked::kModuleName);
+    }
+    new_options_.push_back(std::move(*options));
+    plan_.OnCommit([this_group = &optimizer_.param_groups()[g], options = new_options_.back()] {
+      this_group->set_options(options->clone());
+      return absl::OkStatus();
+    });
+    return true;
+  }
+
+  int64_t SavedIndex(size_t g, size_t k) const {
+    if (sharded_ == nullptr) return saved_indices_[g][k - position_];
+    const std::vector<int64_t>& indices = sharded_->groups[g];
+    for (size_t i = 0; i < indices.size(); ++i) {
+      if (indices[i] == sharded_->parameters[k].index) return saved_indices_[g][i];
+    }
+    return -1;  // CheckDescription has refused this
+  }
+
+  void PlanParameter(CheckpointNode* states, const at::Tensor& parameter, int64_t saved_index,
+                     const OptimizerOptions& options,
+                     const ShardedOptimizer::Parameter* described) {
+    CheckpointNode* node = states == nullptr ? nullptr : states->Find(saved_index);
+    if (node == nullptr) {
+      if (codec_.always_has_state() && states != nullptr) {
+        plan_.Missing(states->printed, std::to_string(saved_index), {}, Asked::kModuleName);
+      } else {
+        Remove(parameter);
+      }
+      return;
+    }
+    if (node->kind != CheckpointNode::Kind::kDict) {
+      return plan_.Problem(node->printed, "the state of a parameter is not a dictionary");
+    }
+    // The new state shares the tensors of the old one where it has them: read in place.
+    OptimizerParamState* old = FindParamState(optimizer_, parameter);
+    std::shared_ptr<OptimizerParamState> fresh(codec_.NewState());
+    if (old != nullptr) fresh = old->clone();
+    bool has_tensor = false;
+    for (OptimizerTensorField& field : codec_.Tensors(*fresh, options)) {
+      has_tensor |= PlanTensor(*node, field, parameter, described);
+    }
+    PlanStep(*node, fresh, described);
+    for (const auto& child : node->children) {
+      if (!child->taken) plan_.Unexpected(child->printed);
+    }
+    if (!has_tensor) return Remove(parameter);
+    plan_.OnCommit([optimizer = &optimizer_, parameter, fresh] {
+      SetParamState(*optimizer, parameter, fresh->clone());
+      return absl::OkStatus();
+    });
+  }
+
+  // False where the parameter has no such tensor in the checkpoint.
+  bool PlanTensor(CheckpointNode& node, const OptimizerTensorField& field,
+                  const at::Tensor& parameter, const ShardedOptimizer::Parameter* described) {
+    CheckpointNode* stored = node.Find(field.name);
+    const bool is_null =
+        stored != nullptr && !stored->is_tensor() && LoadPlan::PlainValue(*stored).is_null();
+    if (is_null) stored->taken = true;
+    if (stored == nullptr || is_null) {
+      if (field.required) {
+        plan_.Missing(node.printed, field.name, node.ChildNames(), Asked::kModuleName);
+      } else {
+        *field.tensor = at::Tensor();
+      }
+      return false;
+    }
+    if (!field.tensor->defined()) {
+      *field.tensor =
+          at::empty_like(parameter.detach(), at::TensorOptions(), at::MemoryFormat::Preserve);
+    }
+    if (described == nullptr) {
+      plan_.WantWhole(*stored, *field.tensor);
+    } else {
+      plan_.WantBox(*stored, *field.tensor, ToExtents(described->global_shape),
+                    Box{ToExtents(described->offset), ShapeOf(*field.tensor)});
+    }
+    return true;
+  }
+
+  void PlanStep(CheckpointNode& node, const std::shared_ptr<OptimizerParamState>& fresh,
+                const ShardedOptimizer::Parameter* described) {
+    CheckpointNode* stored = node.Find("step");
+    if (codec_.Step(*fresh) == nullptr) return;
+    if (stored == nullptr) {
+      // Nobody holds the first element of a parameter without elements.
+      const bool nobodys = described != nullptr && Volume(ToExtents(described->global_shape)) == 0u;
+      if (!nobodys) {
+        plan_.Missing(node.printed, "step", node.ChildNames(), Asked::kModuleName);
+      }
+      return;
+    }
+    if (stored->kind != CheckpointNode::Kind::kLeaf) {
+      return plan_.Mismatched(stored->printed, "expected a number");
+    }
+    plan_.WantRaw(*stored);
+    plan_.OnCommit([&plan = plan_, &codec = codec_, stored, fresh]() -> absl::Status {
+      const StateValue value = plan.RawValue(*stored);
+      double step = -1;
+      if (const auto number = value.AsDouble(); number.ok()) {
+        step = *number;
+      } else if (const at::Tensor* tensor = value.If<at::Tensor>();
+                 tensor != nullptr && tensor->numel() == 1 && !tensor->is_complex()) {
+        step = tensor->item().toDouble();
+      }
+      if (!(step >= 0 && step < std::ldexp(1.0, 53)) || step != std::floor(step)) {
+        return absl::InvalidArgumentError(absl::StrCat(stored->printed, ": not a number of steps"));
+      }
+      *codec.Step(*fresh) = static_cast<int64_t>(step);
+      return absl::OkStatus();
+    });
+  }
+
+  void Remove(const at::Tensor& parameter) {
+    plan_.OnCommit([optimizer = &optimizer_, parameter] {
+      SetParamState(*optimizer, parameter, nullptr);
+      return absl::OkStatus();
+    });
+  }
+
+  Optimizer& optimizer_;
+  const ShardedOptimizer* sharded_;
+  const OptimizerCodec& codec_;
+  LoadPlan& plan_;
+  std::vector<std::vector<int64_t>> saved_indices_;             // by group and position
+  std::vector<std::shared_ptr<OptimizerOptions>> new_options_;  // by group
+  size_t position_ = 0;                                         // parameters of earlier groups
+};
+
+}  // namespace
+
+void PlanOptimizerLoad(Optimizer& optimizer, const ShardedOptimizer* sharded, CheckpointNode& node,
+                       LoadPlan& plan) {
+  node.taken = true;
+  const auto codec = CodecOf(optimizer);
+  if (!codec.ok()) return plan.Problem(node.printed, codec.status().message());
+  if (node.kind != CheckpointNode::Kind::kDict) {
+    return plan.Mismatched(node.printed, "expected an optimizer's state");
+  }
+  try {
+    OptimizerLoader(optimizer, sharded, **codec, plan).Plan(node);
+  } catch (const std::exception& error) {
+    plan.Problem(node.printed, absl::StrCat("LibTorch failed: ", error.what()));
+  }
+}
+
+}  // namespace ckpt
