@@ -3,6 +3,7 @@
 #ifndef CKPT_COMMON_BOX_H_
 #define CKPT_COMMON_BOX_H_
 
+#include <compare>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -25,11 +26,12 @@ struct Box {
   static Box FromProto(const v1::Box& proto);  // unchecked: use ValidateBox
   void ToProto(v1::Box* proto) const;
   size_t rank() const { return extent.size(); }
-  uint64_t volume() const;  // elements; 1 for 0 dimensions
+  uint64_t volume() const;  // elements; 1 for 0 dimensions; 2^64-1 where it would overflow
   bool empty() const { return volume() == 0; }
   std::string ToString() const;  // [0:4, 8:16]
   friend bool operator==(const Box&, const Box&) = default;
-  friend auto operator<=>(const Box&, const Box&) = default;
+  // By offset, then by extent.
+  friend std::strong_ordering operator<=>(const Box& a, const Box& b);
 };
 
 // Elements of a shape; nullopt where the product passes 2^63.
@@ -54,7 +56,9 @@ void ForEachRun(const Box& region, const Box& source, const Box& destination,
 
 // OK when the boxes are pairwise disjoint; otherwise FAILED_PRECONDITION with the indices of two
 // that overlap, as "boxes I and J overlap". If `cover` is set they must also tile it exactly. O(n
-// log n) for the tilings that trainers make. `boxes` may come in any order.
+// log n) for one- and two-dimensional cuts and for grids; boxes cut so irregularly in three or more
+// dimensions that the check would take too long are refused, RESOURCE_EXHAUSTED. `boxes` may come
+// in any order; empty ones count for nothing.
 absl::Status CheckTiling(absl::Span<const Box> boxes, const Box* cover);
 
 }  // namespace ckpt

@@ -17,6 +17,9 @@ namespace ckpt {
 uint64_t Xxh3(const void* data, size_t bytes);
 inline uint64_t Xxh3(absl::string_view bytes) { return Xxh3(bytes.data(), bytes.size()); }
 
+// XXH3-128 in its canonical (big-endian) form, 16 bytes: the checksum of envelopes.
+std::string Xxh3Canonical128(absl::string_view bytes);
+
 // Streaming XXH3-64. Not thread-safe; reusable after Reset.
 class Xxh3Stream {
  public:
@@ -38,11 +41,16 @@ class Xxh3Stream {
 uint32_t Crc32c(uint32_t crc, const void* data, size_t bytes);
 inline uint32_t Crc32c(absl::string_view bytes) { return Crc32c(0, bytes.data(), bytes.size()); }
 
+namespace internal {
+// What Crc32c falls back to. For tests.
+uint32_t Crc32cSoftware(uint32_t crc, const void* data, size_t bytes);
+}  // namespace internal
+
 // 32 raw bytes.
 std::string Sha256(absl::string_view bytes);
 
 // The name of the instruction set that Xxh3 uses, for status and benchmarks: "avx512", "avx2",
-// "sse2", "scalar".
+// "sse2", "neon", "scalar".
 absl::string_view Xxh3InstructionSet();
 
 }  // namespace ckpt

@@ -64,6 +64,7 @@ class PartLayout {
  private:
   PartLayout() = default;
   absl::Status Index();
+  absl::Status IndexShards();
   v1::Layout proto_;
   std::string serialized_;
   std::string digest_;

@@ -20,8 +20,11 @@
 namespace ckpt {
 
 // The box that member `member` of `members` writes of each leaf of `leaves` (same length and order
-// as `leaves`): empty extents where it writes nothing, or where the leaf is not a REPLICATED
-// tensor-like leaf, or is an alias. The boxes of all members tile every tensor.
+// as `leaves`): a box that is empty() where it writes nothing, or where the leaf is not a
+// REPLICATED tensor-like leaf, or is an alias. The boxes of all members tile every tensor. A box
+// that is empty() has the leaf's rank, but one dimension (of extent 0) for a leaf of none, since a
+// 0-dimensional box always holds an element. STRING_BYTES and RAW_BYTES count as strings: member 0
+// writes them whole.
 std::vector<Box> ReplicatedBoxes(absl::Span<const v1::Leaf> leaves, uint32_t member,
                                  uint32_t members);
 
@@ -32,6 +35,7 @@ Box ReplicaBox(const Box& box, uint32_t replica_index, uint32_t replica_count);
 // SHA-256 over (printed key, kind, dtype, shape, alias target) of every REPLICATED leaf, in
 // printed-key order. 32 raw bytes.
 std::string ReplicatedDigest(absl::Span<const v1::Leaf> leaves);
+std::string ReplicatedDigest(const v1::Layout& layout);
 
 }  // namespace ckpt
 

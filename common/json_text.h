@@ -1,0 +1,26 @@
+// JSON as text, appended to a string: what headers of a million tensors are written with.
+#ifndef CKPT_COMMON_JSON_TEXT_H_
+#define CKPT_COMMON_JSON_TEXT_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+
+namespace ckpt {
+
+// With its quotes. Bytes that are not UTF-8 become U+FFFD.
+void AppendJsonString(absl::string_view text, std::string& out);
+void AppendJsonNumber(uint64_t number, std::string& out);
+void AppendJsonNumbers(absl::Span<const uint64_t> numbers, std::string& out);  // [1,2,3]
+// Shortest form that reads back equal, always with a point or an exponent; "NaN", "Infinity" and
+// "-Infinity" as strings.
+void AppendJsonDouble(double number, std::string& out);
+
+// Length of AppendJsonString's output without the quotes.
+uint64_t JsonStringBytes(absl::string_view text);
+
+}  // namespace ckpt
+
+#endif  // CKPT_COMMON_JSON_TEXT_H_
