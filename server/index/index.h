@@ -2,9 +2,12 @@
 // rebuilt. No other room includes RocksDB, and no RocksDB type stands here. Thread-safe. Every
 // write is one synced batch.
 //
-// Column families: checkpoints (run 0x00 step(BE) incarnation uid -> CheckpointInfo + part
-// references), parts (uid rank -> PartRecord), layouts (digest -> reference count and the shards by
-// printed key), tasks (deletions to be finished).
+// Column families (keys.h): checkpoints (run 0x00 step incarnation uid -> CheckpointRecord),
+// attempts (uid -> that key), parts (uid rank -> PartManifest without its layout), layouts (digest
+// -> reference count, layout), leaves (digest printed-key -> what a list of tensors shows), files
+// (file id uid -> nothing: who references a file), runs (run -> totals), tags (run 0x00 tag ->
+// uid), aborted (run 0x00 step incarnation uid -> CheckpointInfo), tasks (uid -> CheckpointRecord
+// of a deletion to be finished). "Newest step of a run" and "keys with a prefix" are seeks.
 #ifndef CKPT_SERVER_INDEX_INDEX_H_
 #define CKPT_SERVER_INDEX_INDEX_H_
 
@@ -33,6 +36,14 @@ struct CheckpointRecord {
   uint64_t data_bytes = 0;
 };
 
+// One leaf of a layout as a list of tensors shows it. Sizes are of the shards that the part stores.
+struct LeafRecord {
+  uint32_t leaf = 0;  // index into Layout.leaves
+  v1::Leaf proto;
+  uint32_t shard_count = 0;
+  uint64_t data_bytes = 0;
+};
+
 class Index {
  public:
   // DATA_LOSS: damaged, with the way out (ckptutil rebuild-index) in the text. `path` is the
@@ -41,13 +52,17 @@ class Index {
   virtual ~Index() = default;
 
   // --- writing; synced before they return
-  // A committed checkpoint with its part manifests. Idempotent.
+  // A committed checkpoint with its part manifests (with their layouts). Idempotent: a second call
+  // replaces the labels and nothing else. FAILED_PRECONDITION for one that has a tombstone. A tag
+  // that another checkpoint of the run has moves to this one.
   virtual absl::Status PutCheckpoint(const v1::CheckpointManifest& manifest,
                                      const std::vector<v1::PartManifest>& parts,
                                      const v1::Labels& labels) = 0;
+  // NOT_FOUND. Tags move as in PutCheckpoint.
   virtual absl::Status PutLabels(CheckpointUid uid, const v1::Labels& labels) = 0;
   // Hides the checkpoint and remembers that its files must go (a tombstone): one batch. NOT_FOUND.
   virtual absl::Status Tombstone(CheckpointUid uid) = 0;
+  // Forgets it altogether, once its files are gone. OK where there is none.
   virtual absl::Status FinishTombstone(CheckpointUid uid) = 0;
   // Aborted checkpoints, kept for a day so that Wait can say why. `uid` as for committed ones.
   virtual absl::Status PutAborted(const v1::CheckpointInfo& info) = 0;
@@ -81,10 +96,24 @@ class Index {
   // In name order, from `after` (exclusive) on, with that prefix.
   virtual absl::Status ForEachRun(const std::string& prefix, const std::string& after,
                                   absl::FunctionRef<bool(const v1::RunInfo&)> visit) = 0;
+  // Leaves of a layout by printed key, ascending: those that begin with `prefix`, after `after`
+  // (exclusive). Two seeks, no layout is parsed. NOT_FOUND: unknown layout.
+  virtual absl::Status ForEachLeaf(
+      const std::string& layout_digest, const std::string& prefix, const std::string& after,
+      absl::FunctionRef<bool(absl::string_view printed_key, const LeafRecord&)> visit) = 0;
   virtual std::vector<CheckpointUid> Tombstones() = 0;
+  virtual absl::StatusOr<CheckpointRecord> GetTombstone(CheckpointUid uid) = 0;  // NOT_FOUND
+  // Data files and part manifests with the checkpoint that references them, tombstoned ones
+  // included. A file that several reference is visited several times.
+  virtual absl::Status ForEachFile(absl::FunctionRef<bool(FileId, CheckpointUid)> visit) = 0;
+  // True when a checkpoint other than `uid` references the file: it must stay.
+  virtual absl::StatusOr<bool> IsShared(FileId file, CheckpointUid uid) = 0;
   virtual std::vector<CheckpointUid> AllCheckpoints() = 0;
   // The manifest of one part, from the index (never from a data file). NOT_FOUND.
+  // Copies the whole layout into it; whoever has the layout from FindLayout asks GetPartHead.
   virtual absl::StatusOr<v1::PartManifest> GetPart(CheckpointUid uid, uint32_t rank) = 0;
+  // The same with an empty `layout`: FindLayout(layout_digest) has it, shared and parsed.
+  virtual absl::StatusOr<v1::PartManifest> GetPartHead(CheckpointUid uid, uint32_t rank) = 0;
   virtual std::shared_ptr<const PartLayout> FindLayout(
       const std::string& digest) = 0;  // null: unknown
   virtual uint64_t CheckpointCount() = 0;

@@ -15,6 +15,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "ckpt/v1/checkpoint.pb.h"
 #include "common/checkpoint_id.h"
 #include "common/layout.h"
@@ -30,6 +31,9 @@ struct PersistOptions {
   int writer_threads = 4;
   uint64_t write_bytes = 8 << 20;         // one write; a multiple of 1 MiB
   uint64_t buffer_bytes_max = 256 << 20;  // all buffers together
+  // Tests and demonstrations: a part that isn't streaming waits so long before step 1. The
+  // destructor cuts that short.
+  absl::Duration delay = absl::ZeroDuration();
 };
 
 struct PartToPersist {
@@ -63,11 +67,13 @@ class Persister {
   // Steps 1-6: data files and part manifest durable under their final names. The reservation is
   // released. On failure everything that was written is removed again. `done` is called exactly
   // once.
-  void Persist(PartToPersist part, absl::AnyInvocable<void(absl::StatusOr<DurablePart>)> done);
+  using Done = absl::AnyInvocable<void(absl::StatusOr<DurablePart>)>;
+  void Persist(PartToPersist part, Done done);
 
   // Steps 7-8: all parts durable -> checkpoint manifest (committed) -> index batch; then an attempt
-  // that is replaced is tombstoned and deleted. Blocking; returns after the commit point is
-  // durable. `parts` in rank order.
+  // that is replaced is tombstoned and deleted (unless it is pinned or tagged). Blocking; returns
+  // after the commit point is durable. `parts` in rank order. Idempotent for one uid. An error
+  // means: not committed, the parts may be discarded. A failure after the commit point is logged.
   absl::StatusOr<CheckpointRecord> Commit(const CheckpointId& id, CheckpointUid uid,
                                           uint32_t world_size, const std::vector<uint32_t>& share,
                                           const std::vector<DurablePart>& parts);
@@ -97,9 +103,14 @@ struct RecoveryReport {
   uint64_t deletions_finished = 0;
   uint64_t orphans_removed = 0;
   uint64_t damaged = 0;
+  std::vector<std::string> damage;  // what is wrong with each, for people
 };
 absl::StatusOr<RecoveryReport> RecoverDataFolder(DataFolder* folder, Index* index,
                                                  const absl::flat_hash_set<FileId>& keep_parts);
+
+// Only the first half of it: indexes the manifests that the index lacks, and deletes nothing. What
+// rebuilding an empty index is.
+absl::StatusOr<RecoveryReport> IndexDataFolder(DataFolder* folder, Index* index);
 
 }  // namespace ckpt
 

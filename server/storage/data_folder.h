@@ -27,6 +27,10 @@ class DataFolder {
   // it (names its pid), or its format is newer than ours; INVALID_ARGUMENT: a folder that is
   // neither empty nor ours. Removes *.partial.
   static absl::StatusOr<std::unique_ptr<DataFolder>> Open(FileSystem* files, std::string path);
+  // For offline tools: takes the lock of a folder that is ours already and changes nothing in it.
+  // NOT_FOUND: no folder there; otherwise as Open.
+  static absl::StatusOr<std::unique_ptr<DataFolder>> OpenExisting(FileSystem* files,
+                                                                  std::string path);
   ~DataFolder();
 
   // Keeps a file from being unlinked while it lives. Movable.
@@ -60,7 +64,8 @@ class DataFolder {
   absl::StatusOr<v1::Labels> ReadLabels(CheckpointUid uid);  // empty labels where there are none
   absl::Status WriteLabels(CheckpointUid uid, const v1::Labels& labels);
 
-  // The commit point, and its reverse; both end with a synced folder.
+  // The commit point, and its reverse; both end with a synced folder. Publish never overwrites:
+  // ALREADY_EXISTS. Where it fails, the manifest does not stand under its final name.
   absl::Status PublishCheckpointManifest(const v1::CheckpointManifest& manifest);
   absl::Status RemoveCheckpointManifest(CheckpointUid uid);  // and its labels; OK where it is gone
 
@@ -69,6 +74,7 @@ class DataFolder {
   absl::Status DeletePartManifest(FileId id);
 
   absl::StatusOr<std::vector<CheckpointUid>> ListCheckpointManifests();
+  absl::StatusOr<std::vector<CheckpointUid>> ListLabels();
   struct Objects {
     std::vector<FileId> data_files;
     std::vector<FileId> part_manifests;
@@ -79,13 +85,17 @@ class DataFolder {
  private:
   DataFolder(FileSystem* files, std::string path, int lock_descriptor);
   void Unpin(FileId id);
+  absl::Status UnlinkObject(const std::string& name);
+  absl::Status RemovePartials(const std::string& folder);
 
   FileSystem* const files_;
   const std::string path_;
   const int lock_descriptor_;
+  Mutex labels_mutex_;  // one writer of label files at a time; taken before nothing else
   Mutex mutex_;
   absl::flat_hash_map<FileId, int> pins_ ABSL_GUARDED_BY(mutex_);
-  absl::flat_hash_set<FileId> doomed_ ABSL_GUARDED_BY(mutex_);  // deleted while pinned
+  absl::flat_hash_set<FileId> doomed_
+      ABSL_GUARDED_BY(mutex_);  // deleted while pinned, or being unlinked
 };
 
 }  // namespace ckpt

@@ -33,7 +33,8 @@ class WritableFile {
 class ReadableFile {
  public:
   virtual ~ReadableFile() = default;
-  // Reads exactly `bytes`; DATA_LOSS where the file ends before. Thread-safe.
+  // Reads exactly `bytes`; DATA_LOSS where the file ends before or the device cannot read.
+  // Thread-safe.
   virtual absl::Status ReadAt(uint64_t offset, void* data, size_t bytes) const = 0;
   virtual uint64_t size() const = 0;
   // For passing to another process; -1 where there is none. Owned by this object.
@@ -55,8 +56,8 @@ struct DiskSpace {
 class FileSystem {
  public:
   virtual ~FileSystem() = default;
-  // ALREADY_EXISTS, RESOURCE_EXHAUSTED (ENOSPC, EDQUOT), else INTERNAL with the path and strerror.
-  // Mode 0600.
+  // ALREADY_EXISTS, RESOURCE_EXHAUSTED (ENOSPC, EDQUOT), PERMISSION_DENIED (EACCES, EROFS), else
+  // INTERNAL with the path and strerror. Mode 0600.
   virtual absl::StatusOr<std::unique_ptr<WritableFile>> Create(
       const std::string& path, const CreateFileOptions& options) = 0;
   // NOT_FOUND.
@@ -72,7 +73,9 @@ class FileSystem {
 
   // Built on the above. Whole small files.
   absl::StatusOr<std::string> ReadWhole(const std::string& path);
-  // Create at `temporary`, write, sync, rename to `final_path`, sync the folder.
+  // Create at `temporary_name`, write, sync, rename to `final_name`, sync the folder. On an error
+  // before the rename the temporary file is removed; when only the last step fails, the file stands
+  // under its final name, perhaps not durably.
   absl::Status WriteDurably(const std::string& folder, const std::string& temporary_name,
                             const std::string& final_name, absl::string_view bytes);
 };

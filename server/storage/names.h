@@ -8,6 +8,7 @@
 //   <data>/checkpoints/<uid>.checkpoint        checkpoint manifests: the commit point
 //   <data>/checkpoints/<uid>.labels            tags, pins, metrics, notes
 //   <data>/index/                              RocksDB, derived from the above
+//   <data>/index.rebuild/                      an index being rebuilt offline; removed at start
 #ifndef CKPT_SERVER_STORAGE_NAMES_H_
 #define CKPT_SERVER_STORAGE_NAMES_H_
 
@@ -18,6 +19,13 @@
 #include "common/ids.h"
 
 namespace ckpt::names {
+
+inline constexpr char kFormat[] = "FORMAT";
+inline constexpr char kLock[] = "LOCK";
+inline constexpr char kObjects[] = "objects";
+inline constexpr char kCheckpoints[] = "checkpoints";
+inline constexpr char kIndex[] = "index";
+inline constexpr char kIndexRebuild[] = "index.rebuild";
 
 std::string DataFile(FileId id);      // "<hex>.safetensors"
 std::string PartManifest(FileId id);  // "<hex>.part"

@@ -1,0 +1,64 @@
+// Aborted checkpoints, kept for a while so that whoever waits learns why.
+#include <algorithm>
+
+#include "absl/time/clock.h"
+#include "common/status_macros.h"
+#include "server/index/rocks_index.h"
+
+namespace ckpt {
+
+absl::Status RocksIndex::PutAborted(const v1::CheckpointInfo& info) {
+  CKPT_ASSIGN_OR_RETURN(const CheckpointId id, CheckpointId::FromProto(info.id()));
+  CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid,
+                        CheckpointUid::FromBytes(info.checkpoint_uid(), "checkpoint_uid"));
+  MutexLock lock(write_mutex_);
+  rocksdb::WriteBatch batch;
+  CKPT_ASSIGN_OR_RETURN(index_records::RunRow run, RunRowOf(id.run));
+  run.newest_incarnation = std::max(run.newest_incarnation, id.incarnation);
+  batch.Put(families_[kRuns], id.run, index_records::Encode(run));
+  batch.Put(families_[kAborted], index_keys::Checkpoint(id, uid),
+            index_records::Encode({.aborted_at = absl::Now(), .info = info}));
+  return Write(batch);
+}
+
+absl::Status RocksIndex::ForgetAbortedBefore(absl::Time time) {
+  MutexLock lock(write_mutex_);
+  rocksdb::WriteBatch batch;
+  CKPT_RETURN_IF_ERROR(
+      ForEachRow(kAborted, "", false,
+                 [&](absl::string_view key, absl::string_view row) -> absl::StatusOr<bool> {
+                   CKPT_ASSIGN_OR_RETURN(const index_records::AbortedRow aborted,
+                                         index_records::DecodeAborted(row));
+                   if (aborted.aborted_at < time) batch.Delete(families_[kAborted], SliceOf(key));
+                   return true;
+                 }));
+  return batch.Count() > 0 ? Write(batch) : absl::OkStatus();
+}
+
+std::optional<v1::CheckpointInfo> RocksIndex::FindAborted(const CheckpointId& id) {
+  const std::string prefix = id.incarnation.none() ? index_keys::StepPrefix(id.run, id.step)
+                                                   : index_keys::IncarnationPrefix(id);
+  std::optional<v1::CheckpointInfo> found;
+  ForEachRow(kAborted, prefix, /*descending=*/true,
+             [&](absl::string_view, absl::string_view row) -> absl::StatusOr<bool> {
+               CKPT_ASSIGN_OR_RETURN(index_records::AbortedRow aborted,
+                                     index_records::DecodeAborted(row));
+               found = std::move(aborted.info);
+               return false;
+             })
+      .IgnoreError();
+  return found;
+}
+
+absl::Status RocksIndex::ForEachAborted(const std::string& run,
+                                        absl::FunctionRef<bool(const v1::CheckpointInfo&)> visit) {
+  const std::string prefix = run.empty() ? std::string() : index_keys::RunPrefix(run);
+  return ForEachRow(kAborted, prefix, /*descending=*/true,
+                    [&](absl::string_view, absl::string_view row) -> absl::StatusOr<bool> {
+                      CKPT_ASSIGN_OR_RETURN(const index_records::AbortedRow aborted,
+                                            index_records::DecodeAborted(row));
+                      return visit(aborted.info);
+                    });
+}
+
+}  // namespace ckpt

@@ -1,0 +1,156 @@
+// Opening the index: options, column families, and what a damaged one is called.
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "rocksdb/cache.h"
+#include "rocksdb/filter_policy.h"
+#include "rocksdb/options.h"
+#include "rocksdb/table.h"
+#include "server/index/rocks_index.h"
+
+namespace ckpt {
+namespace {
+
+constexpr char kVersionKey[] = "index format";
+constexpr char kVersion[] = "1";
+constexpr size_t kBlockCacheBytes = 64 << 20;
+constexpr size_t kMemtableBytes = 16 << 20;
+constexpr uint64_t kWalBytesMax = 128 << 20;
+
+const char* const kFamilyNames[kFamilyCount] = {"default", "checkpoints", "attempts", "parts",
+                                                "layouts", "leaves",      "files",    "runs",
+                                                "tags",    "aborted",     "tasks"};
+
+rocksdb::ColumnFamilyOptions FamilyOptions(const std::shared_ptr<rocksdb::Cache>& cache) {
+  rocksdb::BlockBasedTableOptions table;
+  table.checksum = rocksdb::kXXH3;  // the packaged CRC-32C is not hardware accelerated
+  table.format_version = 5;
+  table.block_cache = cache;
+  table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+  rocksdb::ColumnFamilyOptions options;
+  options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  options.write_buffer_size = kMemtableBytes;
+  options.compression = rocksdb::kLZ4Compression;
+  return options;
+}
+
+rocksdb::DBOptions DatabaseOptions() {
+  rocksdb::DBOptions options;
+  options.create_if_missing = true;
+  options.create_missing_column_families = true;
+  options.paranoid_checks = true;
+  options.max_background_jobs = 2;
+  options.max_total_wal_size = kWalBytesMax;
+  options.info_log_level = rocksdb::WARN_LEVEL;
+  options.keep_log_file_num = 2;
+  options.max_open_files = 256;
+  options.stats_dump_period_sec = 0;
+  return options;
+}
+
+absl::Status OpenError(const rocksdb::Status& status, const std::string& path) {
+  const std::string text = status.ToString();
+  if (absl::StrContains(text, "LOCK") || absl::StrContains(text, "While lock file")) {
+    return absl::FailedPreconditionError(absl::StrCat("the index is in use: ", text));
+  }
+  if (status.IsNoSpace()) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no disk space to open the index at ", path, ": ", text));
+  }
+  if (absl::StrContains(text, "Permission denied") ||
+      absl::StrContains(text, "Read-only file system")) {
+    return absl::PermissionDeniedError(absl::StrCat("cannot open the index: ", text));
+  }
+  return index_records::Damaged(absl::StrCat(path, ": ", text));
+}
+
+}  // namespace
+
+absl::Status FromRocks(const rocksdb::Status& status) {
+  if (status.ok()) return absl::OkStatus();
+  if (status.IsNotFound()) return absl::NotFoundError("not in the index");
+  if (status.IsCorruption()) return index_records::Damaged(status.ToString());
+  if (status.IsNoSpace()) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no disk space for the index: ", status.ToString()));
+  }
+  return absl::InternalError(absl::StrCat("the index failed: ", status.ToString()));
+}
+
+absl::StatusOr<std::unique_ptr<Index>> Index::Open(const std::string& path) {
+  const std::shared_ptr<rocksdb::Cache> cache = rocksdb::NewLRUCache(kBlockCacheBytes);
+  std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
+  for (const char* name : kFamilyNames) descriptors.emplace_back(name, FamilyOptions(cache));
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
+  rocksdb::DB* db = nullptr;
+  const rocksdb::Status opened =
+      rocksdb::DB::Open(DatabaseOptions(), path, descriptors, &handles, &db);
+  if (!opened.ok()) return OpenError(opened, path);
+  std::array<rocksdb::ColumnFamilyHandle*, kFamilyCount> families;
+  std::copy(handles.begin(), handles.end(), families.begin());
+  auto index = std::make_unique<RocksIndex>(std::unique_ptr<rocksdb::DB>(db), families);
+
+  std::string version;
+  const rocksdb::Status read = db->Get({}, kVersionKey, &version);
+  if (read.IsNotFound()) {
+    rocksdb::WriteOptions synced;
+    synced.sync = true;
+    CKPT_RETURN_IF_ERROR(FromRocks(db->Put(synced, kVersionKey, kVersion)));
+  } else if (!read.ok()) {
+    return OpenError(read, path);
+  } else if (version != kVersion) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the index at ", path, " has format ", version, ", this program knows ",
+                     kVersion, "; it is only derived: run `ckptutil rebuild-index DATA_FOLDER`"));
+  }
+  CKPT_RETURN_IF_ERROR(index->SweepLayouts());
+  return index;
+}
+
+RocksIndex::RocksIndex(std::unique_ptr<rocksdb::DB> db,
+                       std::array<rocksdb::ColumnFamilyHandle*, kFamilyCount> families)
+    : db_(std::move(db)), families_(families) {}
+
+RocksIndex::~RocksIndex() {
+  for (rocksdb::ColumnFamilyHandle* family : families_) {
+    db_->DestroyColumnFamilyHandle(family);
+  }
+}
+
+absl::StatusOr<std::string> RocksIndex::Get(Family family, absl::string_view key) {
+  std::string row;
+  CKPT_RETURN_IF_ERROR(FromRocks(db_->Get({}, families_[family], SliceOf(key), &row)));
+  return row;
+}
+
+absl::Status RocksIndex::Write(rocksdb::WriteBatch& batch) {
+  rocksdb::WriteOptions options;
+  options.sync = true;
+  return FromRocks(db_->Write(options, &batch));
+}
+
+std::unique_ptr<rocksdb::Iterator> RocksIndex::Scan(Family family, const rocksdb::Slice* lower,
+                                                    const rocksdb::Slice* upper) {
+  rocksdb::ReadOptions options;
+  options.iterate_lower_bound = lower;
+  options.iterate_upper_bound = upper;
+  return std::unique_ptr<rocksdb::Iterator>(db_->NewIterator(options, families_[family]));
+}
+
+absl::Status RocksIndex::ForEachRow(
+    Family family, absl::string_view prefix, bool descending,
+    absl::FunctionRef<absl::StatusOr<bool>(absl::string_view, absl::string_view)> visit) {
+  const std::string end = index_keys::After(prefix);
+  const rocksdb::Slice lower = SliceOf(prefix);
+  const rocksdb::Slice upper = SliceOf(end);
+  auto rows = Scan(family, &lower, end.empty() ? nullptr : &upper);
+  descending ? rows->SeekToLast() : rows->SeekToFirst();
+  while (rows->Valid()) {
+    CKPT_ASSIGN_OR_RETURN(const bool more, visit(ViewOf(rows->key()), ViewOf(rows->value())));
+    if (!more) return absl::OkStatus();
+    descending ? rows->Prev() : rows->Next();
+  }
+  return FromRocks(rows->status());
+}
+
+}  // namespace ckpt

@@ -1,0 +1,127 @@
+// Index over RocksDB. Private to this room: the only header that includes RocksDB.
+//
+// Reads take no lock (RocksDB gives each a consistent view). Writes that read first (reference
+// counts, totals, tags) are serialized by write_mutex_; each ends with one synced batch.
+#ifndef CKPT_SERVER_INDEX_ROCKS_INDEX_H_
+#define CKPT_SERVER_INDEX_ROCKS_INDEX_H_
+
+#include <array>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "common/mutex.h"
+#include "rocksdb/db.h"
+#include "rocksdb/write_batch.h"
+#include "server/index/index.h"
+#include "server/index/keys.h"
+#include "server/index/record.h"
+
+namespace ckpt {
+
+enum Family {
+  kDefault,  // the index's own format version
+  kCheckpoints,
+  kAttempts,
+  kParts,
+  kLayouts,
+  kLeaves,
+  kFiles,
+  kRuns,
+  kTags,
+  kAborted,
+  kTasks,
+  kFamilyCount
+};
+
+// OK, or the RocksDB error in our words. NotFound is NOT_FOUND.
+absl::Status FromRocks(const rocksdb::Status& status);
+inline rocksdb::Slice SliceOf(absl::string_view text) { return {text.data(), text.size()}; }
+inline absl::string_view ViewOf(const rocksdb::Slice& slice) {
+  return {slice.data(), slice.size()};
+}
+
+class RocksIndex : public Index {
+ public:
+  RocksIndex(std::unique_ptr<rocksdb::DB> db,
+             std::array<rocksdb::ColumnFamilyHandle*, kFamilyCount> families);
+  ~RocksIndex() override;
+
+  absl::Status PutCheckpoint(const v1::CheckpointManifest& manifest,
+                             const std::vector<v1::PartManifest>& parts,
+                             const v1::Labels& labels) override;
+  absl::Status PutLabels(CheckpointUid uid, const v1::Labels& labels) override;
+  absl::Status Tombstone(CheckpointUid uid) override;
+  absl::Status FinishTombstone(CheckpointUid uid) override;
+  absl::Status PutAborted(const v1::CheckpointInfo& info) override;
+  absl::Status ForgetAbortedBefore(absl::Time time) override;
+  absl::Status PutLayout(const PartLayout& layout) override;
+
+  absl::StatusOr<CheckpointRecord> GetCheckpoint(CheckpointUid uid) override;
+  absl::StatusOr<CheckpointRecord> FindStep(const std::string& run, uint64_t step,
+                                            std::optional<Incarnation> incarnation) override;
+  absl::StatusOr<CheckpointRecord> FindLatest(const std::string& run, uint64_t step_max,
+                                              bool whole_only) override;
+  absl::StatusOr<CheckpointRecord> FindTag(const std::string& run, const std::string& tag) override;
+  std::optional<v1::CheckpointInfo> FindAborted(const CheckpointId& id) override;
+  std::optional<Incarnation> NewestIncarnation(const std::string& run) override;
+  absl::Status ForEachCheckpoint(const std::string& run, std::optional<uint64_t> below_step,
+                                 absl::FunctionRef<bool(const CheckpointRecord&)> visit) override;
+  absl::Status ForEachAborted(const std::string& run,
+                              absl::FunctionRef<bool(const v1::CheckpointInfo&)> visit) override;
+  absl::Status ForEachRun(const std::string& prefix, const std::string& after,
+                          absl::FunctionRef<bool(const v1::RunInfo&)> visit) override;
+  absl::Status ForEachLeaf(
+      const std::string& layout_digest, const std::string& prefix, const std::string& after,
+      absl::FunctionRef<bool(absl::string_view, const LeafRecord&)> visit) override;
+  std::vector<CheckpointUid> Tombstones() override;
+  absl::StatusOr<CheckpointRecord> GetTombstone(CheckpointUid uid) override;
+  absl::Status ForEachFile(absl::FunctionRef<bool(FileId, CheckpointUid)> visit) override;
+  absl::StatusOr<bool> IsShared(FileId file, CheckpointUid uid) override;
+  std::vector<CheckpointUid> AllCheckpoints() override;
+  absl::StatusOr<v1::PartManifest> GetPart(CheckpointUid uid, uint32_t rank) override;
+  absl::StatusOr<v1::PartManifest> GetPartHead(CheckpointUid uid, uint32_t rank) override;
+  std::shared_ptr<const PartLayout> FindLayout(const std::string& digest) override;
+  uint64_t CheckpointCount() override;
+
+  // Layouts that nobody references, left by saves that never committed: removed at start.
+  absl::Status SweepLayouts();
+
+ private:
+  absl::StatusOr<std::string> Get(Family family, absl::string_view key);
+  absl::Status Write(rocksdb::WriteBatch& batch);  // synced
+  // An iterator over the rows of `family` in [lower, upper); not yet positioned. The bounds must
+  // outlive it.
+  std::unique_ptr<rocksdb::Iterator> Scan(Family family, const rocksdb::Slice* lower,
+                                          const rocksdb::Slice* upper);
+  // All rows with a prefix, ascending or descending.
+  absl::Status ForEachRow(
+      Family family, absl::string_view prefix, bool descending,
+      absl::FunctionRef<absl::StatusOr<bool>(absl::string_view key, absl::string_view row)> visit);
+
+  absl::StatusOr<index_records::RunRow> RunRowOf(const std::string& run);
+  absl::StatusOr<uint64_t> LayoutCount(const std::string& digest);
+  absl::Status WriteLayoutRows(const PartLayout& layout)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  absl::Status EnsureLayout(const v1::PartManifest& part)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  absl::Status RemoveLayout(rocksdb::WriteBatch& batch, const std::string& digest);
+  absl::Status ReplaceLabels(rocksdb::WriteBatch& batch, const std::string& key,
+                             CheckpointRecord record, const v1::Labels& labels)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  absl::Status ClaimTags(rocksdb::WriteBatch& batch, const std::string& run, CheckpointUid uid,
+                         const v1::Labels& labels) ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+
+  const std::unique_ptr<rocksdb::DB> db_;
+  const std::array<rocksdb::ColumnFamilyHandle*, kFamilyCount> families_;
+  Mutex write_mutex_;  // taken before cache_mutex_
+  Mutex cache_mutex_;
+  // Parsed layouts, most recently used first; together at most kLayoutCacheBytes, but always one.
+  std::deque<std::shared_ptr<const PartLayout>> layout_cache_ ABSL_GUARDED_BY(cache_mutex_);
+};
+
+}  // namespace ckpt
+
+#endif  // CKPT_SERVER_INDEX_ROCKS_INDEX_H_

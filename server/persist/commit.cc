@@ -1,0 +1,119 @@
+// A checkpoint is committed. Steps 1-6 (persist_part.cc) made every part of its share durable.
+//
+//   7. Write `<uid>.checkpoint.partial`, sync it, rename it to `<uid>.checkpoint`, sync the folder.
+//      This is the commit point.
+//      Crash before the rename: not committed; its parts are orphans, or staging persists again.
+//      Crash between rename and folder sync: the manifest is there or it is not; nobody has been
+//      told yet, and either is whole.
+//   8. One synced batch puts it into the index; then whoever waits is answered.
+//      Crash before: recovery finds a manifest that the index lacks and indexes it. The same if the
+//      batch fails (a full disk): the checkpoint is committed all the same.
+//   9. The attempt at this step that it replaces, named in its manifest, is deleted (delete.cc).
+//      Crash before: recovery reads replaces_uid and deletes it then.
+//
+// A repeated commit of the same attempt finds the manifest of step 7 and goes on from there.
+#include "server/persist/commit.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/manifest.h"
+#include "common/status_macros.h"
+#include "google/protobuf/util/time_util.h"
+#include "spdlog/spdlog.h"
+
+namespace ckpt {
+namespace {
+
+v1::CheckpointManifest MakeManifest(const CheckpointId& id, CheckpointUid uid, uint32_t world_size,
+                                    const std::vector<uint32_t>& share,
+                                    const std::vector<DurablePart>& parts) {
+  v1::CheckpointManifest manifest;
+  manifest.set_format_version(kFormatVersion);
+  *manifest.mutable_id() = id.ToProto();
+  manifest.set_checkpoint_uid(uid.bytes());
+  manifest.set_world_size(world_size);
+  manifest.mutable_share()->Add(share.begin(), share.end());
+  for (const DurablePart& part : parts) *manifest.add_parts() = part.reference;
+  *manifest.mutable_committed_at() =
+      google::protobuf::util::TimeUtil::NanosecondsToTimestamp(absl::ToUnixNanos(absl::Now()));
+  return manifest;
+}
+
+absl::Status CheckParts(const std::vector<uint32_t>& share, const std::vector<DurablePart>& parts) {
+  if (share.empty() || parts.size() != share.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a commit of ", share.size(), " ranks got ", parts.size(), " parts"));
+  }
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (parts[i].reference.rank() != share[i]) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "part ", i, " of a commit is of rank ", parts[i].reference.rank(), ", not ", share[i]));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<CheckpointRecord> CommitCheckpoint(DataFolder* folder, Index* index,
+                                                  const CheckpointId& id, CheckpointUid uid,
+                                                  uint32_t world_size,
+                                                  const std::vector<uint32_t>& share,
+                                                  const std::vector<DurablePart>& parts) {
+  CKPT_RETURN_IF_ERROR(CheckParts(share, parts));
+  CheckpointRecord record;
+  absl::StatusOr<v1::CheckpointManifest> earlier = folder->ReadCheckpointManifest(uid);
+  if (earlier.ok()) {
+    record.manifest = *std::move(earlier);
+    CKPT_RETURN_IF_ERROR(folder->files()->SyncFolder(folder->CheckpointsFolder()));
+  } else if (!absl::IsNotFound(earlier.status())) {
+    return earlier.status();
+  } else {
+    record.manifest = MakeManifest(id, uid, world_size, share, parts);
+    absl::StatusOr<CheckpointRecord> winner = index->FindStep(id.run, id.step, std::nullopt);
+    if (winner.ok() &&
+        std::pair(winner->manifest.id().incarnation(), winner->manifest.checkpoint_uid()) <
+            std::pair(id.incarnation.bytes(), uid.bytes())) {
+      record.manifest.set_replaces_uid(winner->manifest.checkpoint_uid());
+    }
+    CKPT_RETURN_IF_ERROR(folder->PublishCheckpointManifest(record.manifest));  // 7
+  }
+
+  // Committed: from here on no error may say otherwise.
+  std::vector<v1::PartManifest> manifests;
+  for (const DurablePart& part : parts) {
+    manifests.push_back(part.manifest);
+    record.shard_count += static_cast<uint64_t>(part.manifest.layout().shards_size());
+    record.data_bytes += part.reference.data_bytes();
+  }
+  if (auto labels = folder->ReadLabels(uid); labels.ok()) record.labels = *std::move(labels);
+  absl::Status indexed = index->PutCheckpoint(record.manifest, manifests, record.labels);  // 8
+  if (!indexed.ok()) {
+    spdlog::error("{} is committed but could not be indexed; the next start will: {}",
+                  id.ToString(), indexed.ToString());
+    return record;
+  }
+  absl::Status deleted = DeleteReplaced(folder, index, record.manifest);  // 9
+  if (!deleted.ok()) {
+    spdlog::warn("the attempt that {} replaces could not be deleted; the next start will: {}",
+                 id.ToString(), deleted.ToString());
+  }
+  return record;
+}
+
+absl::Status DeleteReplaced(DataFolder* folder, Index* index,
+                            const v1::CheckpointManifest& manifest) {
+  if (manifest.replaces_uid().empty()) return absl::OkStatus();
+  CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid,
+                        CheckpointUid::FromBytes(manifest.replaces_uid(), "replaces_uid"));
+  absl::StatusOr<CheckpointRecord> replaced = index->GetCheckpoint(uid);
+  if (absl::IsNotFound(replaced.status())) return absl::OkStatus();
+  if (!replaced.ok()) return replaced.status();
+  if (replaced->labels.pinned() || replaced->labels.tags_size() > 0) return absl::OkStatus();
+  absl::Status deleted = DeleteCheckpoint(folder, index, uid);
+  return absl::IsNotFound(deleted) ? absl::OkStatus() : deleted;
+}
+
+}  // namespace ckpt

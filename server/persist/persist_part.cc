@@ -1,0 +1,206 @@
+// A part becomes durable. Space was reserved before its first byte was accepted. Then:
+//
+//   1. Create `<file id>.safetensors.partial` for each data file, its blocks allocated; from here
+//      on the disk itself holds the space, and the reservation ends.
+//      Crash: a *.partial is removed at the next start, and staging still has the part.
+//   2. Read staging in ascending order into aligned buffers of our own; hash them block by block;
+//      hand exactly these buffers to the writers. What is hashed is what is written, whatever the
+//      trainer does to its mapping; a short read fails the part. The header region goes the same
+//      way, from the plan.                                                        Crash: as in 1.
+//   3. Cut each file to its true length and sync it. A failed sync is final: the kernel may have
+//      dropped the pages, so the part fails and is never synced a second time.    Crash: as in 1.
+//   4. Write and sync `<manifest id>.part.partial`.                               Crash: as in 1.
+//   5. Rename the data files to their final names, then the part manifest.
+//      Crash: some or all stand under final names, but no checkpoint manifest references them:
+//      recovery removes them unless staging's records name the part manifest (then it is whole,
+//      for its data files were renamed first and the manifest's checksum and lengths are checked).
+//   6. Sync the folder: durable.
+//      Crash: as in 5; a part that staging still has is simply persisted again under new ids.
+//
+// Steps 7 and 8, the commit, stand in commit.cc.
+#include "server/persist/persist_part.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "common/digest.h"
+#include "common/limits.h"
+#include "common/manifest.h"
+#include "common/safetensors.h"
+#include "common/status_macros.h"
+#include "server/persist/block_hasher.h"
+#include "server/persist/part_file.h"
+#include "server/storage/names.h"
+
+namespace ckpt {
+namespace {
+
+// One read: small enough that hashing finds the bytes in the cache.
+constexpr uint64_t kReadBytes = 1 << 20;
+
+class PartJob {
+ public:
+  PartJob(const PersistTools& tools, const PartToPersist& part)
+      : tools_(tools), part_(part), hasher_(part.layout.get()), manifest_id_(FileId::Random()) {}
+
+  absl::StatusOr<DurablePart> Run() {
+    absl::StatusOr<DurablePart> durable = Protocol();
+    if (!durable.ok()) RemoveEverything();
+    return durable;
+  }
+
+ private:
+  FileSystem& files() { return *tools_.folder->files(); }
+  std::string Path(const std::string& name) const {
+    return absl::StrCat(tools_.folder->ObjectsFolder(), "/", name);
+  }
+
+  absl::StatusOr<DurablePart> Protocol() {
+    {
+      absl::Cleanup release = [&] { tools_.reservation->Release(part_.layout->part_bytes()); };
+      CKPT_RETURN_IF_ERROR(CreateFiles());  // 1
+    }
+    CKPT_RETURN_IF_ERROR(CopyAndHash());                             // 2
+    for (auto& file : files_) CKPT_RETURN_IF_ERROR(file->Finish());  // 3
+    DurablePart durable;
+    durable.manifest = MakeManifest();
+    CKPT_RETURN_IF_ERROR(WriteManifest(durable));                              // 4
+    CKPT_RETURN_IF_ERROR(RenameAll());                                         // 5
+    CKPT_RETURN_IF_ERROR(files().SyncFolder(tools_.folder->ObjectsFolder()));  // 6
+    return durable;
+  }
+
+  absl::Status CreateFiles() {
+    const PartLayout& layout = *part_.layout;
+    for (size_t i = 0; i < layout.files().size(); ++i) {
+      std::string header = MakeHeaderRegion(layout, static_cast<uint32_t>(i), part_.values,
+                                            part_.id, part_.rank, part_.world_size);
+      if (header.size() % kDataAlignmentBytes != 0) {
+        return absl::InternalError("a header region is not aligned");
+      }
+      files_.push_back(std::make_unique<PartFile>(FileId::Random(), std::move(header),
+                                                  layout.files()[i].length));
+      const std::string name = names::Partial(names::DataFile(files_.back()->id()));
+      CKPT_RETURN_IF_ERROR(files_.back()->Create(&files(), Path(name)));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status CopyAndHash() {
+    absl::Status status;
+    for (size_t i = 0; status.ok() && i < files_.size(); ++i) {
+      status = CopyFile(*files_[i], part_.layout->files()[i]);
+      files_[i]->Abandon(*tools_.buffers, writes_);
+    }
+    absl::Status written = writes_.Drain();  // always: writers must not outlive the files
+    if (!written.ok()) return written;
+    CKPT_RETURN_IF_ERROR(status);
+    if (hasher_.hashes().size() != part_.layout->block_count()) {
+      return absl::InternalError("a part's bytes do not match its layout");
+    }
+    part_.source->Consumed(part_.layout->part_bytes());
+    return absl::OkStatus();
+  }
+
+  absl::Status CopyFile(PartFile& file, const PartLayout::FilePlace& place) {
+    absl::Status status;
+    uint64_t room = 0;
+    for (uint64_t done = 0; done < file.header().size();) {
+      char* to = file.Next(*tools_.buffers, writes_, &room, status);
+      CKPT_RETURN_IF_ERROR(status);
+      const uint64_t bytes = std::min(room, file.header().size() - done);
+      std::memcpy(to, file.header().data() + done, bytes);
+      file.Filled(bytes, *tools_.pool, writes_);
+      done += bytes;
+    }
+    part_.source->Consumed(place.part_offset);  // the gap before this file, if any
+    for (uint64_t done = 0; done < place.length;) {
+      char* to = file.Next(*tools_.buffers, writes_, &room, status);
+      CKPT_RETURN_IF_ERROR(status);
+      const uint64_t bytes = std::min({room, kReadBytes, place.length - done});
+      const uint64_t offset = place.part_offset + done;
+      CKPT_RETURN_IF_ERROR(part_.source->Read(offset, to, bytes));
+      hasher_.Update(offset, to, bytes);
+      file.Filled(bytes, *tools_.pool, writes_);
+      part_.source->Consumed(offset + bytes);
+      done += bytes;
+    }
+    return absl::OkStatus();
+  }
+
+  v1::PartManifest MakeManifest() const {
+    v1::PartManifest manifest;
+    manifest.set_format_version(kFormatVersion);
+    *manifest.mutable_id() = part_.id.ToProto();
+    manifest.set_checkpoint_uid(part_.uid.bytes());
+    manifest.set_rank(part_.rank);
+    manifest.set_world_size(part_.world_size);
+    manifest.mutable_share()->Add(part_.share.begin(), part_.share.end());
+    manifest.set_layout_digest(part_.layout->digest());
+    *manifest.mutable_layout() = part_.layout->proto();
+    *manifest.mutable_values() = part_.values;
+    for (size_t i = 0; i < files_.size(); ++i) {
+      v1::DataFile* file = manifest.add_files();
+      file->set_file_id(files_[i]->id().bytes());
+      file->set_length(files_[i]->length());
+      file->set_header_length(files_[i]->header().size());
+      file->set_header_hash(Xxh3(files_[i]->header()));
+      file->set_first_shard(part_.layout->files()[i].first_shard);
+      file->set_shard_count(part_.layout->files()[i].shard_count);
+    }
+    manifest.set_block_bytes(kHashBlockBytes);
+    manifest.mutable_block_hashes()->Add(hasher_.hashes().begin(), hasher_.hashes().end());
+    return manifest;
+  }
+
+  absl::Status WriteManifest(DurablePart& durable) {
+    const std::string bytes = SealEnvelope(EnvelopeKind::kPartManifest, durable.manifest);
+    durable.reference.set_rank(part_.rank);
+    durable.reference.set_manifest_id(manifest_id_.bytes());
+    durable.reference.set_manifest_length(bytes.size());
+    durable.reference.set_manifest_hash(Xxh3(bytes));
+    durable.reference.set_data_bytes(part_.layout->data_bytes());
+    const std::string name = names::Partial(names::PartManifest(manifest_id_));
+    CKPT_ASSIGN_OR_RETURN(auto file, files().Create(Path(name), {}));
+    CKPT_RETURN_IF_ERROR(file->WriteAt(0, bytes.data(), bytes.size()));
+    CKPT_RETURN_IF_ERROR(file->Sync());
+    return file->Close();
+  }
+
+  absl::Status RenameAll() {
+    for (const auto& file : files_) {
+      const std::string name = names::DataFile(file->id());
+      CKPT_RETURN_IF_ERROR(files().Rename(Path(names::Partial(name)), Path(name)));
+    }
+    const std::string name = names::PartManifest(manifest_id_);
+    return files().Rename(Path(names::Partial(name)), Path(name));
+  }
+
+  // Best effort, in the reverse order: what cannot be removed now is an orphan at the next start.
+  void RemoveEverything() {
+    std::vector<std::string> doomed = {names::PartManifest(manifest_id_)};
+    for (const auto& file : files_) doomed.push_back(names::DataFile(file->id()));
+    for (const std::string& name : doomed) {
+      files().Unlink(Path(name)).IgnoreError();
+      files().Unlink(Path(names::Partial(name))).IgnoreError();
+    }
+  }
+
+  const PersistTools& tools_;
+  const PartToPersist& part_;
+  std::vector<std::unique_ptr<PartFile>> files_;
+  PartWrites writes_;
+  BlockHasher hasher_;
+  const FileId manifest_id_;
+};
+
+}  // namespace
+
+absl::StatusOr<DurablePart> PersistPart(const PersistTools& tools, const PartToPersist& part) {
+  return PartJob(tools, part).Run();
+}
+
+}  // namespace ckpt

@@ -1,0 +1,162 @@
+#include "server/persist/persister.h"
+
+#include <deque>
+#include <list>
+#include <thread>
+#include <utility>
+
+#include "server/persist/commit.h"
+#include "server/persist/persist_part.h"
+#include "server/persist/reservation.h"
+#include "server/persist/write_buffers.h"
+#include "server/persist/writer_pool.h"
+
+namespace ckpt {
+namespace {
+
+size_t BuffersPerPart(const PersistOptions& options) {
+  return 2 * static_cast<size_t>(options.writer_threads) + 1;
+}
+
+}  // namespace
+
+class Persister::Impl {
+ public:
+  Impl(DataFolder* folder, Index* index, PersistOptions options)
+      : folder_(folder),
+        index_(index),
+        options_(options),
+        reservation_(folder),
+        buffers_(options.write_bytes, options.buffer_bytes_max, BuffersPerPart(options)),
+        pool_(options.writer_threads, &buffers_) {}
+
+  ~Impl() {
+    std::list<Reader> readers;
+    {
+      MutexLock lock(mutex_);
+      ending_ = true;
+      changed_.NotifyAll();
+      while (at_work_ > 0 || !queue_.empty()) changed_.Wait(mutex_);
+      readers.swap(readers_);
+    }
+    for (Reader& reader : readers) reader.thread.join();
+  }
+
+  Reservation& reservation() { return reservation_; }
+
+  void Persist(PartToPersist part, Done done) {
+    MutexLock lock(mutex_);
+    Job job{std::move(part), std::move(done)};
+    if (!job.part.streaming && queued_kind_at_work_ >= options_.parts_at_once) {
+      queue_.push_back(std::move(job));
+      return;
+    }
+    if (!job.part.streaming) ++queued_kind_at_work_;
+    StartReader(std::move(job));
+  }
+
+  absl::StatusOr<CheckpointRecord> Commit(const CheckpointId& id, CheckpointUid uid,
+                                          uint32_t world_size, const std::vector<uint32_t>& share,
+                                          const std::vector<DurablePart>& parts) {
+    MutexLock lock(commit_mutex_);
+    return CommitCheckpoint(folder_, index_, id, uid, world_size, share, parts);
+  }
+
+  absl::Status Delete(CheckpointUid uid) { return DeleteCheckpoint(folder_, index_, uid); }
+  void Discard(const std::vector<DurablePart>& parts) { DiscardParts(folder_, parts); }
+
+  uint32_t parts_at_work() {
+    MutexLock lock(mutex_);
+    return static_cast<uint32_t>(at_work_ + queue_.size());
+  }
+
+ private:
+  struct Job {
+    PartToPersist part;
+    Done done;
+  };
+  struct Reader {
+    std::thread thread;
+    bool ended = false;
+  };
+
+  void StartReader(Job job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    for (auto it = readers_.begin(); it != readers_.end();) {  // ended ones: joins at once
+      if (it->ended) it->thread.join();
+      it = it->ended ? readers_.erase(it) : std::next(it);
+    }
+    ++at_work_;
+    Reader& reader = readers_.emplace_back();
+    reader.thread = std::thread(
+        [this, &reader, job = std::move(job)]() mutable { Work(std::move(job), reader); });
+  }
+
+  // The job, then whatever is queued. A streaming part's thread takes nothing from the queue.
+  void Work(Job job, Reader& reader) {
+    const PersistTools tools{
+        .folder = folder_, .buffers = &buffers_, .pool = &pool_, .reservation = &reservation_};
+    for (;;) {
+      const bool streaming = job.part.streaming;
+      if (!streaming) Delay();
+      std::move(job.done)(PersistPart(tools, job.part));
+      job = Job();  // the source goes before the next part comes
+      MutexLock lock(mutex_);
+      if (streaming || queue_.empty()) {
+        if (!streaming) --queued_kind_at_work_;
+        --at_work_;
+        reader.ended = true;
+        changed_.NotifyAll();
+        return;
+      }
+      job = std::move(queue_.front());
+      queue_.pop_front();
+    }
+  }
+
+  void Delay() {
+    if (options_.delay <= absl::ZeroDuration()) return;
+    const absl::Time until = absl::Now() + options_.delay;
+    MutexLock lock(mutex_);
+    while (!ending_ && absl::Now() < until) changed_.WaitUntil(mutex_, until);
+  }
+
+  DataFolder* const folder_;
+  Index* const index_;
+  const PersistOptions options_;
+  Reservation reservation_;
+  WriteBuffers buffers_;
+  WriterPool pool_;
+  Mutex commit_mutex_;  // one commit at a time
+  Mutex mutex_;
+  CondVar changed_;
+  std::deque<Job> queue_ ABSL_GUARDED_BY(mutex_);
+  std::list<Reader> readers_ ABSL_GUARDED_BY(mutex_);
+  size_t at_work_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+  int queued_kind_at_work_ ABSL_GUARDED_BY(mutex_) = 0;  // at work, not streaming
+};
+
+Persister::Persister(DataFolder* folder, Index* index, PersistOptions options)
+    : impl_(std::make_unique<Impl>(folder, index, options)) {}
+Persister::~Persister() = default;
+
+absl::Status Persister::Reserve(uint64_t part_bytes) {
+  return impl_->reservation().Reserve(part_bytes);
+}
+void Persister::ReleaseReservation(uint64_t part_bytes) {
+  impl_->reservation().Release(part_bytes);
+}
+void Persister::Persist(PartToPersist part, Done done) {
+  impl_->Persist(std::move(part), std::move(done));
+}
+absl::StatusOr<CheckpointRecord> Persister::Commit(const CheckpointId& id, CheckpointUid uid,
+                                                   uint32_t world_size,
+                                                   const std::vector<uint32_t>& share,
+                                                   const std::vector<DurablePart>& parts) {
+  return impl_->Commit(id, uid, world_size, share, parts);
+}
+void Persister::Discard(const std::vector<DurablePart>& parts) { impl_->Discard(parts); }
+absl::Status Persister::Delete(CheckpointUid uid) { return impl_->Delete(uid); }
+uint32_t Persister::parts_at_work() const { return impl_->parts_at_work(); }
+
+}  // namespace ckpt

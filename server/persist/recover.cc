@@ -1,0 +1,213 @@
+// What a start does with what the last process left, before anything is served.
+//
+//   1. Finish deletions whose tombstone stands.
+//   2. Index every checkpoint manifest that the index lacks (a crash between commit point and index
+//      batch, a damaged log tail, an empty index): part manifests are read and checked first, so
+//      that only whole checkpoints become visible.
+//   3. Drop from the index what has no checkpoint manifest any more (a tombstone that was lost).
+//   4. Bring the index's labels in line with the label files; labels of nothing are removed.
+//   5. Delete attempts that a committed one has replaced.
+//   6. Remove objects that no checkpoint references and that staging does not know - unless
+//      something was damaged: a manifest that does not read might reference them.
+// Each step may be cut off by a crash and is simply done again at the next start.
+#include <algorithm>
+#include <utility>
+
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "server/persist/commit.h"
+#include "server/storage/names.h"
+#include "spdlog/spdlog.h"
+
+namespace ckpt {
+namespace {
+
+class Recovery {
+ public:
+  Recovery(DataFolder* folder, Index* index) : folder_(folder), index_(index) {}
+
+  absl::Status FinishDeletions() {
+    for (const CheckpointUid uid : index_->Tombstones()) {
+      CKPT_RETURN_IF_ERROR(FinishDeletion(folder_, index_, uid));
+      ++report_.deletions_finished;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status IndexManifests() {
+    CKPT_ASSIGN_OR_RETURN(const std::vector<CheckpointUid> listed,
+                          folder_->ListCheckpointManifests());
+    manifests_.insert(listed.begin(), listed.end());
+    absl::flat_hash_set<CheckpointUid> known;
+    for (const CheckpointUid uid : index_->AllCheckpoints()) known.insert(uid);
+    for (const CheckpointUid uid : listed) {
+      if (known.contains(uid)) {
+        ++report_.checkpoints;
+        continue;
+      }
+      absl::Status indexed = IndexOne(uid);
+      if (indexed.ok()) {
+        ++report_.checkpoints;
+        ++report_.indexed;
+      } else if (absl::IsDataLoss(indexed) || absl::IsNotFound(indexed) ||
+                 absl::IsFailedPrecondition(indexed) || absl::IsInvalidArgument(indexed)) {
+        Damaged(names::CheckpointManifest(uid), indexed);
+      } else {
+        return indexed;
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status DropVanished() {
+    for (const CheckpointUid uid : index_->AllCheckpoints()) {
+      if (manifests_.contains(uid)) continue;
+      spdlog::warn("checkpoint {} has no manifest any more: dropped from the index", uid.hex());
+      CKPT_RETURN_IF_ERROR(index_->Tombstone(uid));
+      CKPT_RETURN_IF_ERROR(index_->FinishTombstone(uid));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status AlignLabels() {
+    CKPT_ASSIGN_OR_RETURN(const std::vector<CheckpointUid> listed, folder_->ListLabels());
+    const absl::flat_hash_set<CheckpointUid> labelled(listed.begin(), listed.end());
+    for (const CheckpointUid uid : listed) {
+      if (!manifests_.contains(uid)) CKPT_RETURN_IF_ERROR(folder_->RemoveCheckpointManifest(uid));
+    }
+    for (const CheckpointUid uid : index_->AllCheckpoints()) {
+      CKPT_ASSIGN_OR_RETURN(const CheckpointRecord record, index_->GetCheckpoint(uid));
+      v1::Labels labels;
+      if (labelled.contains(uid)) {
+        absl::StatusOr<v1::Labels> read = folder_->ReadLabels(uid);
+        if (!read.ok()) {
+          Damaged(names::Labels(uid), read.status());
+          continue;
+        }
+        labels = *std::move(read);
+      }
+      if (Serialized(labels) == Serialized(record.labels)) continue;
+      CKPT_RETURN_IF_ERROR(index_->PutLabels(uid, labels));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status DeleteReplacedOnes() {
+    for (const CheckpointUid uid : index_->AllCheckpoints()) {
+      absl::StatusOr<CheckpointRecord> record = index_->GetCheckpoint(uid);
+      if (absl::IsNotFound(record.status())) continue;  // deleted by an earlier turn of this loop
+      if (!record.ok()) return record.status();
+      const uint64_t before = index_->Tombstones().size() + index_->CheckpointCount();
+      CKPT_RETURN_IF_ERROR(DeleteReplaced(folder_, index_, record->manifest));
+      if (index_->Tombstones().size() + index_->CheckpointCount() < before) {
+        ++report_.deletions_finished;
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status RemoveOrphans(const absl::flat_hash_set<FileId>& keep_parts) {
+    absl::flat_hash_set<FileId> referenced = keep_parts;
+    for (const FileId id : keep_parts) {
+      absl::StatusOr<v1::PartManifest> part = folder_->ReadPartManifest(id);
+      if (absl::IsNotFound(part.status())) continue;
+      if (!part.ok()) {
+        Damaged(names::PartManifest(id), part.status());
+        continue;
+      }
+      for (const v1::DataFile& file : part->files()) {
+        CKPT_ASSIGN_OR_RETURN(const FileId data, FileId::FromBytes(file.file_id(), "file id"));
+        referenced.insert(data);
+      }
+    }
+    CKPT_RETURN_IF_ERROR(index_->ForEachFile([&](FileId id, CheckpointUid) {
+      referenced.insert(id);
+      return true;
+    }));
+    if (report_.damaged > 0) {
+      spdlog::warn("{} manifests are damaged: no orphan is removed", report_.damaged);
+      return absl::OkStatus();
+    }
+    CKPT_ASSIGN_OR_RETURN(const DataFolder::Objects objects, folder_->ListObjects());
+    for (const FileId id : objects.part_manifests) {
+      if (referenced.contains(id)) continue;
+      CKPT_RETURN_IF_ERROR(folder_->DeletePartManifest(id));
+      ++report_.orphans_removed;
+    }
+    for (const FileId id : objects.data_files) {
+      if (referenced.contains(id)) continue;
+      CKPT_RETURN_IF_ERROR(folder_->DeleteDataFile(id));
+      ++report_.orphans_removed;
+    }
+    return absl::OkStatus();
+  }
+
+  RecoveryReport TakeReport() { return std::move(report_); }
+
+ private:
+  absl::Status IndexOne(CheckpointUid uid) {
+    CKPT_ASSIGN_OR_RETURN(const v1::CheckpointManifest manifest,
+                          folder_->ReadCheckpointManifest(uid));
+    std::vector<v1::PartManifest> parts;
+    for (const v1::PartReference& reference : manifest.parts()) {
+      CKPT_ASSIGN_OR_RETURN(v1::PartManifest part, folder_->ReadPartManifest(reference));
+      if (part.checkpoint_uid() != manifest.checkpoint_uid() || part.rank() != reference.rank()) {
+        return absl::DataLossError(
+            absl::StrCat("the part manifest of rank ", reference.rank(), " belongs elsewhere"));
+      }
+      parts.push_back(std::move(part));
+    }
+    v1::Labels labels;
+    absl::StatusOr<v1::Labels> read = folder_->ReadLabels(uid);
+    if (read.ok()) labels = *std::move(read);  // AlignLabels reports it
+    return index_->PutCheckpoint(manifest, parts, labels);
+  }
+
+  // Map fields have no order of their own: byte-wise comparison needs a deterministic one.
+  static std::string Serialized(const v1::Labels& labels) {
+    std::string out = absl::StrCat(labels.pinned() ? "1" : "0", labels.note(), "\n");
+    std::vector<std::string> tags(labels.tags().begin(), labels.tags().end());
+    std::sort(tags.begin(), tags.end());
+    for (const std::string& tag : tags) absl::StrAppend(&out, tag, "\n");
+    std::vector<std::pair<std::string, double>> metrics(labels.metrics().begin(),
+                                                        labels.metrics().end());
+    std::sort(metrics.begin(), metrics.end());
+    for (const auto& [name, value] : metrics) absl::StrAppend(&out, name, "=", value, "\n");
+    return out;
+  }
+
+  void Damaged(const std::string& name, const absl::Status& status) {
+    spdlog::error("{} is damaged and left alone: {}", name, status.ToString());
+    ++report_.damaged;
+    report_.damage.push_back(absl::StrCat(name, ": ", status.message()));
+  }
+
+  DataFolder* const folder_;
+  Index* const index_;
+  RecoveryReport report_;
+  absl::flat_hash_set<CheckpointUid> manifests_;
+};
+
+}  // namespace
+
+absl::StatusOr<RecoveryReport> RecoverDataFolder(DataFolder* folder, Index* index,
+                                                 const absl::flat_hash_set<FileId>& keep_parts) {
+  Recovery recovery(folder, index);
+  CKPT_RETURN_IF_ERROR(recovery.FinishDeletions());          // 1
+  CKPT_RETURN_IF_ERROR(recovery.IndexManifests());           // 2
+  CKPT_RETURN_IF_ERROR(recovery.DropVanished());             // 3
+  CKPT_RETURN_IF_ERROR(recovery.AlignLabels());              // 4
+  CKPT_RETURN_IF_ERROR(recovery.DeleteReplacedOnes());       // 5
+  CKPT_RETURN_IF_ERROR(recovery.RemoveOrphans(keep_parts));  // 6
+  return recovery.TakeReport();
+}
+
+absl::StatusOr<RecoveryReport> IndexDataFolder(DataFolder* folder, Index* index) {
+  Recovery recovery(folder, index);
+  CKPT_RETURN_IF_ERROR(recovery.IndexManifests());
+  CKPT_RETURN_IF_ERROR(recovery.AlignLabels());
+  return recovery.TakeReport();
+}
+
+}  // namespace ckpt

@@ -1,0 +1,43 @@
+#include "server/persist/reservation.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "common/byte_size.h"
+#include "common/status_macros.h"
+
+namespace ckpt {
+namespace {
+
+constexpr uint64_t kAllowanceBytes = 4 << 20;
+constexpr uint64_t kKeepFreeBytes = 64 << 20;
+
+uint64_t WithAllowance(uint64_t part_bytes) {
+  return part_bytes + part_bytes / 128 + kAllowanceBytes;
+}
+
+}  // namespace
+
+absl::Status Reservation::Reserve(uint64_t part_bytes) {
+  const uint64_t bytes = WithAllowance(part_bytes);
+  MutexLock lock(mutex_);
+  CKPT_ASSIGN_OR_RETURN(const DiskSpace space, folder_->Space());
+  const uint64_t keep_free = std::min(kKeepFreeBytes, space.total_bytes / 100);
+  const uint64_t taken = promised_ + keep_free;
+  const uint64_t free = space.free_bytes > taken ? space.free_bytes - taken : 0;
+  if (bytes > free) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no disk space for the part: it needs ", PrintByteSize(bytes), ", ",
+                     PrintByteSize(free), " are free in ", folder_->path(), " (",
+                     PrintByteSize(promised_), " are promised to other parts)"));
+  }
+  promised_ += bytes;
+  return absl::OkStatus();
+}
+
+void Reservation::Release(uint64_t part_bytes) {
+  MutexLock lock(mutex_);
+  promised_ -= std::min(promised_, WithAllowance(part_bytes));
+}
+
+}  // namespace ckpt

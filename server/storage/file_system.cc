@@ -1,0 +1,41 @@
+#include "server/storage/file_system.h"
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+
+namespace ckpt {
+namespace {
+
+absl::Status WriteNew(FileSystem& files, const std::string& path, absl::string_view bytes) {
+  CKPT_ASSIGN_OR_RETURN(std::unique_ptr<WritableFile> file, files.Create(path, {}));
+  if (!bytes.empty()) CKPT_RETURN_IF_ERROR(file->WriteAt(0, bytes.data(), bytes.size()));
+  CKPT_RETURN_IF_ERROR(file->Sync());
+  return file->Close();
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> FileSystem::ReadWhole(const std::string& path) {
+  CKPT_ASSIGN_OR_RETURN(std::unique_ptr<ReadableFile> file, OpenRead(path));
+  std::string bytes(file->size(), '\0');
+  if (!bytes.empty()) CKPT_RETURN_IF_ERROR(file->ReadAt(0, bytes.data(), bytes.size()));
+  return bytes;
+}
+
+absl::Status FileSystem::WriteDurably(const std::string& folder, const std::string& temporary_name,
+                                      const std::string& final_name, absl::string_view bytes) {
+  const std::string temporary = absl::StrCat(folder, "/", temporary_name);
+  absl::Status written = WriteNew(*this, temporary, bytes);
+  if (absl::IsAlreadyExists(written)) {  // left by an attempt that failed and could not clean up
+    CKPT_RETURN_IF_ERROR(Unlink(temporary));
+    written = WriteNew(*this, temporary, bytes);
+  }
+  if (written.ok()) written = Rename(temporary, absl::StrCat(folder, "/", final_name));
+  if (!written.ok()) {
+    Unlink(temporary).IgnoreError();
+    return written;
+  }
+  return SyncFolder(folder);
+}
+
+}  // namespace ckpt
