@@ -103,10 +103,12 @@ class MemoryTier : public MemoryCopies {
   virtual void Release(const std::shared_ptr<StagingFile>& file) = 0;
   // On disk, not committed: may be given up when memory is wanted.
   virtual void SetDurable(const std::shared_ptr<StagingFile>& file) = 0;
-  // Committed: the memory copy of that part. It takes the place of the run's earlier copies of that
-  // rank where `newest` is set (no later step of the run is committed).
+  // Committed: the memory copy of that part.
   virtual void SetCopy(const std::shared_ptr<StagingFile>& file, const std::string& run,
-                       CheckpointUid uid, uint32_t rank, bool newest) = 0;
+                       CheckpointUid uid, uint32_t rank) = 0;
+  // The run's newest committed checkpoint: its copies are kept longest; older ones of ended
+  // sessions go at once.
+  virtual void SetNewest(const std::string& run, CheckpointUid uid) = 0;
 
   virtual absl::StatusOr<std::shared_ptr<PartFolder>> NewFolder() = 0;
   // What the scan found; given out once.

@@ -16,6 +16,7 @@
 #ifndef CKPT_SERVER_STAGING_PART_FOLDER_H_
 #define CKPT_SERVER_STAGING_PART_FOLDER_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -62,7 +63,7 @@ class PartFolder {
   explicit PartFolder(std::string path) : path_(std::move(path)) {}
   absl::Status Put(const std::string& name, absl::string_view bytes);
   const std::string path_;
-  uint64_t record_bytes_ = 0;
+  std::atomic<uint64_t> record_bytes_{0};
 };
 
 // What a folder of an earlier daemon says.

@@ -1,0 +1,111 @@
+// What the memory tier gives up when somebody needs pages, and when the pages are really gone.
+#include <unistd.h>
+
+#include <algorithm>
+#include <tuple>
+
+#include "server/staging/memory_tier_impl.h"
+
+namespace ckpt {
+namespace {
+
+constexpr int kNoVictim = 100;
+
+}  // namespace
+
+// In this order files are given up; see the top of memory_tier.h.
+int MemoryTierImpl::VictimClass(const Slot& slot) const {
+  if (slot.pins > 0 || slot.use == Use::kInUse || slot.use == Use::kRevoking) return kNoVictim;
+  const bool owned = !slot.abandoned && !slot.owner.none();
+  const bool kept = IsNewest(slot) || slot.use == Use::kDurable;
+  if (!owned) return kept ? 1 : 0;
+  if (slot.use == Use::kIdle) return 2;
+  if (slot.use == Use::kDurable) return 4;
+  return IsNewest(slot) ? 5 : 3;
+}
+
+bool MemoryTierImpl::Reclaim(uint64_t bytes, int class_max, const Session* own,
+                             std::vector<Revocation>& revocations) {
+  CollectUnlinked();
+  uint64_t coming = 0;
+  for (const auto& file : unlinked_) coming += file->bytes();
+  struct Victim {
+    int rank_class;
+    uint64_t sequence;
+    Slot* slot;
+  };
+  std::vector<Victim> victims;
+  uint64_t possible = 0;
+  for (const auto& [id, slot] : slots_) {
+    if (slot->use == Use::kRevoking) coming += slot->file->bytes();
+    const int rank_class = VictimClass(*slot);
+    const bool ours = own != nullptr && slot->owner == own->token() && slot->use == Use::kIdle;
+    if (rank_class == kNoVictim || (rank_class > class_max && !ours)) continue;
+    victims.push_back({rank_class, slot->sequence, slot.get()});
+    possible += slot->file->bytes();
+  }
+  const uint64_t after = file_bytes_ + bytes;
+  if (after <= budget_bytes_ + coming) return true;
+  uint64_t missing = after - budget_bytes_ - coming;
+  if (possible < missing) return false;
+  std::sort(victims.begin(), victims.end(), [](const Victim& a, const Victim& b) {
+    return std::tie(a.rank_class, a.sequence) < std::tie(b.rank_class, b.sequence);
+  });
+  for (const Victim& victim : victims) {
+    if (missing == 0) break;
+    Slot& slot = *victim.slot;
+    missing -= std::min(missing, slot.file->bytes());
+    const std::shared_ptr<Session> session = slot.session.lock();
+    if (slot.granted && !slot.abandoned && session != nullptr) {
+      const bool was_copy = slot.use == Use::kCopy;
+      const std::shared_ptr<PartFolder> folder = slot.folder;
+      ForgetCopy(slot);
+      slot.folder = nullptr;
+      if (folder != nullptr) {  // its name goes now: a durable part's folder keeps its records only
+        rename(folder->data_path().c_str(), DataPath(slot).c_str());
+        if (was_copy) folder->Remove();
+      }
+      slot.use = Use::kRevoking;
+      revocations.push_back({session, slot.file->id()});
+    } else {
+      Unlink(slot);
+    }
+  }
+  return true;
+}
+
+void MemoryTierImpl::AskBack(std::vector<Revocation> revocations) {
+  for (Revocation& revocation : revocations) {
+    revocation.session->Revoke(revocation.file, [lifeline = lifeline_, id = revocation.file] {
+      MutexLock alive(lifeline->mutex);
+      if (lifeline->tier == nullptr) return;
+      MemoryTierImpl& tier = *lifeline->tier;
+      MutexLock lock(tier.mutex_);
+      Slot* slot = tier.Find(id);
+      if (slot != nullptr && slot->use == Use::kRevoking) tier.Unlink(*slot);
+      tier.changed_.NotifyAll();
+    });
+  }
+}
+
+void MemoryTierImpl::Unlink(Slot& slot) {
+  unlink(DataPath(slot).c_str());
+  if (slot.use == Use::kCopy && slot.folder != nullptr) slot.folder->Remove();
+  ForgetCopy(slot);
+  slot.read_only = Descriptor();
+  unlinked_.push_back(slot.file);
+  const FileId id = slot.file->id();
+  slots_.erase(id);
+  CollectUnlinked();
+}
+
+void MemoryTierImpl::CollectUnlinked() {
+  auto gone = std::partition(unlinked_.begin(), unlinked_.end(),
+                             [](const std::shared_ptr<StagingFile>& file) {
+                               return file.use_count() > 1 || !file->OnlyOurs();
+                             });
+  for (auto it = gone; it != unlinked_.end(); ++it) file_bytes_ -= (*it)->bytes();
+  unlinked_.erase(gone, unlinked_.end());
+}
+
+}  // namespace ckpt
