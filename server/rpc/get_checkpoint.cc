@@ -46,14 +46,14 @@ std::optional<v1::CheckpointInfo> FindUncommitted(Catalog& catalog, const v1::Se
 
 absl::Status AddPart(Catalog& catalog, CheckpointUid uid, const v1::PartReference& reference,
                      v1::GetCheckpointResponse& response) {
-  CKPT_ASSIGN_OR_RETURN(const v1::PartManifest manifest,
+  CKPT_ASSIGN_OR_RETURN(const CommittedPart committed,
                         ReadPart(catalog.index, catalog.folder, uid, reference));
   v1::PartInfo* part = response.add_parts();
   part->set_rank(reference.rank());
   part->set_data_bytes(reference.data_bytes());
-  part->set_shard_count(manifest.layout().shards_size());
+  part->set_shard_count(committed.layout->shards().size());
   part->set_in_memory(catalog.memory->Has(uid, reference.rank()));
-  for (const v1::DataFile& file : manifest.files()) {
+  for (const v1::DataFile& file : committed.manifest.files()) {
     CKPT_ASSIGN_OR_RETURN(const FileId id, FileId::FromBytes(file.file_id(), "file_id"));
     part->add_disk_files(names::DataFile(id));
   }

@@ -1,4 +1,4 @@
-// A committed part's manifest and layout: from the index, or from its file where the index cannot
+// A committed part as a reader needs it: from the index, or from its file where the index cannot
 // give it (the file is the truth).
 #ifndef CKPT_SERVER_RPC_PART_MANIFEST_H_
 #define CKPT_SERVER_RPC_PART_MANIFEST_H_
@@ -14,13 +14,15 @@
 
 namespace ckpt {
 
-// NOT_FOUND: deleted meanwhile. DATA_LOSS names the file.
-absl::StatusOr<v1::PartManifest> ReadPart(Index* index, DataFolder* folder, CheckpointUid uid,
-                                          const v1::PartReference& reference);
+struct CommittedPart {
+  v1::PartManifest manifest;  // its `layout` may be empty: use the one below
+  std::shared_ptr<const PartLayout> layout;
+};
 
-// DATA_LOSS where layout, files and hashes of the manifest do not belong together.
-absl::StatusOr<std::shared_ptr<const PartLayout>> LayoutOf(Index* index,
-                                                           const v1::PartManifest& manifest);
+// NOT_FOUND: deleted meanwhile. DATA_LOSS: the manifest is damaged (names the file), or its layout,
+// files and hashes do not belong together.
+absl::StatusOr<CommittedPart> ReadPart(Index* index, DataFolder* folder, CheckpointUid uid,
+                                       const v1::PartReference& reference);
 
 }  // namespace ckpt
 

@@ -1,0 +1,17 @@
+#include "server/rpc/admin_service.h"
+
+#include "server/rpc/call.h"
+
+namespace ckpt {
+
+grpc::Status AdminService::GetStatus(grpc::ServerContext*, const v1::GetStatusRequest* request,
+                                     v1::GetStatusResponse* response) {
+  return Answer(stop_, ckpt::GetStatus(admin_, *request, *response));
+}
+
+grpc::Status AdminService::Drain(grpc::ServerContext* context, const v1::DrainRequest* request,
+                                 v1::DrainResponse* response) {
+  return Answer(stop_, ckpt::Drain(admin_, *request, CallerGone{context, stop_}, *response));
+}
+
+}  // namespace ckpt

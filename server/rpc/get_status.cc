@@ -1,0 +1,36 @@
+// GetStatus: what the daemon holds and does at this moment.
+#include <unistd.h>
+
+#include "absl/time/time.h"
+#include "server/rpc/admin.h"
+
+namespace ckpt {
+
+absl::Status GetStatus(Admin& admin, const v1::GetStatusRequest&, v1::GetStatusResponse& response) {
+  response.set_version(admin.version);
+  response.mutable_started_at()->set_seconds(absl::ToUnixSeconds(admin.started_at));
+  response.mutable_started_at()->set_nanos(
+      static_cast<int32_t>(absl::ToUnixNanos(admin.started_at) % 1'000'000'000));
+  response.set_process_id(static_cast<uint64_t>(::getpid()));
+  response.set_data_folder(admin.folder->path());
+  response.set_memory_folder(admin.memory_folder);
+  const MemoryUsage memory = admin.tier->usage();
+  response.set_memory_budget_bytes(memory.budget_bytes);
+  response.set_memory_used_bytes(memory.used_bytes);
+  response.set_memory_not_durable_bytes(memory.not_durable_bytes);
+  response.set_huge_pages(memory.huge_pages);
+  if (const absl::StatusOr<DiskSpace> space = admin.folder->Space(); space.ok()) {
+    response.set_disk_free_bytes(space->free_bytes);
+    response.set_disk_total_bytes(space->total_bytes);
+  }
+  response.set_sessions(static_cast<uint32_t>(admin.sessions->count()));
+  response.set_open_saves(admin.table->open_saves());
+  response.set_persisting_parts(admin.persister->parts_at_work());
+  response.set_open_plans(static_cast<uint32_t>(admin.plans->count()));
+  response.set_committed_checkpoints(admin.index->CheckpointCount());
+  response.set_draining(admin.table->draining());
+  response.set_adopted_parts(admin.adopted_parts);
+  return absl::OkStatus();
+}
+
+}  // namespace ckpt

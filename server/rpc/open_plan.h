@@ -1,0 +1,65 @@
+// A restore plan while somebody may read by it: what it references, and how its pieces are read.
+#ifndef CKPT_SERVER_RPC_OPEN_PLAN_H_
+#define CKPT_SERVER_RPC_OPEN_PLAN_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "common/ids.h"
+#include "common/mutex.h"
+#include "server/staging/memory_copies.h"
+#include "server/storage/data_folder.h"
+
+namespace ckpt {
+
+// The references are dropped with the object. Built by one thread, then handed to the table; Read
+// may be called from any thread once nothing is added any more.
+class OpenPlan {
+ public:
+  struct Piece {
+    uint64_t length = 0;       // bytes of the whole shard
+    uint32_t part = 0;         // index of AddMemory's answer
+    uint32_t disk_file = 0;    // index of AddDiskFile's answer
+    uint64_t part_offset = 0;  // bytes, in the memory copy
+    uint64_t disk_offset = 0;  // bytes, in the data file
+  };
+
+  explicit OpenPlan(DataFolder* folder) : id_(PlanId::Random()), folder_(folder) {}
+
+  PlanId id() const { return id_; }
+
+  // NOT_FOUND: deleted meanwhile.
+  absl::StatusOr<uint32_t> AddDiskFile(FileId id);
+  // Null where the part is not in memory.
+  uint32_t AddMemory(std::unique_ptr<MemoryPin> pin);
+  void AddPiece(const Piece& piece) { pieces_.push_back(piece); }
+
+  const MemoryPin* memory(uint32_t part) const { return memory_[part].get(); }
+  // Opened once, kept open with the plan.
+  absl::StatusOr<const ReadableFile*> disk_file(uint32_t number);
+
+  const std::vector<Piece>& pieces() const { return pieces_; }
+  // Bytes of a piece, from memory where it is there and otherwise from disk. DATA_LOSS: the data
+  // file is shorter than its manifest says.
+  absl::Status Read(const Piece& piece, uint64_t offset, void* out, size_t bytes);
+
+ private:
+  struct DiskFile {
+    FileId id;
+    DataFolder::FilePin pin;
+    std::unique_ptr<ReadableFile> open;
+  };
+  const PlanId id_;
+  DataFolder* const folder_;
+  std::vector<std::unique_ptr<MemoryPin>> memory_;
+  std::vector<Piece> pieces_;
+  Mutex opening_;
+  std::vector<DiskFile> disk_files_ ABSL_GUARDED_BY(opening_);
+};
+
+}  // namespace ckpt
+
+#endif  // CKPT_SERVER_RPC_OPEN_PLAN_H_

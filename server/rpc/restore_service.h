@@ -1,0 +1,29 @@
+// RestoreService over gRPC: dispatches to the calls of restore.h. One thread for each call.
+#ifndef CKPT_SERVER_RPC_RESTORE_SERVICE_H_
+#define CKPT_SERVER_RPC_RESTORE_SERVICE_H_
+
+#include "ckpt/v1/restore.grpc.pb.h"
+#include "server/rpc/restore.h"
+#include "server/rpc/stop_signal.h"
+
+namespace ckpt {
+
+class RestoreService final : public v1::RestoreService::Service {
+ public:
+  RestoreService(Restore restore, const StopSignal* stop) : restore_(restore), stop_(*stop) {}
+
+  grpc::Status PlanRestore(grpc::ServerContext* context, const v1::PlanRestoreRequest* request,
+                           grpc::ServerWriter<v1::PlanRestoreResponse>* writer) override;
+  grpc::Status ReadPieces(grpc::ServerContext* context, const v1::ReadPiecesRequest* request,
+                          grpc::ServerWriter<v1::ReadPiecesResponse>* writer) override;
+  grpc::Status ReleasePlan(grpc::ServerContext* context, const v1::ReleasePlanRequest* request,
+                           v1::ReleasePlanResponse* response) override;
+
+ private:
+  Restore restore_;
+  const StopSignal& stop_;
+};
+
+}  // namespace ckpt
+
+#endif  // CKPT_SERVER_RPC_RESTORE_SERVICE_H_
