@@ -1,0 +1,97 @@
+// What the three ways of reading share.
+#include "client/restore/piece_reader.h"
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/memory/copy_kernel.h"
+#include "common/digest.h"
+#include "common/mutex.h"
+
+namespace ckpt {
+
+std::byte* PieceReader::Scratch::Get(size_t bytes) {
+  if (bytes > capacity_) {
+    bytes_.reset(new std::byte[bytes]);  // uninitialised
+    capacity_ = bytes;
+  }
+  return bytes_.get();
+}
+
+std::byte* PieceReader::DirectDestination(const Extent& extent) const {
+  if (extent.copy_count != 1) return nullptr;
+  const PieceCopy& copy = schedule_.copies[extent.first_copy];
+  const uint64_t run = copy.runs.FirstEndingAfter(extent.begin);
+  if (run == copy.runs.count()) return nullptr;
+  const uint64_t source = copy.runs.SourceAt(run);
+  if (source > extent.begin || source + copy.runs.run_bytes() < extent.begin + extent.bytes) {
+    return nullptr;
+  }
+  return targets_[copy.target].out + copy.runs.DestinationAt(run) + (extent.begin - source);
+}
+
+void PieceReader::Scatter(const Extent& extent, uint64_t begin, uint64_t end,
+                          const std::byte* bytes) const {
+  for (uint32_t i = 0; i < extent.copy_count; ++i) {
+    const PieceCopy& copy = schedule_.copies[extent.first_copy + i];
+    std::byte* out = targets_[copy.target].out;
+    copy.runs.ForEachWithin(begin, end,
+                            [&](uint64_t source, uint64_t destination, uint64_t length) {
+                              CopyStreaming(out + destination, bytes + (source - begin), length);
+                            });
+  }
+}
+
+uint64_t PieceReader::BlockHash(const StoredPiece& piece, uint64_t block) const {
+  return piece.piece.block_hashes(static_cast<int>(block - piece.piece.first_block()));
+}
+
+absl::Status PieceReader::Verify(const Extent& extent, const std::byte* bytes,
+                                 absl::string_view where) const {
+  if (!source_.verify) return absl::OkStatus();
+  const StoredPiece& piece = source_.pieces[extent.piece];
+  const uint64_t block_bytes = piece.piece.block_bytes();
+  for (uint64_t at = 0; at < extent.bytes; at += block_bytes) {
+    const uint64_t length = std::min(block_bytes, extent.bytes - at);
+    if (Xxh3(bytes + at, length) != BlockHash(piece, (extent.begin + at) / block_bytes)) {
+      return Damaged(extent, extent.begin + at, "does not match its hash", where);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PieceReader::Damaged(const Extent& extent, uint64_t offset, absl::string_view what,
+                                  absl::string_view where) const {
+  const StoredPiece& piece = source_.pieces[extent.piece];
+  return absl::DataLossError(
+      absl::StrCat("stored block ", what, ": checkpoint ", source_.checkpoint, ", key ", piece.key,
+                   ", shard ", piece.box.ToString(), ", byte offset ", offset, " of it, ", where));
+}
+
+absl::Status PieceReader::ForEachParallel(
+    size_t items, int threads,
+    absl::FunctionRef<absl::Status(size_t item, Scratch& scratch)> work) const {
+  std::atomic<size_t> next{0};
+  Mutex mutex;
+  absl::Status first_error;
+  const auto run = [&](int) {
+    Scratch scratch;
+    for (size_t item; (item = next.fetch_add(1, std::memory_order_relaxed)) < items;) {
+      const absl::Status status = work(item, scratch);
+      if (status.ok()) continue;
+      next.store(items, std::memory_order_relaxed);
+      MutexLock lock(mutex);
+      if (first_error.ok()) first_error = status;
+      break;
+    }
+    CopyFence();
+  };
+  const size_t useful = std::min(items, static_cast<size_t>(std::max(threads, 1)));
+  if (useful > 0) source_.workers->RunTogether(static_cast<int>(useful), run);
+  MutexLock lock(mutex);
+  return first_error;
+}
+
+}  // namespace ckpt

@@ -1,0 +1,122 @@
+// The disk tier, through the page cache, so that the ranks of a node that want the same bytes read
+// the disk once: large preadv calls by several threads, with the kernel reading ahead of them;
+// straight into the target where an extent goes there whole, else through a buffer.
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <atomic>
+#include <numeric>
+
+#include "absl/strings/str_cat.h"
+#include "client/restore/piece_reader.h"
+#include "common/status_macros.h"
+
+namespace ckpt {
+namespace {
+
+constexpr int kDiskThreadsMin = 4;                        // so many reads are in flight at least
+constexpr uint64_t kReadAheadBytes = uint64_t{64} << 20;  // ahead of the reads, over all threads
+
+// Fills all of `parts` from `offset` on. OUT_OF_RANGE: the file ends before.
+absl::Status ReadFully(int descriptor, uint64_t offset, std::vector<iovec> parts) {
+  size_t first = 0;
+  while (first < parts.size()) {
+    const ssize_t got = preadv(descriptor, &parts[first],
+                               static_cast<int>(std::min<size_t>(parts.size() - first, IOV_MAX)),
+                               static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return absl::DataLossError(strerror(errno));
+    if (got == 0) return absl::OutOfRangeError("the file is shorter than its manifest says");
+    offset += static_cast<uint64_t>(got);
+    auto left = static_cast<size_t>(got);
+    while (first < parts.size() && left >= parts[first].iov_len) left -= parts[first++].iov_len;
+    if (left > 0) {
+      parts[first].iov_base = static_cast<char*>(parts[first].iov_base) + left;
+      parts[first].iov_len -= left;
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status PieceReader::ReadDisk(absl::Span<const uint32_t> extents, bool use_disk) {
+  const std::vector<Batch> batches =
+      MakeBatches(source_.pieces, schedule_.extents, extents, use_disk);
+  // Whoever takes a batch first asks the kernel for those that end the read-ahead window.
+  Mutex mutex;
+  size_t asked = 0;  // batches that the kernel was asked for
+  uint64_t asked_bytes = 0;
+  uint64_t taken_bytes = 0;
+  const auto read_ahead = [&](size_t item) {
+    for (;;) {
+      const Batch* next = nullptr;
+      {
+        MutexLock lock(mutex);
+        if (next == nullptr && asked < batches.size() &&
+            asked_bytes < taken_bytes + kReadAheadBytes) {
+          next = &batches[asked++];
+          asked_bytes += next->bytes;
+        }
+      }
+      if (next == nullptr) break;
+      const auto file = source_.files.find(next->file);
+      if (file == source_.files.end()) continue;
+      posix_fadvise(file->second->descriptor(), static_cast<off_t>(next->file_offset),
+                    static_cast<off_t>(next->bytes), POSIX_FADV_WILLNEED);
+    }
+    MutexLock lock(mutex);
+    taken_bytes += batches[item].bytes;
+  };
+  const uint64_t bytes =
+      std::accumulate(batches.begin(), batches.end(), uint64_t{0},
+                      [](uint64_t sum, const Batch& batch) { return sum + batch.bytes; });
+  CKPT_RETURN_IF_ERROR(ForEachParallel(batches.size(), std::max(source_.threads, kDiskThreadsMin),
+                                       [&](size_t item, Scratch& scratch) {
+                                         read_ahead(item);
+                                         return ReadDiskBatch(batches[item], use_disk, scratch);
+                                       }));
+  statistics_.bytes_read += bytes;
+  statistics_.bytes_from_disk += bytes;
+  return absl::OkStatus();
+}
+
+absl::Status PieceReader::ReadDiskBatch(const Batch& batch, bool use_disk, Scratch& scratch) {
+  const Extent& first = schedule_.extents[batch.extents.front()];
+  const auto file = source_.files.find(batch.file);
+  if (file == source_.files.end()) {
+    return absl::InternalError(absl::StrCat("the daemon planned file ", batch.file.hex(),
+                                            " of the disk tier, but did not grant it"));
+  }
+  const std::string where = absl::StrCat("disk file ", batch.file.hex());
+  // The batch as preadv sees it: targets, scratch, and gaps that go to scratch as well.
+  std::vector<std::byte*> places;
+  std::vector<iovec> parts;
+  std::byte* bounce = nullptr;
+  uint64_t at = batch.file_offset;
+  for (const uint32_t number : batch.extents) {
+    const Extent& extent = schedule_.extents[number];
+    const uint64_t offset = FileOffset(source_.pieces[extent.piece], extent, use_disk);
+    std::byte* direct = DirectDestination(extent);
+    if ((direct == nullptr || offset > at) && bounce == nullptr) bounce = scratch.Get(batch.bytes);
+    if (offset > at) parts.push_back({bounce + (at - batch.file_offset), offset - at});
+    places.push_back(direct != nullptr ? direct : bounce + (offset - batch.file_offset));
+    parts.push_back({places.back(), extent.bytes});
+    at = offset + extent.bytes;
+  }
+  const absl::Status read =
+      ReadFully(file->second->descriptor(), batch.file_offset, std::move(parts));
+  if (!read.ok()) return Damaged(first, first.begin, read.message(), where);
+  for (size_t i = 0; i < batch.extents.size(); ++i) {
+    const Extent& extent = schedule_.extents[batch.extents[i]];
+    CKPT_RETURN_IF_ERROR(Verify(extent, places[i], where));
+    if (places[i] == DirectDestination(extent)) continue;
+    Scatter(extent, extent.begin, extent.begin + extent.bytes, places[i]);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace ckpt

@@ -1,0 +1,76 @@
+// From "these regions into these buffers" to "these blocks of these files": which bytes must be
+// read, each once, in the order they lie in, and where they go. Pure arithmetic; reads nothing.
+#ifndef CKPT_CLIENT_RESTORE_READ_SCHEDULE_H_
+#define CKPT_CLIENT_RESTORE_READ_SCHEDULE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "ckpt/v1/restore.pb.h"
+#include "client/restore/restore.h"
+#include "client/restore/run_grid.h"
+#include "common/box.h"
+#include "common/ids.h"
+
+namespace ckpt {
+
+// A plan's piece, checked and with its box at hand.
+struct StoredPiece {
+  v1::Piece piece;
+  Box box;
+  FileId file;
+  FileId disk_file;  // none() where there is no second copy
+  std::string key;   // printed, for errors
+};
+
+// One piece's bytes that one target wants.
+struct PieceCopy {
+  uint32_t target = 0;
+  RunGrid runs;  // from the piece's array to the target's
+};
+
+// Consecutive blocks of one piece: [begin, begin + bytes) of the shard. Begins and ends on block
+// boundaries, or at the shard's end.
+struct Extent {
+  uint32_t piece = 0;
+  uint64_t begin = 0;
+  uint64_t bytes = 0;
+  uint32_t first_copy = 0;  // into ReadSchedule::copies
+  uint32_t copy_count = 0;
+};
+
+struct ReadSchedule {
+  std::vector<PieceCopy> copies;
+  std::vector<Extent> extents;  // by piece, ascending
+  uint64_t bytes_asked = 0;
+};
+
+// `pieces_of_leaf[n]`: indices of the pieces that hold leaf n's bytes. INVALID_ARGUMENT and
+// FAILED_PRECONDITION as RestorePlan::Read; all problems are in one text.
+absl::StatusOr<ReadSchedule> MakeReadSchedule(
+    absl::Span<const v1::PlannedLeaf> leaves, absl::Span<const StoredPiece> pieces,
+    absl::Span<const std::vector<uint32_t>> pieces_of_leaf, absl::Span<const ReadTarget> targets);
+
+// Extents that lie close together in one file and are read in one go.
+struct Batch {
+  FileId file;
+  bool from_memory = false;
+  uint64_t file_offset = 0;
+  uint64_t bytes = 0;             // from the first extent to the end of the last, gaps included
+  std::vector<uint32_t> extents;  // indices, ascending file offset
+};
+
+// `use_disk`: read the second copy of memory pieces. Grouped by file, ascending offset.
+std::vector<Batch> MakeBatches(absl::Span<const StoredPiece> pieces,
+                               absl::Span<const Extent> extents, absl::Span<const uint32_t> chosen,
+                               bool use_disk);
+
+// Where an extent's bytes begin in its file.
+uint64_t FileOffset(const StoredPiece& piece, const Extent& extent, bool use_disk);
+
+}  // namespace ckpt
+
+#endif  // CKPT_CLIENT_RESTORE_READ_SCHEDULE_H_

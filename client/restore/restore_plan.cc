@@ -1,0 +1,258 @@
+// The restore, step by step:
+//
+//   1. PlanRestore: header, leaves, pieces; with a session, descriptors of the pieces' files arrive
+//   over
+//      its socket, and are taken from there once the plan is complete.
+//   2. Read: all targets are checked against leaves and pieces (read_schedule.cc); nothing is
+//   touched
+//      while anything is wrong.
+//   3. Memory pieces are read from their mapping (read_memory.cc); what cannot be had there -
+//   recycled
+//      or damaged - is read from its disk copy.
+//   4. Disk pieces are read through the page cache (read_disk.cc). A file that was not granted, and
+//   all
+//      files of a remote daemon, come through ReadPieces (read_stream.cc).
+//   5. The destructor releases the plan: until then the daemon keeps every file that it names.
+#include "client/restore/restore_plan.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "client/restore/piece_reader.h"
+#include "client/restore/read_schedule.h"
+#include "common/checkpoint_id.h"
+#include "common/dtype.h"
+#include "common/key.h"
+#include "common/layout.h"
+#include "common/status_macros.h"
+
+namespace ckpt {
+namespace {
+
+constexpr absl::Duration kGrantTimeout = absl::Seconds(30);
+constexpr int kThreadsMax = 64;
+
+absl::Status Malformed(absl::string_view what) {
+  return absl::InternalError(absl::StrCat("the daemon sent a plan that makes no sense: ", what));
+}
+
+// All of a plan: leaked as a whole in a forked child.
+struct PlanState {
+  ForkMark mark;
+  v1::PlanHeader header;
+  std::vector<v1::PlannedLeaf> leaves;
+  std::vector<std::vector<uint32_t>> pieces_of_leaf;
+  std::map<std::string, std::vector<uint32_t>> by_key;
+  PieceSource source;
+  std::shared_ptr<Session> session;  // null: remote, or stream asked for
+
+  absl::Status Take(v1::PlanRestoreResponse& response);
+  absl::Status TakePiece(v1::Piece& piece);
+  absl::Status TakeFiles();
+  absl::Status Complete();
+};
+
+class PlanImpl : public RestorePlan {
+ public:
+  explicit PlanImpl(std::unique_ptr<PlanState> state) : state_(std::move(state)) {}
+  ~PlanImpl() override {
+    if (state_->mark.forked()) {
+      static_cast<void>(state_.release());
+      return;
+    }
+    if (!state_->header.plan_id().empty()) {
+      state_->source.connection->ReleasePlan(state_->header.plan_id());
+    }
+    if (state_->session == nullptr) return;
+    std::vector<std::shared_ptr<ReadFile>> files;
+    for (auto& [id, file] : state_->source.files) files.push_back(std::move(file));
+    state_->session->files().Release(std::move(files));
+  }
+
+  const v1::CheckpointInfo& checkpoint() const override { return state_->header.checkpoint(); }
+  absl::Span<const v1::PlannedLeaf> leaves() const override { return state_->leaves; }
+  absl::StatusOr<uint32_t> Find(const std::string& printed_key, uint32_t rank) const override;
+  absl::Status Read(absl::Span<const ReadTarget> targets, ReadStatistics* statistics) override;
+
+ private:
+  absl::Status ReadScheduled(const ReadSchedule& schedule, PieceReader& reader) const;
+
+  std::unique_ptr<PlanState> state_;
+};
+
+absl::Status PlanState::Take(v1::PlanRestoreResponse& response) {
+  switch (response.kind_case()) {
+    case v1::PlanRestoreResponse::kHeader:
+      header = std::move(*response.mutable_header());
+      return absl::OkStatus();
+    case v1::PlanRestoreResponse::kLeaves:
+      for (v1::PlannedLeaf& leaf : *response.mutable_leaves()->mutable_leaves()) {
+        if (leaf.leaf_number() != leaves.size()) return Malformed("leaves out of order");
+        leaves.push_back(std::move(leaf));
+      }
+      return absl::OkStatus();
+    case v1::PlanRestoreResponse::kPieces:
+      pieces_of_leaf.resize(leaves.size());
+      for (v1::Piece& piece : *response.mutable_pieces()->mutable_pieces()) {
+        CKPT_RETURN_IF_ERROR(TakePiece(piece));
+      }
+      return absl::OkStatus();
+    default:
+      return absl::OkStatus();  // a newer daemon's
+  }
+}
+
+absl::Status PlanState::TakePiece(v1::Piece& piece) {
+  if (piece.leaf_number() >= leaves.size()) return Malformed("a piece of no leaf");
+  const v1::Leaf& leaf = leaves[piece.leaf_number()].leaf();
+  StoredPiece stored;
+  stored.key = PrintKey(leaf.key());
+  stored.box = Box::FromProto(piece.box());
+  const auto shape =
+      absl::MakeConstSpan(leaf.shape().data(), static_cast<size_t>(leaf.shape_size()));
+  if (!IsTensorKind(leaf.kind()) || !ValidateBox(stored.box, shape).ok() || stored.box.empty() ||
+      stored.box.volume() * DTypeBytes(leaf.dtype()) != piece.length()) {
+    return Malformed(
+        absl::StrCat("piece ", piece.piece_number(), " does not fit its leaf ", stored.key));
+  }
+  if (piece.block_bytes() == 0 || piece.tier() == v1::TIER_UNSPECIFIED) {
+    return Malformed("a piece without block size or tier");
+  }
+  CKPT_ASSIGN_OR_RETURN(stored.file, FileId::FromBytes(piece.file_id(), "a piece's file id"));
+  if (!piece.disk_file_id().empty()) {
+    CKPT_ASSIGN_OR_RETURN(stored.disk_file,
+                          FileId::FromBytes(piece.disk_file_id(), "a piece's disk file id"));
+  }
+  pieces_of_leaf[piece.leaf_number()].push_back(static_cast<uint32_t>(source.pieces.size()));
+  stored.piece = std::move(piece);
+  source.pieces.push_back(std::move(stored));
+  return absl::OkStatus();
+}
+
+// A grant may still be on its way when the plan is complete: the sockets are two.
+absl::Status PlanState::TakeFiles() {
+  for (const StoredPiece& piece : source.pieces) {
+    for (const FileId id : {piece.file, piece.disk_file}) {
+      if (id.none() || source.files.count(id) > 0) continue;
+      CKPT_ASSIGN_OR_RETURN(source.files[id],
+                            session->files().UseRead(id, absl::Now() + kGrantTimeout));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PlanState::Complete() {
+  pieces_of_leaf.resize(leaves.size());
+  for (size_t i = 0; i < leaves.size(); ++i) {
+    if (leaves[i].has_alias_of() && leaves[i].alias_of() >= leaves.size()) {
+      return Malformed("an alias of no leaf");
+    }
+    by_key[PrintKey(leaves[i].leaf().key())].push_back(static_cast<uint32_t>(i));
+  }
+  source.plan_id = header.plan_id();
+  const absl::StatusOr<CheckpointId> id = CheckpointId::FromProto(header.checkpoint().id());
+  source.checkpoint = id.ok() ? id->ToString() : header.checkpoint().id().run();
+  return session == nullptr ? absl::OkStatus() : TakeFiles();
+}
+
+absl::StatusOr<uint32_t> PlanImpl::Find(const std::string& printed_key, uint32_t rank) const {
+  const auto found = state_->by_key.find(printed_key);
+  if (found != state_->by_key.end()) {
+    for (const uint32_t number : found->second) {
+      const v1::PlannedLeaf& leaf = state_->leaves[number];
+      if (leaf.leaf().placement() != v1::PLACEMENT_PER_RANK || leaf.rank() == rank) return number;
+    }
+    return absl::NotFoundError(absl::StrCat("no leaf ", printed_key, " of rank ", rank, " in ",
+                                            state_->source.checkpoint));
+  }
+  std::vector<std::string> keys;
+  for (const auto& [key, numbers] : state_->by_key) keys.push_back(key);
+  const std::vector<std::string> nearest = NearestNames(printed_key, keys, 1);
+  return absl::NotFoundError(
+      absl::StrCat("no leaf ", printed_key, " in ", state_->source.checkpoint,
+                   nearest.empty() ? "" : absl::StrCat("; did you mean ", nearest.front(), "?")));
+}
+
+absl::Status PlanImpl::Read(absl::Span<const ReadTarget> targets, ReadStatistics* statistics) {
+  CKPT_RETURN_IF_ERROR(state_->mark.Check());
+  CKPT_ASSIGN_OR_RETURN(
+      const ReadSchedule schedule,
+      MakeReadSchedule(state_->leaves, state_->source.pieces, state_->pieces_of_leaf, targets));
+  PieceReader reader(state_->source, schedule, targets);
+  const absl::Status status = ReadScheduled(schedule, reader);
+  if (statistics != nullptr) {
+    *statistics = reader.statistics();
+    statistics->bytes_asked = schedule.bytes_asked;
+  }
+  return status;
+}
+
+absl::Status PlanImpl::ReadScheduled(const ReadSchedule& schedule, PieceReader& reader) const {
+  const PieceSource& source = state_->source;
+  std::vector<uint32_t> memory;
+  std::vector<uint32_t> disk;
+  std::vector<uint32_t> stream;
+  for (uint32_t i = 0; i < schedule.extents.size(); ++i) {
+    const StoredPiece& piece = source.pieces[schedule.extents[i].piece];
+    if (source.files.count(piece.file) == 0) {
+      stream.push_back(i);
+    } else {
+      (piece.piece.tier() == v1::TIER_MEMORY ? memory : disk).push_back(i);
+    }
+  }
+  std::vector<uint32_t> second_copy;
+  for (const uint32_t failed : reader.ReadMemory(memory)) {
+    const FileId copy = source.pieces[schedule.extents[failed].piece].disk_file;
+    (source.files.count(copy) > 0 ? second_copy : stream).push_back(failed);
+  }
+  CKPT_RETURN_IF_ERROR(reader.ReadDisk(second_copy, true));
+  CKPT_RETURN_IF_ERROR(reader.ReadDisk(disk, false));
+  return reader.ReadStream(stream);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<RestorePlan>> MakeRestorePlan(std::shared_ptr<Connection> connection,
+                                                             std::shared_ptr<WorkerThreads> workers,
+                                                             const v1::Selector& selector,
+                                                             const RestoreOptions& options) {
+  if (options.threads < 1 || options.threads > kThreadsMax) {
+    return absl::InvalidArgumentError(absl::StrCat("threads must be 1 to ", kThreadsMax));
+  }
+  CKPT_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session, connection->GetSession());
+  v1::PlanRestoreRequest request;
+  *request.mutable_selector() = selector;
+  *request.mutable_selection() = options.selection;
+  if (options.group.has_value()) *request.mutable_group() = *options.group;
+  const absl::Duration settle =
+      std::clamp(options.settle_timeout, absl::ZeroDuration(), absl::Hours(24 * 365));
+  request.mutable_settle_timeout()->set_seconds(absl::ToInt64Seconds(settle));
+  request.mutable_settle_timeout()->set_nanos(
+      static_cast<int32_t>(absl::ToInt64Nanoseconds(settle % absl::Seconds(1))));
+  request.set_leaves_only(options.leaves_only);
+
+  auto state = std::make_unique<PlanState>();
+  state->source.connection = connection;
+  state->source.workers = std::move(workers);
+  state->source.threads = options.threads;
+  state->source.verify = options.verify;
+  if (session != nullptr && !options.stream) {
+    state->session = session;
+    request.set_session_token(session->token());
+    session->files().BeginPlanning();
+  }
+  absl::Status status = connection->PlanRestore(
+      request, [&](v1::PlanRestoreResponse& response) { return state->Take(response); });
+  if (status.ok()) status = state->Complete();
+  if (state->session != nullptr) session->files().EndPlanning();
+  // From here on the destructor releases what the daemon holds for the plan.
+  auto plan = std::make_unique<PlanImpl>(std::move(state));
+  if (!status.ok()) return status;
+  return std::unique_ptr<RestorePlan>(std::move(plan));
+}
+
+}  // namespace ckpt

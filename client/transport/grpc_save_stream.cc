@@ -1,0 +1,152 @@
+#include "client/transport/grpc_save_stream.h"
+
+#include <grpcpp/impl/codegen/proto_utils.h>
+#include <grpcpp/impl/rpc_method.h>
+#include <grpcpp/support/byte_buffer.h>
+#include <grpcpp/support/slice.h>
+#include <grpcpp/support/sync_stream.h>
+
+#include <atomic>
+#include <cstring>
+#include <utility>
+
+#include "client/transport/grpc_status.h"
+#include "common/digest.h"
+#include "common/limits.h"
+
+namespace ckpt {
+namespace {
+
+constexpr char kMethod[] = "/ckpt.v1.SaveService/Save";
+
+// Protobuf's wire format, for the envelope of a Data message.
+constexpr uint8_t Tag(int field, int wire_type) {
+  return static_cast<uint8_t>(field << 3 | wire_type);
+}
+constexpr int kVarint = 0;
+constexpr int kLengthDelimited = 2;
+constexpr int kFixed32 = 5;
+
+uint8_t* PutVarint(uint8_t* out, uint64_t value) {
+  for (; value >= 0x80; value >>= 7) *out++ = static_cast<uint8_t>(value | 0x80);
+  *out++ = static_cast<uint8_t>(value);
+  return out;
+}
+
+// SaveRequest{data = Data{offset, crc32c, data}} up to the first byte of the payload.
+grpc::Slice DataEnvelope(uint64_t offset, uint32_t crc, uint64_t payload_bytes) {
+  uint8_t inner[40];
+  uint8_t* end = inner;
+  *end++ = Tag(v1::Data::kOffsetFieldNumber, kVarint);
+  end = PutVarint(end, offset);
+  *end++ = Tag(v1::Data::kCrc32CFieldNumber, kFixed32);
+  for (int shift = 0; shift < 32; shift += 8) *end++ = static_cast<uint8_t>(crc >> shift);
+  *end++ = Tag(v1::Data::kDataFieldNumber, kLengthDelimited);
+  end = PutVarint(end, payload_bytes);
+  const auto inner_bytes = static_cast<size_t>(end - inner);
+  uint8_t outer[64];
+  uint8_t* at = outer;
+  *at++ = Tag(v1::SaveRequest::kDataFieldNumber, kLengthDelimited);
+  at = PutVarint(at, inner_bytes + payload_bytes);
+  std::memcpy(at, inner, inner_bytes);
+  return grpc::Slice(outer, static_cast<size_t>(at - outer) + inner_bytes);
+}
+
+class GrpcSaveStream : public SaveStream {
+ public:
+  GrpcSaveStream(std::shared_ptr<grpc::Channel> channel,
+                 std::shared_ptr<grpc::ClientContext> context,
+                 std::shared_ptr<ChunkBuffers> buffers, std::function<void()> ended)
+      : channel_(std::move(channel)),
+        context_(std::move(context)),
+        buffers_(std::move(buffers)),
+        ended_(std::move(ended)),
+        method_(kMethod, grpc::internal::RpcMethod::BIDI_STREAMING, channel_),
+        stream_(
+            grpc::internal::ClientReaderWriterFactory<grpc::ByteBuffer, v1::SaveResponse>::Create(
+                channel_.get(), method_, context_.get())) {}
+  ~GrpcSaveStream() override {
+    stream_.reset();
+    ended_();
+  }
+
+  bool Write(const v1::SaveRequest& request) override {
+    grpc::ByteBuffer buffer;
+    bool own = false;
+    const grpc::Status status =
+        grpc::SerializationTraits<v1::SaveRequest>::Serialize(request, &buffer, &own);
+    return status.ok() && stream_->Write(buffer);
+  }
+
+  bool WriteData(uint64_t offset, size_t bytes, absl::FunctionRef<void(std::byte*)> fill) override {
+    ChunkBuffers::Buffer* chunk = buffers_->Take(cancelled_);
+    if (chunk == nullptr) return false;
+    fill(chunk->bytes.get());
+    const uint32_t crc = Crc32c(0, chunk->bytes.get(), bytes);
+    const grpc::Slice slices[2] = {
+        DataEnvelope(offset, crc, bytes),
+        grpc::Slice(chunk->bytes.get(), bytes, &ChunkBuffers::GiveBack, chunk)};
+    const grpc::ByteBuffer buffer(slices, 2);
+    return stream_->Write(buffer);
+  }
+
+  bool Read(v1::SaveResponse* response) override { return stream_->Read(response); }
+  absl::Status Finish() override { return FromGrpcStatus(stream_->Finish(), *context_); }
+  void Cancel() override {
+    cancelled_.store(true);
+    context_->TryCancel();
+    buffers_->Wake();
+  }
+
+ private:
+  const std::shared_ptr<grpc::Channel> channel_;
+  const std::shared_ptr<grpc::ClientContext> context_;
+  const std::shared_ptr<ChunkBuffers> buffers_;
+  const std::function<void()> ended_;
+  const grpc::internal::RpcMethod method_;
+  std::unique_ptr<grpc::ClientReaderWriter<grpc::ByteBuffer, v1::SaveResponse>> stream_;
+  std::atomic<bool> cancelled_{false};
+};
+
+}  // namespace
+
+ChunkBuffers::Buffer* ChunkBuffers::Take(const std::atomic<bool>& cancelled) {
+  MutexLock lock(mutex_);
+  while (free_.empty() && buffers_.size() == count_max_) {
+    if (cancelled.load()) return nullptr;
+    changed_.Wait(mutex_);
+  }
+  if (cancelled.load()) return nullptr;
+  if (free_.empty()) {
+    buffers_.push_back(std::make_unique<Buffer>());
+    buffers_.back()->bytes = std::make_unique<std::byte[]>(kChunkBytesMax);
+    free_.push_back(buffers_.back().get());
+  }
+  Buffer* buffer = free_.back();
+  free_.pop_back();
+  buffer->lender = shared_from_this();
+  return buffer;
+}
+
+void ChunkBuffers::GiveBack(void* buffer) {
+  auto* returned = static_cast<Buffer*>(buffer);
+  const std::shared_ptr<ChunkBuffers> lender = std::move(returned->lender);
+  MutexLock lock(lender->mutex_);
+  lender->free_.push_back(returned);
+  lender->changed_.NotifyAll();
+}
+
+void ChunkBuffers::Wake() {
+  MutexLock lock(mutex_);
+  changed_.NotifyAll();
+}
+
+std::unique_ptr<SaveStream> OpenGrpcSaveStream(std::shared_ptr<grpc::Channel> channel,
+                                               std::shared_ptr<grpc::ClientContext> context,
+                                               std::shared_ptr<ChunkBuffers> buffers,
+                                               std::function<void()> ended) {
+  return std::make_unique<GrpcSaveStream>(std::move(channel), std::move(context),
+                                          std::move(buffers), std::move(ended));
+}
+
+}  // namespace ckpt
