@@ -30,12 +30,11 @@ absl::StatusOr<TensorListing> MakeListing(Catalog& catalog, const CheckpointReco
   CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid, UidOf(record));
   std::vector<uint32_t> shards;
   for (int i = 0; i < record.manifest.parts_size(); ++i) {
-    CKPT_ASSIGN_OR_RETURN(const v1::PartManifest manifest,
+    CKPT_ASSIGN_OR_RETURN(const CommittedPart part,
                           ReadPart(catalog.index, catalog.folder, uid, record.manifest.parts(i)));
-    CKPT_ASSIGN_OR_RETURN(const auto layout, LayoutOf(catalog.index, manifest));
-    CKPT_RETURN_IF_ERROR(merge.Add(manifest.rank(), *layout, manifest.values()));
+    CKPT_RETURN_IF_ERROR(merge.Add(part.manifest.rank(), *part.layout, part.manifest.values()));
     shards.resize(merge.leaves().size());
-    for (const v1::Shard& shard : layout->proto().shards()) {
+    for (const v1::Shard& shard : part.layout->proto().shards()) {
       const uint32_t number = merge.numbers(i)[shard.leaf()];
       if (number != LeafMerge::kNotNeeded) ++shards[number];
     }

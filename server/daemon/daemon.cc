@@ -1,0 +1,211 @@
+// Start, in order:
+//
+//   1. folders made and checked; the socket's lock taken (a second daemon ends here)
+//   2. data folder opened and locked; index opened
+//   3. memory folder opened and locked: what an earlier daemon staged is read
+//   4. data folder compared with the index: lost entries indexed, deletions finished, orphans
+//      removed - but for parts that step 3 knows as durable and not yet committed
+//   5. staged parts adopted: they are persisted in the background from here on
+//   6. session socket, then gRPC: the daemon serves
+//
+// Stop: health says NOT_SERVING, no new checkpoints, wait for what is staged, then all waiting ends
+// with UNAVAILABLE, then gRPC, sessions and the rooms go, in the opposite order.
+#include "server/daemon/daemon.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/byte_size.h"
+#include "common/status_macros.h"
+#include "server/daemon/folders.h"
+#include "server/daemon/grpc_face.h"
+#include "server/daemon/socket_lock.h"
+#include "server/index/index.h"
+#include "server/observe/log.h"
+#include "server/persist/persister.h"
+#include "server/rpc/admin_service.h"
+#include "server/rpc/catalog_service.h"
+#include "server/rpc/restore_service.h"
+#include "server/rpc/save_service.h"
+#include "server/session/session.h"
+#include "server/staging/checkpoint_table.h"
+#include "server/staging/memory_tier.h"
+#include "server/storage/data_folder.h"
+
+namespace ckpt {
+namespace {
+
+// For calls that are at work when everything that waits has been told to end.
+constexpr absl::Duration kCallsEndWithin = absl::Seconds(2);
+
+class RunningDaemon final : public Daemon {
+ public:
+  explicit RunningDaemon(Config config) : config_(std::move(config)) {}
+  ~RunningDaemon() override { EndCalls(); }
+
+  absl::Status Open() {
+    CKPT_RETURN_IF_ERROR(PrepareFolders(config_));
+    CKPT_ASSIGN_OR_RETURN(socket_lock_, SocketLock::Take(config_.socket));
+    CKPT_ASSIGN_OR_RETURN(folder_, DataFolder::Open(PosixFileSystem(), config_.data_dir));
+    CKPT_ASSIGN_OR_RETURN(index_, Index::Open(folder_->IndexFolder()));
+    MemoryTierOptions memory;
+    memory.folder = config_.memory_dir;
+    memory.budget_bytes = config_.memory_budget;
+    CKPT_ASSIGN_OR_RETURN(tier_, MemoryTier::Open(std::move(memory)));
+    CKPT_RETURN_IF_ERROR(Recover());
+    PersistOptions persist;
+    persist.writer_threads = static_cast<int>(config_.writer_threads);
+    persist.delay = config_.persist_delay;
+    persister_ = std::make_unique<Persister>(folder_.get(), index_.get(), persist);
+    CKPT_RETURN_IF_ERROR(OpenTable());
+    return Serve();
+  }
+
+  uint32_t Stop() override {
+    observe::Info("stopping: no new checkpoints are admitted",
+                  {{"parts_not_durable", table_->parts_not_durable()},
+                   {"open_saves", table_->open_saves()},
+                   {"drain_deadline", config_.drain_deadline}});
+    grpc_->SetNotServing();
+    table_->StopAdmitting();
+    const uint32_t left =
+        table_->WaitDrained(absl::Now() + config_.drain_deadline, [] { return false; });
+    if (left > 0) {
+      observe::Warning("drain deadline passed: the rest stays staged for the next daemon",
+                       {{"parts_left", left}});
+    }
+    EndCalls();
+    return left;
+  }
+
+  int tcp_port() const override { return grpc_->tcp_port(); }
+
+ private:
+  absl::Status Recover() {
+    CKPT_ASSIGN_OR_RETURN(
+        const RecoveryReport report,
+        RecoverDataFolder(folder_.get(), index_.get(), tier_->RecordedPartManifests()));
+    observe::Info("data folder recovered", {{"checkpoints", report.checkpoints},
+                                            {"indexed", report.indexed},
+                                            {"deletions_finished", report.deletions_finished},
+                                            {"orphans_removed", report.orphans_removed},
+                                            {"damaged", report.damaged}});
+    for (const std::string& damage : report.damage) {
+      observe::Error("damaged checkpoint: left alone, and not listed", {{"damage", damage}});
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status OpenTable() {
+    CheckpointTableOptions options;
+    options.tier = tier_.get();
+    options.persister = persister_.get();
+    options.index = index_.get();
+    options.folder = folder_.get();
+    options.grace = config_.grace;
+    options.join_deadline = config_.join_deadline;
+    CKPT_ASSIGN_OR_RETURN(table_, CheckpointTable::Create(options));
+    adopted_ = table_->Adopt();
+    observe::Info("memory folder adopted", {{"parts", adopted_.parts},
+                                            {"checkpoints", adopted_.checkpoints},
+                                            {"copies", adopted_.copies},
+                                            {"damaged", adopted_.damaged}});
+    return absl::OkStatus();
+  }
+
+  absl::Status Serve() {
+    SessionServerOptions sessions;
+    sessions.socket_path = config_.socket + ".fd";
+    sessions.socket_mode = config_.socket_mode;
+    sessions.daemon_version = VersionText();
+    sessions.sessions_max = config_.sessions_max;
+    CKPT_ASSIGN_OR_RETURN(sessions_, SessionServer::Start(std::move(sessions)));
+
+    finder_ = std::make_unique<CheckpointFinder>(index_.get(), folder_.get());
+    catalog_ = std::make_unique<Catalog>(index_.get(), folder_.get(), persister_.get(),
+                                         table_.get(), tier_.get(), finder_.get());
+    plans_ = std::make_unique<PlanTable>();
+    catalog_service_ = std::make_unique<CatalogService>(catalog_.get(), &stop_);
+    restore_service_ = std::make_unique<RestoreService>(
+        Restore{index_.get(), folder_.get(), table_.get(), tier_.get(), finder_.get(), plans_.get(),
+                &groups_, sessions_.get()},
+        &stop_);
+    Admin admin;
+    admin.version = VersionText();
+    admin.memory_folder = config_.memory_dir;
+    admin.started_at = absl::Now();
+    admin.adopted_parts = adopted_.parts;
+    admin.index = index_.get();
+    admin.folder = folder_.get();
+    admin.persister = persister_.get();
+    admin.tier = tier_.get();
+    admin.table = table_.get();
+    admin.sessions = sessions_.get();
+    admin.plans = plans_.get();
+    admin_service_ = std::make_unique<AdminService>(std::move(admin), &stop_);
+    SaveServiceOptions save;
+    save.sessions = sessions_.get();
+    save.table = table_.get();
+    save.tier = tier_.get();
+    save_service_ = std::make_unique<SaveService>(save);
+
+    GrpcFaceOptions face;
+    face.socket = config_.socket;
+    face.socket_mode = config_.socket_mode;
+    face.listen = config_.listen;
+    face.services = {save_service_->service(), restore_service_.get(), catalog_service_.get(),
+                     admin_service_.get()};
+    CKPT_ASSIGN_OR_RETURN(grpc_, GrpcFace::Start(face));
+    observe::Info("serving", {{"socket", config_.socket},
+                              {"tcp_port", grpc_->tcp_port()},
+                              {"data_dir", config_.data_dir},
+                              {"memory_dir", config_.memory_dir},
+                              {"memory_budget", config_.memory_budget}});
+    if (!config_.listen.empty()) {
+      observe::Warning("the TCP port is neither encrypted nor authenticated",
+                       {{"listen", config_.listen}});
+    }
+    return absl::OkStatus();
+  }
+
+  // Steps that must come before anything that a call may touch is destroyed. Idempotent.
+  void EndCalls() {
+    stop_.Stop();
+    if (table_ != nullptr) table_->Shutdown();
+    if (grpc_ != nullptr) grpc_->Stop(kCallsEndWithin);
+    save_service_.reset();
+    sessions_.reset();
+  }
+
+  // In the order of construction; destroyed in the opposite order, after EndCalls.
+  Config config_;
+  StopSignal stop_;
+  std::unique_ptr<SocketLock> socket_lock_;
+  std::unique_ptr<DataFolder> folder_;
+  std::unique_ptr<Index> index_;
+  std::unique_ptr<MemoryTier> tier_;
+  std::unique_ptr<Persister> persister_;
+  std::unique_ptr<CheckpointTable> table_;
+  CheckpointTable::Adopted adopted_;
+  std::unique_ptr<SessionServer> sessions_;
+  std::unique_ptr<CheckpointFinder> finder_;
+  std::unique_ptr<Catalog> catalog_;
+  RestoreGroups groups_;
+  std::unique_ptr<PlanTable> plans_;
+  std::unique_ptr<CatalogService> catalog_service_;
+  std::unique_ptr<RestoreService> restore_service_;
+  std::unique_ptr<AdminService> admin_service_;
+  std::unique_ptr<SaveService> save_service_;
+  std::unique_ptr<GrpcFace> grpc_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config) {
+  auto daemon = std::make_unique<RunningDaemon>(std::move(config));
+  CKPT_RETURN_IF_ERROR(daemon->Open());
+  return daemon;
+}
+
+}  // namespace ckpt

@@ -1,0 +1,46 @@
+// The gRPC server with its sockets: ports, limits, health, reflection. Knows no service by name.
+#ifndef CKPT_SERVER_DAEMON_GRPC_FACE_H_
+#define CKPT_SERVER_DAEMON_GRPC_FACE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "grpcpp/server.h"
+
+namespace ckpt {
+
+struct GrpcFaceOptions {
+  std::string socket;  // path; the caller holds its lock
+  uint32_t socket_mode = 0660;
+  std::string listen;  // host:port, unencrypted; empty: none
+  std::vector<grpc::Service*> services;
+};
+
+class GrpcFace {
+ public:
+  // Serves when it returns, and says so over grpc.health.v1. FAILED_PRECONDITION: the TCP port is
+  // taken.
+  static absl::StatusOr<std::unique_ptr<GrpcFace>> Start(const GrpcFaceOptions& options);
+  ~GrpcFace();
+
+  // grpc.health.v1 says NOT_SERVING from now on; calls are still answered.
+  void SetNotServing();
+  // New calls are refused; those still at work when `grace` is over are cancelled. Returns when all
+  // have ended.
+  void Stop(absl::Duration grace);
+  int tcp_port() const { return tcp_port_; }
+
+ private:
+  GrpcFace() = default;
+  std::unique_ptr<grpc::Server> server_;
+  std::string socket_;
+  int tcp_port_ = 0;
+};
+
+}  // namespace ckpt
+
+#endif  // CKPT_SERVER_DAEMON_GRPC_FACE_H_

@@ -1,0 +1,100 @@
+// ckptd: reads its settings, starts the daemon, waits for a signal, stops it.
+//
+// Exit codes: 0 done; 1 could not start, or failed; 2 wrong settings; 128 + signal: told twice to
+// stop.
+#include <pthread.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <thread>
+
+#include "server/config.h"
+#include "server/daemon/daemon.h"
+#include "server/observe/log.h"
+
+extern char** environ;
+
+namespace {
+
+constexpr int kExitFailed = 1;
+constexpr int kExitWrongSettings = 2;
+
+sigset_t StopSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  return signals;
+}
+
+int AwaitStopSignal() {
+  const sigset_t signals = StopSignals();
+  int number = 0;
+  while (sigwait(&signals, &number) != 0) {
+  }
+  return number;
+}
+
+int Refuse(const absl::Status& status, const char* what) {
+  const bool settings = absl::IsInvalidArgument(status);
+  std::fprintf(stderr, "ckptd: %s: %s\n", what, std::string(status.message()).c_str());
+  return settings ? kExitWrongSettings : kExitFailed;
+}
+
+int Serve(const ckpt::CommandLine& command_line) {
+  ckpt::observe::LogOptions log;
+  log.format = command_line.config.log_format;
+  log.minimum = command_line.config.log_level;
+  ckpt::observe::ConfigureLog(std::move(log));
+  for (const std::string& note : command_line.notes) {
+    ckpt::observe::Warning("setting ignored", {{"reason", note}});
+  }
+  // Blocked in all threads, which inherit this: taken by AwaitStopSignal alone.
+  const sigset_t signals = StopSignals();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+
+  absl::StatusOr<std::unique_ptr<ckpt::Daemon>> daemon = ckpt::Daemon::Start(command_line.config);
+  if (!daemon.ok()) return Refuse(daemon.status(), "cannot start");
+
+  const int first = AwaitStopSignal();
+  ckpt::observe::Info("signal", {{"number", first}});
+  std::thread([] {
+    const int second = AwaitStopSignal();
+    ckpt::observe::Warning(
+        "second signal: exiting at once; what is staged stays for the next "
+        "daemon",
+        {{"number", second}});
+    _exit(128 + second);
+  }).detach();
+  const uint32_t left = (*daemon)->Stop();
+  ckpt::observe::Info("stopped", {{"parts_left", left}});
+  // What is left is being written at this moment: not waited for. Every index write was synced.
+  if (left > 0) _exit(0);
+  daemon->reset();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  ckpt::ConfigSources sources;
+  for (int i = 1; i < argc; ++i) sources.arguments.emplace_back(argv[i]);
+  for (char** entry = environ; *entry != nullptr; ++entry) sources.environment.emplace_back(*entry);
+  const absl::StatusOr<ckpt::CommandLine> command_line = ckpt::ReadConfig(sources);
+  if (!command_line.ok()) return Refuse(command_line.status(), "wrong settings");
+  switch (command_line->action) {
+    case ckpt::CommandLine::Action::kHelp:
+      std::fputs(ckpt::HelpText().c_str(), stdout);
+      return 0;
+    case ckpt::CommandLine::Action::kVersion:
+      std::puts(ckpt::VersionText().c_str());
+      return 0;
+    case ckpt::CommandLine::Action::kServe:
+      break;
+  }
+  return Serve(*command_line);
+}
