@@ -64,6 +64,10 @@ std::string PrintKey(const v1::Key& key) {
 }
 
 absl::Status ValidateKey(const v1::Key& key) {
+  return internal::ValidatePrintedKey(key, PrintKey(key));
+}
+
+absl::Status internal::ValidatePrintedKey(const v1::Key& key, absl::string_view printed) {
   if (key.segments_size() == 0) return absl::InvalidArgumentError("bad key: it has no segment");
   if (static_cast<size_t>(key.segments_size()) > kKeySegmentsMax) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -73,14 +77,13 @@ absl::Status ValidateKey(const v1::Key& key) {
     const v1::KeySegment& segment = key.segments(i);
     if (segment.kind_case() == v1::KeySegment::KIND_NOT_SET) {
       return absl::InvalidArgumentError(
-          absl::StrCat("bad key ", Quoted(PrintKey(key)), ": segment ", i, " has no kind"));
+          absl::StrCat("bad key ", Quoted(printed), ": segment ", i, " has no kind"));
     }
     if (segment.kind_case() == v1::KeySegment::kName && !IsUtf8(segment.name())) {
       return absl::InvalidArgumentError(
-          absl::StrCat("bad key ", Quoted(PrintKey(key)), ": segment ", i, " is not valid UTF-8"));
+          absl::StrCat("bad key ", Quoted(printed), ": segment ", i, " is not valid UTF-8"));
     }
   }
-  const std::string printed = PrintKey(key);
   if (printed.size() > kKeyBytesMax) {
     return absl::InvalidArgumentError(absl::StrCat(
         "bad key ", Quoted(printed), ": printed it is longer than ", kKeyBytesMax, " bytes"));

@@ -18,6 +18,10 @@ std::string PrintKey(const v1::Key& key);
 // INVALID_ARGUMENT: no segment, too many, a segment without a kind, not valid UTF-8, or too long
 // when printed.
 absl::Status ValidateKey(const v1::Key& key);
+namespace internal {
+// The same where PrintKey(key) is at hand.
+absl::Status ValidatePrintedKey(const v1::Key& key, absl::string_view printed);
+}  // namespace internal
 
 // A key of name segments: MakeKey({"model", "weight"}).
 v1::Key MakeKey(absl::Span<const absl::string_view> names);

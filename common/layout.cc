@@ -96,7 +96,7 @@ absl::Status CheckLeaves(const v1::Layout& layout, absl::Span<const std::string>
   for (int i = 0; i < layout.leaves_size(); ++i) {
     const v1::Leaf& leaf = layout.leaves(i);
     const std::string& printed = printed_keys[i];
-    if (absl::Status status = ValidateKey(leaf.key()); !status.ok()) {
+    if (absl::Status status = internal::ValidatePrintedKey(leaf.key(), printed); !status.ok()) {
       return Bad(absl::StrCat("leaf ", i), absl::StrCat("", status.message()));
     }
     if (!seen.insert(printed).second) {
@@ -112,32 +112,43 @@ absl::Status CheckLeaves(const v1::Layout& layout, absl::Span<const std::string>
   return absl::OkStatus();
 }
 
-// By rank of leaf: descending element size, then printed key.
-std::vector<uint32_t> LeafOrder(const v1::Layout& layout,
-                                absl::Span<const std::string> printed_keys) {
-  std::vector<uint32_t> leaves(layout.leaves_size());
-  for (size_t i = 0; i < leaves.size(); ++i) leaves[i] = static_cast<uint32_t>(i);
-  std::sort(leaves.begin(), leaves.end(), [&](uint32_t a, uint32_t b) {
-    const uint64_t a_bytes = DTypeBytes(layout.leaves(static_cast<int>(a)).dtype());
-    const uint64_t b_bytes = DTypeBytes(layout.leaves(static_cast<int>(b)).dtype());
-    return a_bytes != b_bytes ? a_bytes > b_bytes : printed_keys[a] < printed_keys[b];
-  });
-  std::vector<uint32_t> order(leaves.size());
-  for (size_t i = 0; i < leaves.size(); ++i) order[leaves[i]] = static_cast<uint32_t>(i);
-  return order;
+// Canonical order of two leaves: descending element size, then printed key.
+std::strong_ordering CompareLeaves(const v1::Layout& layout,
+                                   absl::Span<const std::string> printed_keys, uint32_t a,
+                                   uint32_t b) {
+  const uint64_t a_bytes = DTypeBytes(layout.leaves(static_cast<int>(a)).dtype());
+  const uint64_t b_bytes = DTypeBytes(layout.leaves(static_cast<int>(b)).dtype());
+  return a_bytes != b_bytes ? b_bytes <=> a_bytes : printed_keys[a] <=> printed_keys[b];
 }
 
-// Canonical order of two shards whose leaf indices are within `order`.
-std::strong_ordering CompareShards(const v1::Shard& a, const v1::Shard& b,
-                                   absl::Span<const uint32_t> order) {
-  if (a.leaf() != b.leaf()) return order[a.leaf()] <=> order[b.leaf()];
-  const auto& x = a.box();
-  const auto& y = b.box();
+std::strong_ordering CompareBoxes(const v1::Box& a, const v1::Box& b) {
   const std::strong_ordering by_offset = std::lexicographical_compare_three_way(
-      x.offset().begin(), x.offset().end(), y.offset().begin(), y.offset().end());
+      a.offset().begin(), a.offset().end(), b.offset().begin(), b.offset().end());
   if (by_offset != 0) return by_offset;
-  return std::lexicographical_compare_three_way(x.extent().begin(), x.extent().end(),
-                                                y.extent().begin(), y.extent().end());
+  return std::lexicographical_compare_three_way(a.extent().begin(), a.extent().end(),
+                                                b.extent().begin(), b.extent().end());
+}
+
+// Sorts shards, whose leaf indices are valid, into canonical order.
+void SortShards(absl::Span<const std::string> printed_keys, v1::Layout& layout) {
+  auto& shards = *layout.mutable_shards();
+  auto in_order = [&](const v1::Shard* a, const v1::Shard* b) {
+    if (a->leaf() == b->leaf()) return CompareBoxes(a->box(), b->box()) < 0;
+    return CompareLeaves(layout, printed_keys, a->leaf(), b->leaf()) < 0;
+  };
+  if (std::is_sorted(shards.pointer_begin(), shards.pointer_end(), in_order)) return;
+  // Strings are compared once per leaf, not once per shard.
+  std::vector<uint32_t> leaves(printed_keys.size());
+  for (size_t i = 0; i < leaves.size(); ++i) leaves[i] = static_cast<uint32_t>(i);
+  std::sort(leaves.begin(), leaves.end(),
+            [&](uint32_t a, uint32_t b) { return CompareLeaves(layout, printed_keys, a, b) < 0; });
+  std::vector<uint32_t> order(leaves.size());
+  for (size_t i = 0; i < leaves.size(); ++i) order[leaves[i]] = static_cast<uint32_t>(i);
+  std::sort(shards.pointer_begin(), shards.pointer_end(),
+            [&](const v1::Shard* a, const v1::Shard* b) {
+              return a->leaf() != b->leaf() ? order[a->leaf()] < order[b->leaf()]
+                                            : CompareBoxes(a->box(), b->box()) < 0;
+            });
 }
 
 absl::Status CheckShardBox(const v1::Layout& layout, int i,
@@ -228,56 +239,54 @@ absl::StatusOr<std::shared_ptr<const PartLayout>> PartLayout::FromBytes(std::str
         "bad layout: not in canonical form; serialize the message with fields in ascending order");
   }
   layout->serialized_ = std::move(serialized);
+  CKPT_RETURN_IF_ERROR(CheckCounts(layout->proto_));
+  layout->printed_keys_ = PrintKeys(layout->proto_);
+  CKPT_RETURN_IF_ERROR(layout->Index());
+  if (layout->proto_.replicated_digest() != ReplicatedDigest(layout->proto_)) {
+    return absl::InvalidArgumentError(
+        "bad layout: replicated_digest is not the digest of its replicated leaves");
+  }
+  return layout;
+}
+
+absl::StatusOr<std::shared_ptr<const PartLayout>> PartLayout::FromProto(v1::Layout proto) {
+  CKPT_RETURN_IF_ERROR(CheckCounts(proto));
+  std::shared_ptr<PartLayout> layout(new PartLayout());
+  layout->printed_keys_ = PrintKeys(proto);
+  SortShards(layout->printed_keys_, proto);
+  proto.set_replicated_digest(ReplicatedDigest(proto));
+  layout->proto_ = std::move(proto);
+  layout->serialized_ = SerializeDeterministically(layout->proto_);
+  CKPT_RETURN_IF_ERROR(internal::CheckLayoutWire(layout->serialized_));
   CKPT_RETURN_IF_ERROR(layout->Index());
   return layout;
 }
 
-absl::StatusOr<std::shared_ptr<const PartLayout>> PartLayout::FromProto(v1::Layout layout) {
-  CKPT_RETURN_IF_ERROR(CheckCounts(layout));
-  const std::vector<uint32_t> order = LeafOrder(layout, PrintKeys(layout));
-  auto less = [&](const v1::Shard* a, const v1::Shard* b) {
-    return CompareShards(*a, *b, order) < 0;
-  };
-  auto& shards = *layout.mutable_shards();
-  if (!std::is_sorted(shards.pointer_begin(), shards.pointer_end(), less)) {
-    std::sort(shards.pointer_begin(), shards.pointer_end(), less);
-  }
-  layout.set_replicated_digest(ReplicatedDigest(layout));
-  std::shared_ptr<PartLayout> made(new PartLayout());
-  made->proto_ = std::move(layout);
-  made->serialized_ = SerializeDeterministically(made->proto_);
-  CKPT_RETURN_IF_ERROR(internal::CheckLayoutWire(made->serialized_));
-  CKPT_RETURN_IF_ERROR(made->Index());
-  return made;
-}
-
 absl::Status PartLayout::Index() {
-  CKPT_RETURN_IF_ERROR(CheckCounts(proto_));
-  printed_keys_ = PrintKeys(proto_);
   CKPT_RETURN_IF_ERROR(CheckLeaves(proto_, printed_keys_));
   CKPT_RETURN_IF_ERROR(IndexShards());
-  if (proto_.replicated_digest() != ReplicatedDigest(proto_)) {
-    return absl::InvalidArgumentError(
-        "bad layout: replicated_digest is not the digest of its replicated leaves");
-  }
   digest_ = Sha256(serialized_);
   return absl::OkStatus();
 }
 
 absl::Status PartLayout::IndexShards() {
-  const std::vector<uint32_t> order = LeafOrder(proto_, printed_keys_);
   shards_.reserve(static_cast<size_t>(proto_.shards_size()));
   uint64_t header_bytes = 0;
   int first_of_leaf = 0;
   for (int i = 0; i < proto_.shards_size(); ++i) {
     const v1::Shard& shard = proto_.shards(i);
     CKPT_RETURN_IF_ERROR(CheckShardBox(proto_, i, printed_keys_));
-    if (i > 0 && CompareShards(proto_.shards(i - 1), shard, order) >= 0) {
-      return Bad(absl::StrCat("shard ", i), "out of order, or there twice");
-    }
-    if (i > 0 && proto_.shards(i - 1).leaf() != shard.leaf()) {
-      CKPT_RETURN_IF_ERROR(CheckDisjoint(proto_, first_of_leaf, i, printed_keys_));
-      first_of_leaf = i;
+    if (i > 0) {
+      const v1::Shard& before = proto_.shards(i - 1);
+      const bool same_leaf = before.leaf() == shard.leaf();
+      if ((same_leaf ? CompareBoxes(before.box(), shard.box())
+                     : CompareLeaves(proto_, printed_keys_, before.leaf(), shard.leaf())) >= 0) {
+        return Bad(absl::StrCat("shard ", i), "out of order, or there twice");
+      }
+      if (!same_leaf) {
+        CKPT_RETURN_IF_ERROR(CheckDisjoint(proto_, first_of_leaf, i, printed_keys_));
+        first_of_leaf = i;
+      }
     }
     const v1::Leaf& leaf = proto_.leaves(static_cast<int>(shard.leaf()));
     const uint64_t header_bytes_more = HeaderBytesBound(leaf, printed_keys_[shard.leaf()]);

@@ -47,7 +47,7 @@ class PartLayout {
   static absl::StatusOr<std::shared_ptr<const PartLayout>> FromBytes(std::string serialized);
   // Serializes deterministically; sorts the shards into canonical order and fills replicated_digest
   // first.
-  static absl::StatusOr<std::shared_ptr<const PartLayout>> FromProto(v1::Layout layout);
+  static absl::StatusOr<std::shared_ptr<const PartLayout>> FromProto(v1::Layout proto);
 
   const v1::Layout& proto() const { return proto_; }
   const std::string& serialized() const { return serialized_; }
@@ -63,7 +63,7 @@ class PartLayout {
 
  private:
   PartLayout() = default;
-  absl::Status Index();
+  absl::Status Index();  // printed_keys_ are there; all indices of leaves in shards are valid
   absl::Status IndexShards();
   v1::Layout proto_;
   std::string serialized_;

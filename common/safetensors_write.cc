@@ -63,18 +63,20 @@ void AppendMetadata(absl::string_view name, absl::string_view value, std::string
 // Names in one file: a leaf's first box has its key, further ones KEY#1, KEY#2...
 class FileNames {
  public:
-  explicit FileNames(absl::Span<const std::string> printed_keys) {
-    // Only keys that look like a generated name can be in the way of one.
-    for (const std::string& key : printed_keys) {
-      if (key.find('#') != std::string::npos) taken_.insert(key);
-    }
-  }
+  explicit FileNames(absl::Span<const std::string> printed_keys) : printed_keys_(printed_keys) {}
   // Shards of one leaf come one after another.
   std::string Next(uint32_t leaf, const std::string& key) {
     if (leaf != leaf_) {
       leaf_ = leaf;
       next_number_ = 1;
       if (key != kMetadataName) return key;
+    }
+    if (!looked_) {
+      // Only keys that look like a generated name can be in the way of one.
+      for (const std::string& printed : printed_keys_) {
+        if (printed.find('#') != std::string::npos) taken_.insert(printed);
+      }
+      looked_ = true;
     }
     std::string name;
     do {
@@ -84,6 +86,8 @@ class FileNames {
   }
 
  private:
+  absl::Span<const std::string> printed_keys_;
+  bool looked_ = false;
   absl::flat_hash_set<std::string> taken_;
   uint32_t leaf_ = UINT32_MAX;
   uint64_t next_number_ = 1;
@@ -128,7 +132,7 @@ uint64_t HeaderBytesBound(const v1::Leaf& leaf, absl::string_view printed_key) {
   // The name stands in the header once escaped and in the `shards` note escaped twice.
   std::string escaped;
   AppendJsonString(printed_key, escaped);
-  uint64_t bytes = escaped.size() + JsonStringBytes(escaped);
+  const uint64_t bytes = escaped.size() + JsonStringBytes(escaped);
   uint64_t digits = 0;
   for (const uint64_t extent : leaf.shape()) digits += Digits(extent) + 1;
   // Shape (or box) in the header; shape, offset, extent in the note; two offsets below 2^50; "#n"
