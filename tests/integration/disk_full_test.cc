@@ -1,0 +1,116 @@
+// No room on the disk: known before a byte is accepted where it can be, survived where it can't.
+#include <sys/mount.h>
+#include <sys/statvfs.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "absl/strings/str_cat.h"
+#include "tests/integration/integration_test.h"
+
+namespace ckpt::testing {
+namespace {
+
+constexpr uint64_t kMiB = 1 << 20;
+
+// A small file system of its own for the data folder; unmounted with the object.
+class SmallDisk {
+ public:
+  explicit SmallDisk(uint64_t mebibytes) {
+    mounted_ = mount("none", folder_.path().c_str(), "tmpfs", 0,
+                     absl::StrCat("size=", mebibytes, "m").c_str()) == 0;
+  }
+  ~SmallDisk() {
+    if (mounted_) umount2(folder_.path().c_str(), MNT_DETACH);
+  }
+  bool mounted() const { return mounted_; }
+  std::string data_folder() const { return folder_ / "data"; }
+  std::string filler() const { return folder_ / "filler"; }
+
+ private:
+  ScratchFolder folder_;
+  bool mounted_ = false;
+};
+
+class DiskFull : public IntegrationTest {};
+
+TEST_F(DiskFull, APartBiggerThanTheDiskIsRefusedBeforeAByteIsWritten) {
+  SmallDisk disk(64);
+  if (!disk.mounted()) GTEST_SKIP() << "mounting a small disk needs root";
+  StartDaemon({.data_folder = disk.data_folder()});
+  const size_t files = daemon().DataFiles().size();
+  for (SaveHandle& save : StartSaves(NewId("big", 1), TestState::Plain(1, 100 * kMiB), 1)) {
+    CKPT_EXPECT_ERROR(save.AwaitStaged(absl::Seconds(60)), absl::StatusCode::kResourceExhausted,
+                      "disk");
+    EXPECT_EQ(save.Progress().bytes_copied, 0u);
+  }
+  EXPECT_EQ(daemon().DataFiles().size(), files);
+  CKPT_ASSERT_OK(SaveCommitted(NewId("small", 1), TestState::Plain(2, 5 * kMiB), 1));
+  CKPT_EXPECT_OK(Check("small@1", TestState::Plain(2, 5 * kMiB)));
+}
+
+TEST_F(DiskFull, SavesAtTheSameTimeDoNotPromiseTheSameRoomTwice) {
+  SmallDisk disk(64);
+  if (!disk.mounted()) GTEST_SKIP() << "mounting a small disk needs root";
+  StartDaemon({.flags = {"--persist-delay=1s"}, .data_folder = disk.data_folder()});
+  int committed = 0;
+  std::vector<std::unique_ptr<Client>> clients;
+  std::vector<SaveHandle> saves;
+  for (uint64_t i = 0; i < 3; ++i) {
+    clients.push_back(Connect());
+    absl::StatusOr<SaveHandle> save = clients.back()->Save(
+        NewId(absl::StrCat("run", i), 1), MakeTestPart(TestState::Plain(i, 25 * kMiB), 0, 1), {});
+    ASSERT_TRUE(save.ok()) << save.status();
+    saves.push_back(*save);
+  }
+  for (size_t i = 0; i < saves.size(); ++i) {
+    const absl::Status status = saves[i].AwaitCommitted(absl::Seconds(60));
+    if (status.ok()) {
+      ++committed;
+      CKPT_EXPECT_OK(Check(absl::StrCat("run", i, "@1"), TestState::Plain(i, 25 * kMiB)));
+    } else {
+      EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+    }
+  }
+  EXPECT_EQ(committed, 2);
+}
+
+TEST_F(DiskFull, TheDiskFillsUpUnderTheWriter) {
+  SmallDisk disk(64);
+  if (!disk.mounted()) GTEST_SKIP() << "mounting a small disk needs root";
+  StartDaemon({.flags = {"--persist-delay=1s"}, .data_folder = disk.data_folder()});
+  CKPT_ASSERT_OK(SaveCommitted(NewId("before", 1), TestState::Plain(1, 5 * kMiB), 1));
+  auto saves = StartSaves(NewId("run", 1), TestState::Plain(2, 30 * kMiB), 1);
+  CKPT_ASSERT_OK(saves[0].AwaitStaged(absl::Seconds(60)));
+  {  // somebody else takes the room after it was reserved
+    std::ofstream filler(disk.filler(), std::ios::binary);
+    const std::string block(kMiB, 'f');
+    for (int i = 0; i < 64 && filler; ++i) filler.write(block.data(), block.size()).flush();
+  }
+  const absl::Status status = saves[0].AwaitCommitted(absl::Seconds(60));
+  EXPECT_TRUE(absl::IsAborted(status) || absl::IsResourceExhausted(status)) << status;
+  EXPECT_THAT(CommittedSteps("run"), ::testing::IsEmpty());
+  // What is there is there, nothing is left of the failed one, and the next one fits again.
+  CKPT_EXPECT_OK(Check("before@1", TestState::Plain(1, 5 * kMiB)));
+  std::filesystem::remove(disk.filler());
+  CKPT_ASSERT_OK(SaveCommitted(NewId("run", 2), TestState::Plain(3, 30 * kMiB), 1));
+  CKPT_EXPECT_OK(Check("run@latest", TestState::Plain(3, 30 * kMiB)));
+}
+
+TEST_F(DiskFull, WritesThatFailInTheMiddle) {
+  // The kernel refuses every byte of a file past this one (EFBIG), in the middle of a data file.
+  StartDaemon({.memory_budget = "32MiB", .file_bytes_max = 40 * kMiB});
+  CKPT_ASSERT_OK(SaveCommitted(NewId("before", 1), TestState::Plain(1, 5 * kMiB), 1));
+  auto saves = StartSaves(NewId("huge", 1), TestState::Plain(2, 60 * kMiB), 1,
+                          {.on_full = v1::ON_FULL_RING});
+  for (SaveHandle& save : saves) {
+    EXPECT_FALSE(save.AwaitCommitted(absl::Seconds(60)).ok());
+  }
+  EXPECT_THAT(CommittedSteps("huge"), ::testing::IsEmpty());
+  CKPT_EXPECT_OK(Check("before@1", TestState::Plain(1, 5 * kMiB)));
+  CKPT_ASSERT_OK(SaveCommitted(NewId("after", 1), TestState::Plain(3, 5 * kMiB), 1));
+  CKPT_EXPECT_OK(Check("after@1", TestState::Plain(3, 5 * kMiB)));
+}
+
+}  // namespace
+}  // namespace ckpt::testing

@@ -1,0 +1,154 @@
+#include "tests/integration/integration_test.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "common/status_macros.h"
+#include "grpcpp/create_channel.h"
+#include "grpcpp/security/credentials.h"
+
+namespace ckpt::testing {
+namespace {
+
+absl::Status FromGrpc(const grpc::Status& status) {
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+}
+
+}  // namespace
+
+void IntegrationTest::StartDaemon(DaemonOptions options) {
+  absl::StatusOr<std::unique_ptr<Daemon>> started = Daemon::Start(std::move(options));
+  ASSERT_TRUE(started.ok()) << started.status();
+  daemon_ = *std::move(started);
+}
+
+Daemon& IntegrationTest::daemon() {
+  if (daemon_ == nullptr) StartDaemon();
+  return *daemon_;
+}
+
+std::unique_ptr<Client> IntegrationTest::Connect() {
+  absl::StatusOr<std::unique_ptr<Client>> client =
+      Client::Connect({.socket = daemon().socket(), .name = "integration"});
+  EXPECT_TRUE(client.ok()) << client.status();
+  return client.ok() ? *std::move(client) : nullptr;
+}
+
+std::shared_ptr<grpc::Channel> IntegrationTest::channel() {
+  if (channel_ == nullptr) {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 10);
+    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 10);
+    arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 50);
+    channel_ = grpc::CreateCustomChannel(absl::StrCat("unix:", daemon().socket()),
+                                         grpc::InsecureChannelCredentials(), arguments);
+  }
+  return channel_;
+}
+
+std::vector<SaveHandle> IntegrationTest::StartSaves(const CheckpointId& id, const TestState& state,
+                                                    uint32_t world_size,
+                                                    const SaveOptions& options) {
+  while (clients_.size() < world_size) clients_.push_back(Connect());
+  std::vector<SaveHandle> saves;
+  for (uint32_t rank = 0; rank < world_size; ++rank) {
+    absl::StatusOr<SaveHandle> save =
+        clients_[rank]->Save(id, MakeTestPart(state, rank, world_size), options);
+    EXPECT_TRUE(save.ok()) << save.status();
+    if (save.ok()) saves.push_back(*std::move(save));
+  }
+  return saves;
+}
+
+absl::Status IntegrationTest::SaveCommitted(const CheckpointId& id, const TestState& state,
+                                            uint32_t world_size, const SaveOptions& options) {
+  for (SaveHandle& save : StartSaves(id, state, world_size, options)) {
+    CKPT_RETURN_IF_ERROR(save.AwaitCommitted(absl::Seconds(60)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status IntegrationTest::Check(const std::string& selector, const TestState& state,
+                                    uint32_t world_size, RestoreOptions options) {
+  CKPT_ASSIGN_OR_RETURN(const v1::Selector parsed, ParseSelector(selector));
+  const std::unique_ptr<Client> client = Connect();
+  if (client == nullptr) return absl::UnavailableError("no client");
+  options.settle_timeout = absl::Seconds(60);
+  CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<RestorePlan> plan,
+                        client->PlanRestore(parsed, options));
+  for (uint32_t rank = 0; rank < world_size; ++rank) {
+    CKPT_RETURN_IF_ERROR(CheckRestored(*plan, state, rank, world_size));
+  }
+  return CheckRestoredWhole(*plan, state);
+}
+
+absl::StatusOr<v1::GetStatusResponse> IntegrationTest::Status() {
+  grpc::ClientContext context;
+  v1::GetStatusResponse response;
+  CKPT_RETURN_IF_ERROR(
+      FromGrpc(v1::AdminService::NewStub(channel())->GetStatus(&context, {}, &response)));
+  return response;
+}
+
+absl::StatusOr<v1::CheckpointInfo> IntegrationTest::Info(const std::string& selector) {
+  v1::GetCheckpointRequest request;
+  CKPT_ASSIGN_OR_RETURN(*request.mutable_selector(), ParseSelector(selector));
+  grpc::ClientContext context;
+  v1::GetCheckpointResponse response;
+  CKPT_RETURN_IF_ERROR(FromGrpc(
+      v1::CatalogService::NewStub(channel())->GetCheckpoint(&context, request, &response)));
+  return response.checkpoint();
+}
+
+std::vector<v1::CheckpointInfo> IntegrationTest::List(const std::string& run,
+                                                      bool include_aborted) {
+  v1::ListCheckpointsRequest request;
+  request.set_run(run);
+  request.set_page_size(1000);
+  request.set_include_aborted(include_aborted);
+  grpc::ClientContext context;
+  v1::ListCheckpointsResponse response;
+  const absl::Status status = FromGrpc(
+      v1::CatalogService::NewStub(channel())->ListCheckpoints(&context, request, &response));
+  EXPECT_TRUE(status.ok() || absl::IsNotFound(status)) << status;
+  return {response.checkpoints().begin(), response.checkpoints().end()};
+}
+
+std::vector<uint64_t> IntegrationTest::CommittedSteps(const std::string& run) {
+  std::vector<uint64_t> steps;
+  for (const v1::CheckpointInfo& info : List(run)) {
+    if (info.state() == v1::CHECKPOINT_STATE_COMMITTED) steps.push_back(info.id().step());
+  }
+  return steps;
+}
+
+absl::Status IntegrationTest::Verify(const std::string& selector) {
+  v1::VerifyCheckpointRequest request;
+  CKPT_ASSIGN_OR_RETURN(*request.mutable_selector(), ParseSelector(selector));
+  grpc::ClientContext context;
+  const auto stub = v1::CatalogService::NewStub(channel());
+  const auto reader = stub->VerifyCheckpoint(&context, request);
+  v1::VerifyCheckpointResponse response;
+  std::vector<std::string> damage;
+  while (reader->Read(&response)) {
+    damage.insert(damage.end(), response.damage().begin(), response.damage().end());
+  }
+  CKPT_RETURN_IF_ERROR(FromGrpc(reader->Finish()));
+  return damage.empty() ? absl::OkStatus() : absl::DataLossError(absl::StrJoin(damage, "\n"));
+}
+
+absl::Status IntegrationTest::Eventually(absl::string_view what,
+                                         absl::FunctionRef<bool()> condition,
+                                         absl::Duration timeout) {
+  const absl::Time deadline = absl::Now() + timeout;
+  while (!condition()) {
+    if (absl::Now() > deadline) return absl::DeadlineExceededError(absl::StrCat("never: ", what));
+    absl::SleepFor(absl::Milliseconds(5));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace ckpt::testing
