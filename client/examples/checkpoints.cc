@@ -102,6 +102,7 @@ ckpt::TorchSaveOptions Checkpoints::SaveOptions() const {
   ckpt::TorchSaveOptions options;
   options.save.overlap = options_.overlap;
   options.save.join_deadline = kJoinDeadline;
+  options.save.resumed_step = resumed_step_;
   return options;
 }
 
@@ -136,6 +137,7 @@ absl::StatusOr<int64_t> Checkpoints::Resume() {
   }
   CKPT_RETURN_IF_ERROR(result.status());
   const int64_t step = static_cast<int64_t>(result->step());
+  resumed_step_ = result->step();
   const ckpt::ReadStatistics& bytes = result->report.bytes;
   const double took_ms = absl::ToDoubleMilliseconds(absl::Now() - begin);
   events_->Write("resumed", {{"step", step},
@@ -175,7 +177,7 @@ absl::Status Checkpoints::AwaitStaged() {
   await_time_ = absl::Now() - begin;
   if (!status.ok()) {
     events_->Write("save_interrupted", {{"step", *saving_step_}, {"reason", status.ToString()}});
-    if (!absl::IsAborted(status)) status = SaveAgain();
+    if (absl::IsUnavailable(status)) status = SaveAgain();
   }
   if (status.ok()) {
     events_->Write("staged", {{"step", *saving_step_},
@@ -201,18 +203,10 @@ absl::Status Checkpoints::SaveAgain() {
   checkpointer_.reset();
   handle_.reset();
   CKPT_RETURN_IF_ERROR(Connect());
-  // It may have been staged after all, its answer lost with the daemon that gave it.
-  ckpt::v1::Selector selector;
-  selector.set_run(options_.run);
-  selector.set_step(*saving_step_);
-  selector.set_incarnation(incarnation_.bytes());
-  const auto known = checkpointer_->client().GetCheckpoint(selector);
-  if (known.ok() && known->state() >= ckpt::v1::CHECKPOINT_STATE_STAGED &&
-      known->state() <= ckpt::v1::CHECKPOINT_STATE_REPLICATED) {
-    return absl::OkStatus();
-  }
   CKPT_RETURN_IF_ERROR(StartSave());
-  return handle_->AwaitStaged();
+  const absl::Status status = handle_->AwaitStaged();
+  // It was staged after all: only the answer was lost, with the daemon that gave it.
+  return absl::IsAlreadyExists(status) ? absl::OkStatus() : status;
 }
 
 void Checkpoints::ReportStall() {

@@ -73,7 +73,8 @@ class Checkpoints {
   DataParallel* group_;
   const EventLog* events_;
   ckpt::Incarnation incarnation_;
-  MemoryCopy bare_copy_;  // of the bytes that this rank hands over
+  std::optional<uint64_t> resumed_step_;  // outlives a connection, as the incarnation does
+  MemoryCopy bare_copy_;                  // of the bytes that this rank hands over
   std::unique_ptr<ckpt::Checkpointer> checkpointer_;
   std::unique_ptr<CommitWatch> commits_;  // rank 0
 
