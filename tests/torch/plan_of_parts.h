@@ -1,0 +1,43 @@
+// A RestorePlan over parts in memory: what the daemon would answer, without a daemon. The bytes are
+// copied from the parts when it is made.
+#ifndef CKPT_TESTS_TORCH_PLAN_OF_PARTS_H_
+#define CKPT_TESTS_TORCH_PLAN_OF_PARTS_H_
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "client/restore/restore.h"
+#include "client/state/part.h"
+
+namespace ckpt::testing {
+
+class PlanOfParts : public RestorePlan {
+ public:
+  PlanOfParts(const std::vector<Part>& parts, uint64_t step);
+  const v1::CheckpointInfo& checkpoint() const override { return checkpoint_; }
+  absl::Span<const v1::PlannedLeaf> leaves() const override { return leaves_; }
+  absl::StatusOr<uint32_t> Find(const std::string& printed_key, uint32_t rank) const override;
+  absl::Status Read(absl::Span<const ReadTarget> targets, ReadStatistics* statistics) override;
+
+  // Elements of targets asked for so far.
+  uint64_t elements_read() const { return elements_read_; }
+  // The next Read fails with this.
+  void FailNextRead(absl::Status status) { fail_ = std::move(status); }
+
+ private:
+  struct Stored {
+    Box box;
+    std::string bytes;
+  };
+  v1::CheckpointInfo checkpoint_;
+  std::vector<v1::PlannedLeaf> leaves_;
+  std::vector<std::vector<Stored>> stored_;  // by leaf
+  uint64_t elements_read_ = 0;
+  absl::Status fail_ = absl::OkStatus();
+};
+
+}  // namespace ckpt::testing
+
+#endif  // CKPT_TESTS_TORCH_PLAN_OF_PARTS_H_

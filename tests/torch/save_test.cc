@@ -1,0 +1,226 @@
+// What a state becomes when it is saved: keys, placements, aliases, filters, refusals.
+#include "common/key.h"
+#include "tests/torch/torch_test.h"
+
+namespace ckpt::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::vector<std::string> PrintedKeys(const Part& part) {
+  std::vector<std::string> keys;
+  for (const PartLeaf& leaf : part.leaves) keys.push_back(PrintKey(leaf.leaf.key()));
+  return keys;
+}
+
+const PartLeaf* LeafAt(const Part& part, const std::string& printed) {
+  for (const PartLeaf& leaf : part.leaves) {
+    if (PrintKey(leaf.leaf.key()) == printed) return &leaf;
+  }
+  ADD_FAILURE() << "no leaf " << printed;
+  return nullptr;
+}
+
+TEST(SaveUnwrap, ModuleNamesAreOneSegmentEach) {
+  auto model = SmallModel(1);
+  const auto part = PartOf({{"model", model}});
+  ASSERT_OK(part.status());
+  EXPECT_THAT(PrintedKeys(*part),
+              ElementsAre("model.0.weight", "model.0.bias", "model.1.weight", "model.1.bias",
+                          "model.1.running_mean", "model.1.running_var",
+                          "model.1.num_batches_tracked", "model.3.weight", "model.3.bias"));
+  const v1::Key& key = part->leaves[0].leaf.key();
+  ASSERT_EQ(key.segments_size(), 2);
+  EXPECT_EQ(key.segments(1).name(), "0.weight");
+}
+
+TEST(SaveUnwrap, OptimizerIsLaidOutAsPythonDoes) {
+  auto model = torch::nn::Linear(2, 1);
+  torch::optim::Adam optimizer(model->parameters(), torch::optim::AdamOptions(0.25));
+  model->forward(torch::ones({1, 2})).sum().backward();
+  optimizer.step();
+  const auto state = ToStateDict(optimizer);
+  ASSERT_OK(state.status());
+  EXPECT_THAT(KeysOf(*state), ElementsAre("state", "param_groups"));
+  EXPECT_THAT(KeysOf(Dict(*state, "state")), ElementsAre("0", "1"));
+  const StateDict& first = Dict(Dict(*state, "state"), 0);
+  EXPECT_THAT(KeysOf(first), ElementsAre("step", "exp_avg", "exp_avg_sq"));
+  EXPECT_TRUE(BitEqual(TensorAt(first, "step"), torch::tensor(1.0f)));
+  const StateList& groups = *state->Find("param_groups")->If<StateList>();
+  ASSERT_EQ(groups.size(), 1u);
+  const StateDict& group = *groups[0].If<StateDict>();
+  EXPECT_THAT(KeysOf(group),
+              ElementsAre("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize", "foreach",
+                          "capturable", "differentiable", "fused", "params"));
+  EXPECT_EQ(*group.Find("lr")->AsDouble(), 0.25);
+  EXPECT_EQ(*(*group.Find("params")->If<StateList>())[1].AsInt(), 1);
+
+  const auto part = PartOf({{"optimizer", optimizer}});
+  ASSERT_OK(part.status());
+  const v1::Key& key = LeafAt(*part, "optimizer.state.0.exp_avg")->leaf.key();
+  EXPECT_TRUE(key.segments(2).has_number());
+  const v1::Key& beta = LeafAt(*part, "optimizer.param_groups.0.betas.1")->leaf.key();
+  EXPECT_TRUE(beta.segments(2).has_index() && beta.segments(4).has_index());
+}
+
+TEST(SaveUnwrap, AStepThatFloat32CannotHoldIsWrittenAsFloat64) {
+  auto parameter = torch::ones({1}, torch::requires_grad());
+  torch::optim::Adam optimizer({parameter}, torch::optim::AdamOptions(0.1));
+  parameter.sum().backward();
+  optimizer.step();
+  auto& state = static_cast<torch::optim::AdamParamState&>(*optimizer.state().begin()->second);
+  state.step((int64_t{1} << 24) + 1);
+  const auto dict = ToStateDict(optimizer);
+  ASSERT_OK(dict.status());
+  const at::Tensor step = TensorAt(Dict(Dict(*dict, "state"), 0), "step");
+  EXPECT_EQ(step.item<double>(), 16777217.0);
+}
+
+TEST(SaveUnwrap, UnknownOptimizersAreUnimplemented) {
+  auto parameter = torch::ones({1}, torch::requires_grad());
+  torch::optim::LBFGS optimizer({parameter});
+  EXPECT_TRUE(absl::IsUnimplemented(PartOf({{"optimizer", optimizer}}).status()));
+}
+
+TEST(SavePersistentBuffers, OthersAreLeftOut) {
+  auto model = torch::nn::BatchNorm1d(3);
+  const auto part = PartOf({{"model", ModuleState(model.ptr(), {"running_*"})}});
+  ASSERT_OK(part.status());
+  EXPECT_THAT(PrintedKeys(*part),
+              ElementsAre("model.weight", "model.bias", "model.num_batches_tracked"));
+}
+
+TEST(SavePlacement, DefaultsFollowTheKindAndMarkersWin) {
+  auto model = torch::nn::Linear(2, 2);
+  torch::optim::SGD optimizer(model->parameters(), torch::optim::SGDOptions(0.1));
+  const auto part = PartOf({{"model", model},
+                            {"optimizer", optimizer},
+                            {"iteration", 3},
+                            {"tensor", torch::ones(2)},
+                            {"equal", Replicated(StateDict{{"a", 1}, {"b", PerRank(2)}})},
+                            {"own", PerRank(torch::nn::Linear(1, 1))},
+                            {"shard", Sharded{torch::ones({1, 2}), {4, 2}, {3, 0}}}});
+  ASSERT_OK(part.status());
+  const auto placement = [&](const std::string& key) {
+    return LeafAt(*part, key)->leaf.placement();
+  };
+  EXPECT_EQ(placement("model.weight"), v1::PLACEMENT_REPLICATED);
+  EXPECT_EQ(placement("optimizer.state"), v1::PLACEMENT_REPLICATED);
+  EXPECT_EQ(placement("optimizer.param_groups.0.lr"), v1::PLACEMENT_REPLICATED);
+  EXPECT_EQ(placement("iteration"), v1::PLACEMENT_PER_RANK);
+  EXPECT_EQ(placement("tensor"), v1::PLACEMENT_PER_RANK);
+  EXPECT_EQ(placement("equal.a"), v1::PLACEMENT_REPLICATED);
+  EXPECT_EQ(placement("equal.b"), v1::PLACEMENT_PER_RANK);
+  EXPECT_EQ(placement("own.weight"), v1::PLACEMENT_PER_RANK);
+  EXPECT_EQ(placement("shard"), v1::PLACEMENT_SHARDED);
+}
+
+TEST(SavePlacement, OnlyWhatTheOptimizerStepChangesIsCopiedLate) {
+  auto model = torch::nn::BatchNorm1d(2);
+  const auto part = PartOf({{"model", model}, {"random", torch::ones(2)}});
+  ASSERT_OK(part.status());
+  EXPECT_FALSE(LeafAt(*part, "model.weight")->copy_early);
+  EXPECT_TRUE(LeafAt(*part, "model.running_mean")->copy_early);
+  EXPECT_TRUE(LeafAt(*part, "random")->copy_early);
+}
+
+TEST(SaveTied, SharedStorageIsStoredOnce) {
+  auto tensor = torch::arange(6.0f).view({2, 3});
+  const auto part = PartOf(
+      {{"a", tensor}, {"b", tensor.view({2, 3})}, {"c", tensor[0]}, {"d", Replicated(tensor)}});
+  ASSERT_OK(part.status());
+  EXPECT_EQ(LeafAt(*part, "b")->leaf.alias_of_plus_one(), 1u);
+  // Another shape or placement is another tensor.
+  EXPECT_EQ(LeafAt(*part, "c")->leaf.alias_of_plus_one(), 0u);
+  EXPECT_EQ(LeafAt(*part, "d")->leaf.alias_of_plus_one(), 0u);
+}
+
+TEST(SaveTied, EmptyTensorsAreNotTakenForOne) {
+  const auto part = PartOf({{"a", torch::empty({0, 3})}, {"b", torch::empty({0, 3})}});
+  ASSERT_OK(part.status());
+  EXPECT_EQ(LeafAt(*part, "b")->leaf.alias_of_plus_one(), 0u);
+}
+
+TEST(SaveRefusals, SayWhatAndWhere) {
+  const auto error = [](StateValue value) {
+    return PartOf({{"outer", StateDict{{"inner", std::move(value)}}}}).status();
+  };
+  EXPECT_TRUE(absl::IsInvalidArgument(error(torch::ones(2, torch::kComplexDouble))));
+  EXPECT_TRUE(absl::IsInvalidArgument(error(torch::ones({2, 2}).to_sparse())));
+  EXPECT_TRUE(absl::IsInvalidArgument(error(std::string("\xff\xfe"))));
+  EXPECT_TRUE(absl::IsInvalidArgument(error(Sharded{torch::ones({3}), {4}, {2}})));
+  EXPECT_TRUE(absl::IsInvalidArgument(error(Sharded{torch::ones({2}), {4}, {0}, 2, 2})));
+  EXPECT_TRUE(absl::IsInvalidArgument(error(Sharded{torch::ones({2}), {4, 1}, {0, 0}})));
+  EXPECT_THAT(std::string(error(std::string("\xff")).message()), HasSubstr("outer.inner"));
+  EXPECT_THAT(std::string(error(Sharded{torch::ones({3}), {4}, {2}}).message()),
+              HasSubstr("outer.inner"));
+}
+
+TEST(Filter, UnknownKeysAreAllNamed) {
+  TorchSaveOptions options;
+  options.filters = {{"modle", [](auto&, auto&) { return true; }},
+                     {"optimiser", [](auto&, auto&) { return true; }},
+                     {"iteration", [](auto&, auto&) { return true; }}};
+  const absl::Status status = PartOf({{"iteration", 1}}, options).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("\"modle\", \"optimiser\""));
+}
+
+TEST(Filter, IsCalledWithTheFirstLevelOfTheConvertedValue) {
+  auto model = torch::nn::Linear(2, 2);
+  torch::optim::SGD optimizer(model->parameters(), torch::optim::SGDOptions(0.1));
+  std::vector<std::string> seen;
+  const auto record = [&](const std::string& key, const StateValue& value) {
+    seen.push_back(key + " " + std::string(value.KindName()));
+    return key != "bias" && key != "a";
+  };
+  TorchSaveOptions options;
+  options.filters = {{"model", record}, {"optimizer", record}, {"dict", record}, {"plain", record}};
+  const auto part = PartOf({{"model", model},
+                            {"optimizer", optimizer},
+                            {"dict", StateDict{{"a", 1}, {"b", StateDict{{"a", 2}}}}},
+                            {"plain", 5},
+                            {"unfiltered", 6}},
+                           options);
+  ASSERT_OK(part.status());
+  EXPECT_THAT(seen, ElementsAre("weight a tensor", "bias a tensor", "state a dictionary",
+                                "param_groups a list", "a an integer", "b a dictionary"));
+  const std::vector<std::string> keys = PrintedKeys(*part);
+  EXPECT_THAT(keys, ::testing::Contains("model.weight"));
+  EXPECT_THAT(keys, ::testing::Not(::testing::Contains("model.bias")));
+  EXPECT_THAT(keys, ::testing::IsSupersetOf({"dict.b.a", "plain", "unfiltered"}));
+  EXPECT_THAT(keys, ::testing::Not(::testing::Contains("dict.a")));
+}
+
+TEST(Filter, AKeyWithoutEntriesLeftIsAbsent) {
+  TorchSaveOptions options;
+  options.filters = {{"model", [](auto&, auto&) { return false; }}};
+  const auto part = PartOf({{"model", torch::nn::Linear(2, 2)}, {"x", 1}}, options);
+  ASSERT_OK(part.status());
+  EXPECT_THAT(PrintedKeys(*part), ElementsAre("x"));
+}
+
+TEST(StateDictTest, KeepsOrderAndFindsManyKeys) {
+  StateDict dict;
+  for (int i = 0; i < 100; ++i) dict["key" + std::to_string(i)] = i;
+  dict["key50"] = -1;
+  EXPECT_EQ(dict.size(), 100u);
+  EXPECT_EQ(*dict.Find("key50")->AsInt(), -1);
+  EXPECT_TRUE(dict.Erase("key50"));
+  EXPECT_FALSE(dict.Erase("key50"));
+  EXPECT_EQ(dict.Find("key50"), nullptr);
+  EXPECT_EQ(*dict.Find("key99")->AsInt(), 99);
+  EXPECT_EQ(KeysOf(dict)[50], "key51");
+  for (int i = 0; i < 90; ++i) dict.Erase("key" + std::to_string(i));
+  EXPECT_EQ(dict.size(), 10u);
+  dict["last"] = true;
+  EXPECT_EQ(*dict.Find("key95")->AsInt(), 95);
+  EXPECT_EQ(*dict.Find("last")->AsBool(), true);
+  // The name "1" and the number 1 are two keys.
+  StateDict numbers{{"1", "name"}, {1, "number"}};
+  EXPECT_EQ(*numbers.Find(1)->AsString(), "number");
+}
+
+}  // namespace
+}  // namespace ckpt::testing
