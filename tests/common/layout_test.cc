@@ -1,0 +1,180 @@
+#include "common/layout.h"
+
+#include <gtest/gtest.h>
+
+#include "common/digest.h"
+#include "common/ids.h"
+#include "common/limits.h"
+#include "common/replication.h"
+#include "random_boxes.h"
+#include "sample_layout.h"
+
+namespace ckpt {
+namespace {
+
+TEST(LayoutTest, PlacesShardsInCanonicalOrderWithoutHoles) {
+  const auto layout = PartLayout::FromProto(SampleLayout()).value();
+  // Element sizes 8, 8, 4, 2, 2, 1; equal ones by key.
+  std::vector<std::string> names;
+  for (const v1::Shard& shard : layout->proto().shards()) {
+    names.push_back(layout->printed_keys()[shard.leaf()]);
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"scalar", "wave", "weight", "rows", "rows", "bytes"}));
+  std::vector<uint64_t> offsets, lengths;
+  for (const PartLayout::ShardPlace& place : layout->shards()) {
+    offsets.push_back(place.part_offset);
+    lengths.push_back(place.length);
+    EXPECT_EQ(place.file, 0u);
+  }
+  EXPECT_EQ(offsets, (std::vector<uint64_t>{0, 8, 24, 120, 132, 140}));
+  EXPECT_EQ(lengths, (std::vector<uint64_t>{8, 16, 96, 12, 8, 5}));
+  EXPECT_EQ(layout->data_bytes(), 145u);
+  EXPECT_EQ(layout->part_bytes(), 145u);
+  EXPECT_EQ(layout->block_count(), 6u);
+  ASSERT_EQ(layout->files().size(), 1u);
+  EXPECT_EQ(layout->files()[0].length, 145u);
+  EXPECT_EQ(layout->files()[0].shard_count, 6u);
+}
+
+// The digest names what is stored: it must never change.
+TEST(LayoutTest, DigestIsStable) {
+  const auto layout = PartLayout::FromProto(SampleLayout()).value();
+  EXPECT_EQ(internal::Hex(layout->digest()), "GOLDEN");
+  EXPECT_EQ(layout->digest(), Sha256(layout->serialized()));
+}
+
+TEST(LayoutTest, BytesAndProtoAgree) {
+  const auto first = PartLayout::FromProto(SampleLayout()).value();
+  const auto second = PartLayout::FromBytes(first->serialized()).value();
+  EXPECT_EQ(second->digest(), first->digest());
+  EXPECT_EQ(second->part_bytes(), first->part_bytes());
+  EXPECT_EQ(PartLayout::FromProto(second->proto()).value()->digest(), first->digest());
+}
+
+TEST(LayoutTest, OrderOfShardsGivenDoesNotMatter) {
+  const auto expected = PartLayout::FromProto(SampleLayout()).value();
+  RandomBoxes random(7);
+  for (int i = 0; i < 20; ++i) {
+    v1::Layout layout = SampleLayout();
+    std::shuffle(layout.mutable_shards()->pointer_begin(), layout.mutable_shards()->pointer_end(),
+                 random.generator());
+    EXPECT_EQ(PartLayout::FromProto(layout).value()->digest(), expected->digest());
+  }
+}
+
+TEST(LayoutTest, EmptyLayout) {
+  const auto layout = PartLayout::FromProto({}).value();
+  EXPECT_TRUE(layout->files().empty());
+  EXPECT_EQ(layout->part_bytes(), 0u);
+  EXPECT_TRUE(PartLayout::FromBytes(layout->serialized()).ok());
+}
+
+TEST(LayoutTest, BlocksAreCountedPerShard) {
+  v1::Layout layout;
+  *layout.add_leaves() = TensorNamed("a", v1::DTYPE_U8, {kHashBlockBytes + 1});
+  *layout.add_leaves() = TensorNamed("b", v1::DTYPE_U8, {kHashBlockBytes});
+  *layout.add_leaves() = TensorNamed("c", v1::DTYPE_U8, {1});
+  for (uint32_t i = 0; i < 3; ++i) AddShard(i, WholeOf(layout.leaves(static_cast<int>(i))), layout);
+  const auto made = PartLayout::FromProto(layout).value();
+  EXPECT_EQ(made->shards()[0].first_block, 0u);
+  EXPECT_EQ(made->shards()[1].first_block, 2u);
+  EXPECT_EQ(made->shards()[2].first_block, 3u);
+  EXPECT_EQ(made->block_count(), 4u);
+}
+
+// A random layout: offsets follow each other, in canonical order, whatever the boxes.
+TEST(LayoutTest, RandomLayoutsAreContiguous) {
+  for (uint64_t seed = 0; seed < 100; ++seed) {
+    SCOPED_TRACE(seed);
+    RandomBoxes random(seed);
+    v1::Layout layout;
+    const uint64_t leaves = random.Number(1, 20);
+    for (uint32_t i = 0; i < leaves; ++i) {
+      v1::Leaf leaf = TensorNamed(
+          "leaf" + std::to_string(random.Number(0, 1000000)) + "-" + std::to_string(i),
+          static_cast<DType>(random.Number(1, v1::DType_MAX)), {}, v1::PLACEMENT_SHARDED);
+      const Extents shape = random.Shape(random.Number(1, 4), 9);
+      for (const uint64_t extent : shape) leaf.add_shape(extent);
+      *layout.add_leaves() = leaf;
+      std::vector<Box> boxes = random.Tiling(Box::Whole(shape), random.Number(1, 8));
+      boxes.resize(random.Number(0, boxes.size()));
+      for (const Box& box : boxes) AddShard(i, box, layout);
+    }
+    const auto made = PartLayout::FromProto(layout);
+    ASSERT_TRUE(made.ok()) << made.status();
+    uint64_t at = 0, element_before = 8;
+    for (size_t i = 0; i < (*made)->shards().size(); ++i) {
+      const PartLayout::ShardPlace& place = (*made)->shards()[i];
+      const v1::Shard& shard = (*made)->proto().shards(static_cast<int>(i));
+      const uint64_t element = DTypeBytes((*made)->proto().leaves(shard.leaf()).dtype());
+      ASSERT_EQ(place.part_offset, at);
+      ASSERT_EQ(place.length, Box::FromProto(shard.box()).volume() * element);
+      ASSERT_LE(element, element_before);
+      ASSERT_EQ(place.part_offset % element, 0u) << "naturally aligned";
+      at += place.length;
+      element_before = element;
+    }
+    ASSERT_EQ((*made)->part_bytes(), at);
+    ASSERT_EQ(PartLayout::FromBytes((*made)->serialized()).value()->digest(), (*made)->digest());
+  }
+}
+
+TEST(LayoutTest, ManyShardsGoIntoSeveralFiles) {
+  v1::Layout layout;
+  constexpr uint64_t kRows = 12000;
+  // Long names: few shards fill a header.
+  *layout.add_leaves() =
+      TensorNamed(std::string(4000, 'k'), v1::DTYPE_U8, {kRows, 3}, v1::PLACEMENT_SHARDED);
+  for (uint64_t row = 0; row < kRows; ++row) AddShard(0, {{row, 0}, {1, 3}}, layout);
+  const auto made = PartLayout::FromProto(layout).value();
+  ASSERT_GT(made->files().size(), 2u);
+  uint32_t shard = 0;
+  uint64_t end = 0;
+  for (size_t f = 0; f < made->files().size(); ++f) {
+    const PartLayout::FilePlace& file = made->files()[f];
+    EXPECT_EQ(file.first_shard, shard);
+    EXPECT_EQ(file.part_offset % kDataAlignmentBytes, 0u);
+    EXPECT_GE(file.part_offset, end);
+    EXPECT_LT(file.part_offset, end + kDataAlignmentBytes);
+    EXPECT_EQ(made->shards()[shard].part_offset, file.part_offset);
+    EXPECT_EQ(made->shards()[shard].file, f);
+    shard += file.shard_count;
+    end = file.part_offset + file.length;
+  }
+  EXPECT_EQ(shard, kRows);
+  EXPECT_EQ(made->part_bytes(), end);
+  EXPECT_EQ(made->data_bytes(), kRows * 3);
+}
+
+TEST(LayoutTest, ValuesAreChecked) {
+  const auto layout = PartLayout::FromProto(SampleLayout()).value();
+  auto check = [&](auto edit) {
+    v1::Values values;
+    v1::Values::Entry* entry = values.add_entries();
+    entry->set_leaf(6);
+    entry->mutable_value()->set_integer(3);
+    edit(values);
+    return ValidateValues(values, *layout);
+  };
+  EXPECT_TRUE(check([](v1::Values&) {}).ok());
+  EXPECT_TRUE(check([](v1::Values& v) { v.Clear(); }).ok());
+  EXPECT_TRUE(check([](v1::Values& v) {
+                v.mutable_entries(0)->mutable_value()->set_text(
+                    std::string(kValueInlineBytesMax, 'x'));
+              }).ok());
+  const absl::Status bad[] = {
+      check([](v1::Values& v) { v.mutable_entries(0)->set_leaf(0); }),
+      check([](v1::Values& v) { v.mutable_entries(0)->set_leaf(1000); }),
+      check([](v1::Values& v) { v.mutable_entries(0)->clear_value(); }),
+      check([](v1::Values& v) { *v.add_entries() = v1::Values::Entry(v.entries(0)); }),
+      check([](v1::Values& v) {
+        v.mutable_entries(0)->mutable_value()->set_raw(std::string(kValueInlineBytesMax + 1, 'x'));
+      }),
+  };
+  for (const absl::Status& status : bad) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+  }
+}
+
+}  // namespace
+}  // namespace ckpt
