@@ -139,13 +139,16 @@ class OptimizerLoader {
     std::shared_ptr<OptimizerParamState> fresh(codec_.NewState());
     if (old != nullptr) fresh = old->clone();
     bool has_tensor = false;
+    bool complete = true;
     for (OptimizerTensorField& field : codec_.Tensors(*fresh, options)) {
       has_tensor |= PlanTensor(*node, field, parameter, described);
+      complete &= !field.required || field.tensor->defined();
     }
     PlanStep(*node, fresh, described);
     for (const auto& child : node->children) {
       if (!child->taken) plan_.Unexpected(child->printed);
     }
+    if (!complete) return;  // complained of; where that is tolerated, the old state stays
     if (!has_tensor) return Remove(parameter);
     plan_.OnCommit([optimizer = &optimizer_, parameter, fresh] {
       SetParamState(*optimizer, parameter, fresh->clone());

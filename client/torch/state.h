@@ -181,7 +181,7 @@ class Stateful {
  public:
   virtual ~Stateful() = default;
   virtual absl::StatusOr<StateDict> SaveState() = 0;
-  // Tensors in `state` are fresh: they may be kept.
+  // Tensors in `state` are fresh, they may be kept; what was saved as Sharded comes back whole.
   virtual absl::Status LoadState(const StateDict& state) = 0;
 };
 
