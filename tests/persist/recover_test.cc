@@ -1,0 +1,155 @@
+#include <filesystem>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "server/storage/names.h"
+#include "tests/persist/persist_fixture.h"
+
+namespace ckpt {
+namespace {
+
+class Recover : public testing::Test {
+ protected:
+  void SetUp() override { Open(); }
+  void Open() {
+    store_.reset();
+    auto store = Store::Open(path_);
+    ASSERT_TRUE(store.ok()) << store.status();
+    store_ = *std::move(store);
+  }
+  void ForgetIndex() {
+    store_.reset();
+    std::filesystem::remove_all(path_ + "/index");
+    Open();
+  }
+  RecoveryReport Run(const absl::flat_hash_set<FileId>& keep = {}) {
+    auto report = RecoverDataFolder(&store_->folder(), &store_->index(), keep);
+    EXPECT_TRUE(report.ok()) << report.status();
+    return report.ok() ? *report : RecoveryReport();
+  }
+  std::string ManifestPath(CheckpointUid uid) {
+    return store_->folder().CheckpointsFolder() + "/" + names::CheckpointManifest(uid);
+  }
+
+  TemporaryFolder folder_;
+  const std::string path_ = folder_.path() + "/data";
+  std::unique_ptr<Store> store_;
+  const CheckpointUid uid_ = CheckpointUid::TimeOrdered();
+  const CheckpointUid other_ = CheckpointUid::TimeOrdered();
+};
+
+TEST_F(Recover, AnEmptyFolderIsFine) {
+  const RecoveryReport report = Run();
+  EXPECT_EQ(report.checkpoints + report.indexed + report.orphans_removed + report.damaged, 0u);
+}
+
+TEST_F(Recover, IndexesWhatTheIndexLacks) {
+  ASSERT_TRUE(store_->Save(IdOf("r", 1), uid_, {100}, 2).ok());
+  v1::Labels labels;
+  labels.add_tags("best");
+  (*labels.mutable_metrics())["loss"] = 0.5;
+  ASSERT_TRUE(store_->folder().WriteLabels(uid_, labels).ok());
+  const auto before = store_->index().GetCheckpoint(uid_);
+  ForgetIndex();
+  const RecoveryReport report = Run();
+  EXPECT_EQ(report.indexed, 1u);
+  EXPECT_EQ(report.checkpoints, 1u);
+  const auto after = store_->index().GetCheckpoint(uid_);
+  ASSERT_TRUE(after.ok());
+  EXPECT_EQ(after->manifest.SerializeAsString(), before->manifest.SerializeAsString());
+  EXPECT_EQ(after->labels.metrics().at("loss"), 0.5);
+  EXPECT_EQ(after->shard_count, before->shard_count);
+  EXPECT_TRUE(store_->index().FindTag("r", "best").ok());
+  EXPECT_EQ(Run().indexed, 0u);
+}
+
+TEST_F(Recover, FinishesADeletionThatACrashInterrupted) {
+  ASSERT_TRUE(store_->Save(IdOf("r", 1), uid_, {100}, 2).ok());
+  ASSERT_TRUE(store_->index().Tombstone(uid_).ok());
+  Open();
+  EXPECT_EQ(Run().deletions_finished, 1u);
+  EXPECT_THAT(store_->FilesOnDisk(), testing::IsEmpty());
+  EXPECT_THAT(store_->index().Tombstones(), testing::IsEmpty());
+}
+
+TEST_F(Recover, DropsFromTheIndexWhatHasNoManifest) {
+  ASSERT_TRUE(store_->Save(IdOf("r", 1), uid_, {100}).ok());
+  ASSERT_TRUE(store_->folder().RemoveCheckpointManifest(uid_).ok());
+  Run();
+  EXPECT_EQ(store_->index().CheckpointCount(), 0u);
+  EXPECT_THAT(store_->FilesOnDisk(), testing::IsEmpty());
+}
+
+TEST_F(Recover, RemovesOrphansButNotWhatStagingKnows) {
+  auto orphan = store_->Persist(MakePart(IdOf("r", 1), uid_, LayoutOfSizes({100}), 1));
+  auto kept = store_->Persist(MakePart(IdOf("r", 2), other_, LayoutOfSizes({100}), 1));
+  ASSERT_TRUE(orphan.ok() && kept.ok());
+  const FileId keep = *FileId::FromBytes(kept->reference.manifest_id(), "id");
+  EXPECT_EQ(Run({keep}).orphans_removed, 2u);
+  EXPECT_TRUE(store_->folder().ReadPartManifest(kept->reference).ok());
+  ASSERT_TRUE(store_->persister().Commit(IdOf("r", 2), other_, 1, {0}, {*kept}).ok());
+  EXPECT_TRUE(store_->Check(other_).ok());
+}
+
+TEST_F(Recover, ADamagedManifestIsReportedAndStopsTheRemovalOfOrphans) {
+  ASSERT_TRUE(store_->Save(IdOf("r", 1), uid_, {100}).ok());
+  ASSERT_TRUE(store_->Save(IdOf("r", 2), other_, {100}).ok());
+  FlipByte(ManifestPath(uid_), 40);
+  const size_t files = store_->FilesOnDisk().size();
+  ForgetIndex();
+  const RecoveryReport report = Run();
+  EXPECT_EQ(report.damaged, 1u);
+  ASSERT_EQ(report.damage.size(), 1u);
+  EXPECT_THAT(report.damage[0], testing::HasSubstr(uid_.hex()));
+  EXPECT_EQ(report.orphans_removed, 0u);
+  EXPECT_EQ(store_->FilesOnDisk().size(), files);
+  EXPECT_TRUE(store_->index().GetCheckpoint(other_).ok());
+}
+
+TEST_F(Recover, ACheckpointWithoutOneOfItsPartsStaysHidden) {
+  ASSERT_TRUE(store_->Save(IdOf("r", 1), uid_, {100}, 2).ok());
+  const auto record = store_->index().GetCheckpoint(uid_);
+  ASSERT_TRUE(
+      store_->folder()
+          .DeletePartManifest(*FileId::FromBytes(record->manifest.parts(1).manifest_id(), "id"))
+          .ok());
+  ForgetIndex();
+  EXPECT_EQ(Run().damaged, 1u);
+  EXPECT_EQ(store_->index().CheckpointCount(), 0u);
+}
+
+TEST_F(Recover, FinishesAReplacement) {
+  ASSERT_TRUE(store_->Save(IdOf("r", 1, 1), uid_, {100}).ok());
+  // As if the process had died between commit and deletion: the index knows only the old one.
+  auto part = store_->Persist(MakePart(IdOf("r", 1, 2), other_, LayoutOfSizes({100}), 5));
+  ASSERT_TRUE(part.ok());
+  v1::CheckpointManifest manifest = store_->index().GetCheckpoint(uid_)->manifest;
+  manifest.set_replaces_uid(uid_.bytes());
+  manifest.set_checkpoint_uid(other_.bytes());
+  *manifest.mutable_id() = IdOf("r", 1, 2).ToProto();
+  *manifest.mutable_parts(0) = part->reference;
+  ASSERT_TRUE(store_->folder().PublishCheckpointManifest(manifest).ok());
+  Open();
+  const RecoveryReport report = Run();
+  EXPECT_EQ(report.indexed, 1u);
+  EXPECT_EQ(report.deletions_finished, 1u);
+  EXPECT_TRUE(absl::IsNotFound(store_->index().GetCheckpoint(uid_).status()));
+  EXPECT_TRUE(store_->Check(other_, 5).ok());
+  EXPECT_EQ(store_->FilesOnDisk().size(), 3u);
+}
+
+TEST_F(Recover, BringsLabelsInLine) {
+  ASSERT_TRUE(store_->Save(IdOf("r", 1), uid_, {100}).ok());
+  v1::Labels labels;
+  labels.add_tags("best");
+  labels.set_pinned(true);
+  ASSERT_TRUE(store_->folder().WriteLabels(uid_, labels).ok());    // died before the index batch
+  ASSERT_TRUE(store_->folder().WriteLabels(other_, labels).ok());  // of nothing
+  Run();
+  EXPECT_TRUE(store_->index().GetCheckpoint(uid_)->labels.pinned());
+  EXPECT_TRUE(store_->index().FindTag("r", "best").ok());
+  EXPECT_EQ(store_->folder().ListLabels()->size(), 1u);
+}
+
+}  // namespace
+}  // namespace ckpt
