@@ -22,7 +22,7 @@ struct VerificationProgress {
 };
 
 // Calls `progress` at least every 64 MiB; CANCELLED as soon as it answers false. Damage is not an
-// error: it is in the result. One thread; holds 4 MiB.
+// error: it is in the result. One thread.
 absl::StatusOr<VerificationProgress> VerifyOnDisk(
     DataFolder* folder, const CheckpointRecord& record,
     absl::FunctionRef<bool(const VerificationProgress&)> progress);

@@ -14,14 +14,13 @@ absl::Status VerifyCheckpoint(Catalog& catalog, const v1::VerifyCheckpointReques
   CKPT_ASSIGN_OR_RETURN(const CheckpointRecord record,
                         catalog.finder->Find(request.selector(), cancelled));
   size_t damage_sent = 0;
-  size_t damage_bytes = 0;
   const auto tell = [&](const VerificationProgress& progress, bool done) {
     v1::VerifyCheckpointResponse response;
     *response.mutable_id() = record.manifest.id();
     response.set_bytes_done(progress.bytes_done);
     response.set_bytes_total(progress.bytes_total);
     // Each line is sent once; a message stays well below the limit.
-    for (damage_bytes = 0; damage_sent < progress.damage.size() && damage_bytes < (1 << 20);
+    for (size_t damage_bytes = 0; damage_sent < progress.damage.size() && damage_bytes < (1 << 20);
          ++damage_sent) {
       damage_bytes += progress.damage[damage_sent].size();
       response.add_damage(progress.damage[damage_sent]);

@@ -1,0 +1,210 @@
+// Settings: where they come from, which one wins, and what is refused with which reason.
+#include "server/config.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <fstream>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "server/daemon/folders.h"
+#include "tests/fixtures/daemon.h"
+
+namespace ckpt {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+std::string Refusal(const ConfigSources& sources) {
+  const absl::StatusOr<CommandLine> read = ReadConfig(sources);
+  if (read.ok()) return "(accepted)";
+  EXPECT_TRUE(absl::IsInvalidArgument(read.status())) << read.status();
+  return std::string(read.status().message());
+}
+
+Config Accepted(const ConfigSources& sources) {
+  absl::StatusOr<CommandLine> read = ReadConfig(sources);
+  EXPECT_TRUE(read.ok()) << read.status();
+  return read.ok() ? read->config : Config();
+}
+
+TEST(ConfigTest, DefaultsStandAlone) {
+  const Config config = Accepted({});
+  EXPECT_EQ(config.socket, "/run/ckptd/ckptd.sock");
+  EXPECT_EQ(config.socket_mode, 0660u);
+  EXPECT_EQ(config.join_deadline, absl::Minutes(10));
+  EXPECT_EQ(config.grace, absl::Seconds(30));
+  EXPECT_TRUE(config.listen.empty());
+  EXPECT_THAT(config.memory_dir, HasSubstr("/dev/shm/ckptd-"));
+}
+
+TEST(ConfigTest, FlagsTakeValuesWithAndWithoutEqualsSign) {
+  const Config config = Accepted({.arguments = {"--memory-budget", "4GiB", "--grace=1m30s",
+                                                "--socket-mode", "0600", "--log-format=json"}});
+  EXPECT_EQ(config.memory_budget, uint64_t{4} << 30);
+  EXPECT_EQ(config.grace, absl::Seconds(90));
+  EXPECT_EQ(config.socket_mode, 0600u);
+  EXPECT_EQ(config.log_format, observe::LineFormat::kJson);
+}
+
+TEST(ConfigTest, FlagBeatsEnvironmentBeatsFileBeatsDefault) {
+  testing::ScratchFolder scratch;
+  std::ofstream(scratch / "ckptd.conf") << "# what this node has\n"
+                                           "memory-budget = 1GiB\n"
+                                           "  grace=5s  \n"
+                                           "\n"
+                                           "join-deadline = 20s\r\n";
+  const Config config =
+      Accepted({.arguments = {"--config", scratch / "ckptd.conf", "--memory-budget=3GiB"},
+                .environment = {"CKPTD_MEMORY_BUDGET=2GiB", "CKPTD_GRACE=7s", "HOME=/root"}});
+  EXPECT_EQ(config.memory_budget, uint64_t{3} << 30);
+  EXPECT_EQ(config.grace, absl::Seconds(7));
+  EXPECT_EQ(config.join_deadline, absl::Seconds(20));
+  EXPECT_EQ(config.writer_threads, 4u);
+}
+
+TEST(ConfigTest, FileMayBeNamedByTheEnvironment) {
+  testing::ScratchFolder scratch;
+  std::ofstream(scratch / "ckptd.conf") << "writer-threads = 7\n";
+  EXPECT_EQ(Accepted({.environment = {"CKPTD_CONFIG=" + scratch / "ckptd.conf"}}).writer_threads,
+            7u);
+}
+
+TEST(ConfigTest, UnknownFlagIsRefusedWithANearOne) {
+  EXPECT_THAT(Refusal({.arguments = {"--memory-bugdet=1GiB"}}),
+              AllOf(HasSubstr("unknown flag --memory-bugdet"), HasSubstr("--memory-budget")));
+  EXPECT_THAT(Refusal({.arguments = {"serve"}}), HasSubstr("unexpected argument 'serve'"));
+  EXPECT_THAT(Refusal({.arguments = {"--"}}), HasSubstr("unexpected argument"));
+  EXPECT_THAT(Refusal({.arguments = {"--grace"}}), HasSubstr("--grace needs a value"));
+}
+
+TEST(ConfigTest, NonsenseValuesAreRefusedWithWhereAndWhat) {
+  EXPECT_THAT(Refusal({.arguments = {"--memory-budget=lots"}}),
+              AllOf(HasSubstr("--memory-budget"), HasSubstr("lots")));
+  EXPECT_THAT(Refusal({.arguments = {"--memory-budget=1KiB"}}), HasSubstr("1MiB"));
+  EXPECT_THAT(Refusal({.environment = {"CKPTD_GRACE=30"}}),
+              AllOf(HasSubstr("CKPTD_GRACE"), HasSubstr("30s")));
+  EXPECT_THAT(Refusal({.arguments = {"--grace=-1s"}}), HasSubstr("--grace"));
+  EXPECT_THAT(Refusal({.arguments = {"--drain-deadline=inf"}}), HasSubstr("--drain-deadline"));
+  EXPECT_THAT(Refusal({.arguments = {"--socket-mode=0999"}}), HasSubstr("octal"));
+  EXPECT_THAT(Refusal({.arguments = {"--socket-mode=0066"}}), HasSubstr("owner"));
+  EXPECT_THAT(Refusal({.arguments = {"--writer-threads=0"}}), HasSubstr("from 1 to 64"));
+  EXPECT_THAT(Refusal({.arguments = {"--log-level=loud"}}), HasSubstr("warning"));
+  EXPECT_THAT(Refusal({.arguments = {"--log-format="}}), HasSubstr("text or json"));
+  EXPECT_THAT(Refusal({.arguments = {"--data-dir="}}), HasSubstr("--data-dir"));
+  EXPECT_THAT(Refusal({.arguments = {"--data-dir=a\nb"}}), HasSubstr("control characters"));
+  EXPECT_THAT(Refusal({.arguments = {"--socket=/tmp/" + std::string(200, 's')}}),
+              HasSubstr("at most"));
+  EXPECT_THAT(Refusal({.arguments = {"--insecure-tcp=maybe", "--listen=h:1"}}),
+              HasSubstr("true or false"));
+}
+
+TEST(ConfigTest, ContradictionsAreRefused) {
+  EXPECT_THAT(Refusal({.arguments = {"--listen=127.0.0.1:0"}}), HasSubstr("--insecure-tcp"));
+  EXPECT_THAT(Refusal({.arguments = {"--insecure-tcp"}}), HasSubstr("--listen"));
+  EXPECT_THAT(Refusal({.arguments = {"--listen=7070", "--insecure-tcp"}}), HasSubstr("HOST:PORT"));
+  EXPECT_THAT(Refusal({.arguments = {"--grace=1s", "--grace=2s"}}), HasSubstr("twice"));
+  EXPECT_THAT(Refusal({.arguments = {"--data-dir=/a", "--memory-dir=/a/memory"}}),
+              HasSubstr("in one another"));
+  EXPECT_THAT(Refusal({.arguments = {"--data-dir=/a", "--socket=/a/s.sock"}}),
+              HasSubstr("must not lie in the data"));
+}
+
+TEST(ConfigTest, FileErrorsNameTheLine) {
+  testing::ScratchFolder scratch;
+  const std::string path = scratch / "bad.conf";
+  std::ofstream(path) << "grace = 1s\nnot a setting\n";
+  EXPECT_THAT(Refusal({.arguments = {"--config=" + path}}), HasSubstr(path + ":2"));
+  std::ofstream(path) << "\n\ncolour = blue\n";
+  EXPECT_THAT(Refusal({.arguments = {"--config=" + path}}),
+              AllOf(HasSubstr(path + ":3"), HasSubstr("colour")));
+  std::ofstream(path) << "grace = never\n";
+  EXPECT_THAT(Refusal({.arguments = {"--config=" + path}}),
+              AllOf(HasSubstr(path + ":1"), HasSubstr("never")));
+  EXPECT_THAT(Refusal({.arguments = {"--config=" + scratch / "absent.conf"}}),
+              HasSubstr("cannot be read"));
+}
+
+TEST(ConfigTest, UnknownEnvironmentVariablesAreNotedNotRefused) {
+  // What Kubernetes puts into each pod where a service is named ckptd.
+  const auto read = ReadConfig({.environment = {"CKPTD_PORT=tcp://10.0.0.1:80"}});
+  ASSERT_TRUE(read.ok()) << read.status();
+  ASSERT_EQ(read->notes.size(), 1u);
+  EXPECT_THAT(read->notes[0], HasSubstr("CKPTD_PORT"));
+}
+
+TEST(ConfigTest, HelpAndVersionWin) {
+  EXPECT_EQ(ReadConfig({.arguments = {"--help"}})->action, CommandLine::Action::kHelp);
+  EXPECT_EQ(ReadConfig({.arguments = {"--grace=1s", "--version"}})->action,
+            CommandLine::Action::kVersion);
+  const std::string help = HelpText();
+  for (const char* name :
+       {"--socket", "--socket-mode", "--data-dir", "--memory-dir", "--memory-budget", "--listen",
+        "--insecure-tcp", "--log-format", "--log-level", "--drain-deadline", "--session-max",
+        "--join-deadline", "--grace", "--writer-threads", "--config", "CKPTD_MEMORY_BUDGET"}) {
+    EXPECT_THAT(help, HasSubstr(name));
+  }
+}
+
+TEST(ConfigTest, MemoryFolderFollowsFromTheDataFolder) {
+  EXPECT_EQ(DefaultMemoryFolder("/a"), DefaultMemoryFolder("/a"));
+  EXPECT_NE(DefaultMemoryFolder("/a"), DefaultMemoryFolder("/b"));
+}
+
+class FoldersTest : public ::testing::Test {
+ protected:
+  FoldersTest() {
+    config_.socket = scratch_ / "s/ckptd.sock";
+    config_.data_dir = scratch_ / "data";
+    config_.memory_dir = "/dev/shm/ckptd-folders-test-" + std::to_string(::getpid());
+    config_.memory_budget = 1 << 20;
+  }
+  ~FoldersTest() override { ::rmdir(config_.memory_dir.c_str()); }
+
+  std::string Refusal() {
+    const absl::Status status = PrepareFolders(config_);
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    return std::string(status.message());
+  }
+
+  testing::ScratchFolder scratch_;
+  Config config_;
+};
+
+TEST_F(FoldersTest, MissingFoldersAreMade) {
+  const absl::Status status = PrepareFolders(config_);
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_EQ(::access(config_.data_dir.c_str(), F_OK), 0);
+}
+
+TEST_F(FoldersTest, UnwritableDataFolderIsRefused) {
+  config_.data_dir = "/proc/ckptd-data";  // not even root can make it
+  EXPECT_THAT(Refusal(), AllOf(HasSubstr("--data-dir"), HasSubstr("/proc/ckptd-data")));
+}
+
+TEST_F(FoldersTest, AFileInTheWayIsRefused) {
+  std::ofstream(scratch_ / "data") << "a file";
+  EXPECT_THAT(Refusal(), HasSubstr("--data-dir"));
+}
+
+TEST_F(FoldersTest, MemoryFolderOnADiskIsRefused) {
+  config_.memory_dir = scratch_ / "memory";
+  EXPECT_THAT(Refusal(), AllOf(HasSubstr("--memory-dir"), HasSubstr("tmpfs")));
+}
+
+TEST_F(FoldersTest, BudgetLargerThanTheTmpfsIsRefused) {
+  config_.memory_budget = uint64_t{1} << 50;
+  EXPECT_THAT(Refusal(), AllOf(HasSubstr("--memory-budget"), HasSubstr("can hold")));
+}
+
+TEST_F(FoldersTest, BudgetThatNobodySetFits) {
+  config_.memory_budget = 0;
+  ASSERT_TRUE(PrepareFolders(config_).ok());
+  EXPECT_GE(config_.memory_budget, 1u << 20);
+}
+
+}  // namespace
+}  // namespace ckpt

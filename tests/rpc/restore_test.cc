@@ -1,0 +1,471 @@
+// Restore plans over a real index and data folder: what is planned, what is granted, what is read,
+// and for how long it stays.
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "common/digest.h"
+#include "common/key.h"
+#include "common/limits.h"
+#include "gmock/gmock.h"
+#include "server/storage/names.h"
+#include "tests/rpc/rpc_fixture.h"
+
+namespace ckpt {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+v1::Leaf* AddTensor(v1::Layout& layout, absl::string_view name, v1::Placement placement,
+                    std::vector<uint64_t> shape, v1::DType dtype = v1::DTYPE_F32) {
+  v1::Leaf* leaf = layout.add_leaves();
+  *leaf->mutable_key() = MakeKey({name});
+  leaf->set_kind(v1::LEAF_KIND_TENSOR);
+  leaf->set_placement(placement);
+  leaf->set_dtype(dtype);
+  for (const uint64_t extent : shape) leaf->add_shape(extent);
+  return leaf;
+}
+
+void AddShard(v1::Layout& layout, uint32_t leaf, std::vector<uint64_t> offset,
+              std::vector<uint64_t> extent) {
+  v1::Shard* shard = layout.add_shards();
+  shard->set_leaf(leaf);
+  for (const uint64_t value : offset) shard->mutable_box()->add_offset(value);
+  for (const uint64_t value : extent) shard->mutable_box()->add_extent(value);
+}
+
+class RestoreTest : public RpcTest {
+ protected:
+  static v1::PlanRestoreRequest RequestOf(const v1::Selector& selector) {
+    v1::PlanRestoreRequest request;
+    *request.mutable_selector() = selector;
+    return request;
+  }
+  // Every block of a piece's bytes has the hash that the plan says.
+  static bool Verifies(const v1::Piece& piece, const std::string& bytes) {
+    for (int i = 0; i < piece.block_hashes_size(); ++i) {
+      const uint64_t begin = (piece.first_block() + i) * piece.block_bytes();
+      if (begin >= bytes.size()) return false;
+      if (Xxh3(absl::string_view(bytes).substr(begin, piece.block_bytes())) !=
+          piece.block_hashes(i)) {
+        return false;
+      }
+    }
+    return true;
+  }
+  std::string ObjectPath(const std::string& file_id) {
+    return store_->folder().ObjectsFolder() + "/" +
+           names::DataFile(*FileId::FromBytes(file_id, "file_id"));
+  }
+};
+
+TEST_F(RestoreTest, PlanOfTheWholeCheckpointReadsBackItsBytes) {
+  Save(IdOf("r", 1), {3 << 20, 100, 5000}, 2);
+  const auto plan = Plan(RequestOf(LatestOf("r")));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(plan->order, ElementsAre("header", "leaves", "pieces"));
+  EXPECT_EQ(plan->header.checkpoint().id().step(), 1u);
+  ASSERT_EQ(plan->leaves.size(), 6u);  // PER_RANK: once for each rank
+  ASSERT_EQ(plan->pieces.size(), 6u);
+  for (size_t i = 0; i < plan->leaves.size(); ++i) {
+    EXPECT_EQ(plan->leaves[i].leaf_number(), i);
+    EXPECT_TRUE(plan->leaves[i].selected());
+  }
+  for (const v1::Piece& piece : plan->pieces) {
+    EXPECT_EQ(piece.tier(), v1::TIER_DISK);
+    EXPECT_TRUE(piece.disk_file_id().empty());
+    const auto bytes = ReadPiece(*plan, piece);
+    ASSERT_TRUE(bytes.ok()) << bytes.status();
+    EXPECT_EQ(bytes->size(), piece.length());
+    EXPECT_TRUE(Verifies(piece, *bytes));
+  }
+}
+
+TEST_F(RestoreTest, ReplicatedAndShardedLeavesAreMergedOverRanks) {
+  std::vector<v1::Layout> layouts(2);
+  std::vector<v1::Values> values(2);
+  for (uint32_t rank = 0; rank < 2; ++rank) {
+    v1::Layout& layout = layouts[rank];
+    AddTensor(layout, "weight", v1::PLACEMENT_REPLICATED, {4, 2});
+    AddTensor(layout, "moment", v1::PLACEMENT_SHARDED, {4});
+    AddTensor(layout, "random", v1::PLACEMENT_PER_RANK, {3}, v1::DTYPE_U8);
+    v1::Leaf* step = layout.add_leaves();
+    *step->mutable_key() = MakeKey({"step"});
+    step->set_kind(v1::LEAF_KIND_VALUE);
+    step->set_placement(v1::PLACEMENT_REPLICATED);
+    v1::Leaf* seed = layout.add_leaves();
+    *seed->mutable_key() = MakeKey({"seed"});
+    seed->set_kind(v1::LEAF_KIND_VALUE);
+    seed->set_placement(v1::PLACEMENT_PER_RANK);
+    AddShard(layout, 0, {rank * 2, 0}, {2, 2});
+    AddShard(layout, 1, {rank * 2}, {2});
+    AddShard(layout, 2, {0}, {3});
+    auto* own = values[rank].add_entries();
+    own->set_leaf(4);
+    own->mutable_value()->set_integer(rank + 70);
+  }
+  auto* shared = values[1].add_entries();  // written by another rank than the first
+  shared->set_leaf(3);
+  shared->mutable_value()->set_integer(9);
+  SaveLayouts(IdOf("r", 1), layouts, values);
+
+  const auto plan = Plan(RequestOf(LatestOf("r")));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->leaves.size(), 7u);  // weight, moment, step; random and seed twice
+  EXPECT_EQ(plan->Leaf("step")->value().integer(), 9);
+  EXPECT_EQ(plan->Leaf("seed", 0)->value().integer(), 70);
+  EXPECT_EQ(plan->Leaf("seed", 1)->value().integer(), 71);
+  int weight_pieces = 0;
+  for (const v1::Piece& piece : plan->pieces) {
+    if (piece.leaf_number() == plan->Leaf("weight")->leaf_number()) {
+      ++weight_pieces;
+      EXPECT_EQ(piece.box().extent(0), 2u);
+    }
+    EXPECT_TRUE(Verifies(piece, *ReadPiece(*plan, piece)));
+  }
+  EXPECT_EQ(weight_pieces, 2);
+}
+
+TEST_F(RestoreTest, AliasesPointToTheLeafThatHoldsTheBytes) {
+  v1::Layout layout;
+  AddTensor(layout, "embedding", v1::PLACEMENT_PER_RANK, {8});
+  AddTensor(layout, "head", v1::PLACEMENT_PER_RANK, {8})->set_alias_of_plus_one(1);
+  AddTensor(layout, "other", v1::PLACEMENT_PER_RANK, {8});
+  AddShard(layout, 0, {0}, {8});
+  AddShard(layout, 2, {0}, {8});
+  SaveLayouts(IdOf("r", 1), {layout});
+  v1::PlanRestoreRequest request = RequestOf(LatestOf("r"));
+  request.mutable_selection()->add_include("head");
+  const auto plan = Plan(request);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ASSERT_EQ(plan->leaves.size(), 2u);  // and the one that holds its bytes
+  const v1::PlannedLeaf* head = plan->Leaf("head");
+  const v1::PlannedLeaf* embedding = plan->Leaf("embedding");
+  EXPECT_TRUE(head->selected());
+  EXPECT_FALSE(embedding->selected());
+  EXPECT_EQ(head->alias_of(), embedding->leaf_number());
+  EXPECT_EQ(head->leaf().alias_of_plus_one(), 0u);
+  ASSERT_EQ(plan->pieces.size(), 1u);
+  EXPECT_EQ(plan->pieces[0].leaf_number(), embedding->leaf_number());
+}
+
+TEST_F(RestoreTest, SlicesLimitPiecesAndHashes) {
+  v1::Layout layout;
+  AddTensor(layout, "rows", v1::PLACEMENT_PER_RANK, {8, 1 << 20}, v1::DTYPE_U8);
+  for (uint64_t half = 0; half < 2; ++half) AddShard(layout, 0, {half * 4, 0}, {4, 1 << 20});
+  SaveLayouts(IdOf("r", 1), {layout});
+  v1::PlanRestoreRequest request = RequestOf(LatestOf("r"));
+  auto* slice = request.mutable_selection()->add_slices();
+  *slice->mutable_key() = MakeKey({"rows"});
+  Box({.offset = {5, 10}, .extent = {2, 3}}).ToProto(slice->mutable_box());
+  const auto plan = Plan(request);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ASSERT_EQ(plan->pieces.size(), 1u);
+  EXPECT_EQ(plan->pieces[0].box().offset(0), 4u);  // the whole stored shard is described
+  EXPECT_EQ(plan->pieces[0].length(), 4u << 20);
+  EXPECT_EQ(plan->pieces[0].first_block(), 1u);
+  EXPECT_EQ(plan->pieces[0].block_hashes_size(), 2);
+  EXPECT_TRUE(Verifies(plan->pieces[0], *ReadPiece(*plan, plan->pieces[0])));
+
+  Box({.offset = {7, 0}, .extent = {2, 1}}).ToProto(slice->mutable_box());
+  EXPECT_TRUE(absl::IsInvalidArgument(Plan(request).status()));
+}
+
+TEST_F(RestoreTest, SelectionErrors) {
+  Save(IdOf("r", 1), {10, 10});
+  v1::PlanRestoreRequest request = RequestOf(LatestOf("r"));
+  *request.mutable_selection()->add_keys() = MakeKey({"t7"});
+  const absl::Status missing = Plan(request).status();
+  EXPECT_TRUE(absl::IsNotFound(missing)) << missing;
+  EXPECT_THAT(std::string(missing.message()), HasSubstr("t7"));
+  // A client library gets what there is and compares for itself.
+  request.set_session_token(sessions_.Open()->token().bytes());
+  EXPECT_TRUE(Plan(request).ok());
+  request.mutable_selection()->add_include("");
+  EXPECT_TRUE(absl::IsInvalidArgument(Plan(request).status()));
+}
+
+TEST_F(RestoreTest, MemoryComesFirstWithTheDiskToFallBackTo) {
+  const CheckpointUid uid = Save(IdOf("r", 1), {3 << 20, 100});
+  memory_.Put(uid, 0, PartBytes(*LayoutOfSizes({3 << 20, 100}), 1));
+  const auto plan = Plan(RequestOf(LatestOf("r")));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_TRUE(plan->header.checkpoint().in_memory());
+  for (const v1::Piece& piece : plan->pieces) {
+    EXPECT_EQ(piece.tier(), v1::TIER_MEMORY);
+    EXPECT_FALSE(piece.disk_file_id().empty());
+    EXPECT_TRUE(Verifies(piece, *ReadPiece(*plan, piece)));
+  }
+  // A memory copy that somebody cut is read from disk.
+  for (const auto& entry : std::filesystem::directory_iterator(scratch_.path() + "/memory")) {
+    CutFile(entry.path(), 4096);
+  }
+  for (const v1::Piece& piece : plan->pieces) {
+    EXPECT_TRUE(Verifies(piece, *ReadPiece(*plan, piece)));
+  }
+}
+
+TEST_F(RestoreTest, SessionGetsEachFileOnceBeforeItsPieces) {
+  const CheckpointUid uid = Save(IdOf("r", 1), {3 << 20, 100, 7}, 2);
+  memory_.Put(uid, 1, PartBytes(*LayoutOfSizes({3 << 20, 100, 7}), 2));
+  const auto session = sessions_.Open();
+  v1::PlanRestoreRequest request = RequestOf(LatestOf("r"));
+  request.set_session_token(session->token().bytes());
+  const auto plan = Plan(request);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(session->grants, 3);  // two data files, one memory copy
+  for (const v1::Piece& piece : plan->pieces) {
+    const auto granted = session->granted.find(piece.file_id());
+    ASSERT_NE(granted, session->granted.end());
+    EXPECT_TRUE(Verifies(piece, granted->second.substr(piece.file_offset(), piece.length())));
+    if (piece.tier() != v1::TIER_MEMORY) continue;
+    const auto disk = session->granted.find(piece.disk_file_id());
+    ASSERT_NE(disk, session->granted.end());
+    EXPECT_TRUE(Verifies(piece, disk->second.substr(piece.disk_file_offset(), piece.length())));
+  }
+  EXPECT_EQ(memory_.pinned(), 1);
+  v1::ReleasePlanRequest release;
+  release.set_plan_id(plan->header.plan_id());
+  EXPECT_TRUE(ReleasePlan(restore_, release).ok());
+  EXPECT_TRUE(ReleasePlan(restore_, release).ok());  // idempotent
+  EXPECT_EQ(memory_.pinned(), 0);
+  EXPECT_EQ(session->watchers(), 0u);
+}
+
+TEST_F(RestoreTest, UnknownSessionsAreUnauthenticated) {
+  Save(IdOf("r", 1));
+  v1::PlanRestoreRequest request = RequestOf(LatestOf("r"));
+  for (const std::string& token : {std::string("guess"), std::string(16, '\7')}) {
+    request.set_session_token(token);
+    EXPECT_TRUE(absl::IsUnauthenticated(Plan(request).status()));
+  }
+}
+
+TEST_F(RestoreTest, PlanKeepsFilesOfADeletedCheckpointUntilReleased) {
+  const CheckpointUid uid = Save(IdOf("r", 1), {3 << 20});
+  const auto plan = Plan(RequestOf(LatestOf("r")));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  const std::string path = ObjectPath(plan->pieces[0].file_id());
+  ASSERT_TRUE(store_->persister().Delete(uid).ok());
+  EXPECT_TRUE(absl::IsNotFound(Plan(RequestOf(LatestOf("r"))).status()));
+  EXPECT_TRUE(Verifies(plan->pieces[0], *ReadPiece(*plan, plan->pieces[0])));
+  v1::ReleasePlanRequest release;
+  release.set_plan_id(plan->header.plan_id());
+  ASSERT_TRUE(ReleasePlan(restore_, release).ok());
+  EXPECT_FALSE(std::filesystem::exists(path));
+  EXPECT_TRUE(absl::IsNotFound(ReadPiece(*plan, plan->pieces[0]).status()));
+}
+
+TEST_F(RestoreTest, PlanEndsWithItsSession) {
+  Save(IdOf("r", 1));
+  const auto session = sessions_.Open();
+  v1::PlanRestoreRequest request = RequestOf(LatestOf("r"));
+  request.set_session_token(session->token().bytes());
+  const auto plan = Plan(request);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plans_.count(), 1u);
+  session->Close();
+  EXPECT_EQ(plans_.count(), 0u);
+}
+
+TEST_F(RestoreTest, LeaseEndsAPlanWithoutASession) {
+  const std::shared_ptr<OpenPlan> plan = std::make_shared<OpenPlan>(&store_->folder());
+  ASSERT_TRUE(plans_.Add(plan, nullptr, absl::Milliseconds(1)).ok());
+  const absl::Time deadline = absl::Now() + absl::Seconds(30);
+  while (plans_.count() > 0 && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
+  EXPECT_EQ(plans_.count(), 0u);
+  EXPECT_TRUE(absl::IsNotFound(plans_.Find(plan->id().bytes()).status()));
+}
+
+TEST_F(RestoreTest, OpenPlansAreBounded) {
+  PlanTable table(2);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_TRUE(
+        table.Add(std::make_shared<OpenPlan>(&store_->folder()), nullptr, absl::Hours(1)).ok());
+  }
+  EXPECT_TRUE(absl::IsResourceExhausted(
+      table.Add(std::make_shared<OpenPlan>(&store_->folder()), nullptr, absl::Hours(1))));
+}
+
+TEST_F(RestoreTest, ReadPiecesChecksRanges) {
+  Save(IdOf("r", 1), {100});
+  const auto plan = Plan(RequestOf(LatestOf("r")));
+  ASSERT_TRUE(plan.ok());
+  const auto read = [&](uint32_t piece, uint64_t offset, uint64_t length) {
+    v1::ReadPiecesRequest request;
+    request.set_plan_id(plan->header.plan_id());
+    auto* range = request.add_ranges();
+    range->set_piece_number(piece);
+    range->set_offset(offset);
+    range->set_length(length);
+    return ReadPieces(restore_, request, Never, [](const v1::ReadPiecesResponse&) { return true; });
+  };
+  EXPECT_TRUE(read(0, 90, 10).ok());
+  EXPECT_TRUE(absl::IsInvalidArgument(read(0, 90, 11)));
+  EXPECT_TRUE(absl::IsInvalidArgument(read(0, 101, 0)));
+  EXPECT_TRUE(absl::IsInvalidArgument(read(0, 1, ~uint64_t{0})));
+  EXPECT_TRUE(absl::IsInvalidArgument(read(1, 0, 1)));
+  v1::ReadPiecesRequest unknown;
+  unknown.set_plan_id("nonsense");
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      ReadPieces(restore_, unknown, Never, [](const v1::ReadPiecesResponse&) { return true; })));
+}
+
+TEST_F(RestoreTest, FileShorterThanItsManifestIsDataLoss) {
+  Save(IdOf("r", 1), {3 << 20});
+  const auto plan = Plan(RequestOf(LatestOf("r")));
+  ASSERT_TRUE(plan.ok());
+  CutFile(ObjectPath(plan->pieces[0].file_id()), 1 << 20);
+  EXPECT_TRUE(absl::IsDataLoss(ReadPiece(*plan, plan->pieces[0]).status()));
+}
+
+TEST_F(RestoreTest, LatestWaitsUntilStagedOnesHaveSettled) {
+  Save(IdOf("r", 1));
+  live_.settle = [this] {
+    Save(IdOf("r", 2));
+    return absl::OkStatus();
+  };
+  EXPECT_EQ(Plan(RequestOf(LatestOf("r")))->header.checkpoint().id().step(), 2u);
+  live_.settle = [] { return absl::DeadlineExceededError("still staged"); };
+  EXPECT_TRUE(absl::IsDeadlineExceeded(Plan(RequestOf(LatestOf("r"))).status()));
+  EXPECT_TRUE(Plan(RequestOf(StepOf("r", 1))).ok());  // an exact one does not wait
+  v1::PlanRestoreRequest request = RequestOf(LatestOf("r"));
+  request.mutable_settle_timeout()->set_seconds(-1);
+  EXPECT_TRUE(absl::IsInvalidArgument(Plan(request).status()));
+}
+
+TEST_F(RestoreTest, LatestValidPassesOverDamage) {
+  Save(IdOf("r", 1), {2 << 20});
+  const CheckpointUid damaged = Save(IdOf("r", 2), {2 << 20});
+  const auto part = store_->index().GetPartHead(damaged, 0);
+  FlipByte(ObjectPath(part->files(0).file_id()), part->files(0).header_length() + 5);
+  v1::Selector selector;
+  selector.set_run("r");
+  selector.set_latest_valid(true);
+  EXPECT_EQ(Plan(RequestOf(selector))->header.checkpoint().id().step(), 1u);
+  EXPECT_EQ(Plan(RequestOf(LatestOf("r")))->header.checkpoint().id().step(), 2u);
+}
+
+TEST_F(RestoreTest, ShareSmallerThanItsWorldIsNeverLatest) {
+  Save(IdOf("r", 1));
+  const CheckpointId id = IdOf("r", 2);
+  const CheckpointUid uid = CheckpointUid::TimeOrdered();
+  PartToPersist part = MakePart(id, uid, LayoutOfSizes({10}), 1, 0, 4);
+  part.share = {0};
+  const auto durable = store_->Persist(part);
+  ASSERT_TRUE(durable.ok()) << durable.status();
+  ASSERT_TRUE(store_->persister().Commit(id, uid, 4, {0}, {*durable}).ok());
+  EXPECT_EQ(Plan(RequestOf(LatestOf("r")))->header.checkpoint().id().step(), 1u);
+  EXPECT_EQ(Plan(RequestOf(StepOf("r", 2)))->header.checkpoint().world_size(), 4u);
+  ASSERT_TRUE(store_->persister()
+                  .Delete(*CheckpointUid::FromBytes(
+                      Plan(RequestOf(LatestOf("r")))->header.checkpoint().checkpoint_uid(), "uid"))
+                  .ok());
+  const absl::Status none = Plan(RequestOf(LatestOf("r"))).status();
+  EXPECT_TRUE(absl::IsNotFound(none));
+  EXPECT_THAT(std::string(none.message()), AllOf(HasSubstr("1 of 4"), HasSubstr("step 2")));
+}
+
+class RestoreGroupTest : public RestoreTest {
+ protected:
+  absl::StatusOr<uint64_t> Ask(const std::shared_ptr<FakeSession>& rank, uint8_t incarnation,
+                               uint32_t world_size = 2) {
+    v1::PlanRestoreRequest request = RequestOf(LatestOf("r"));
+    request.mutable_group()->set_incarnation(IncarnationOf(incarnation).bytes());
+    request.mutable_group()->set_world_size(world_size);
+    if (rank != nullptr) request.set_session_token(rank->token().bytes());
+    const auto plan = Plan(request);
+    if (!plan.ok()) return plan.status();
+    return plan->header.checkpoint().id().step();
+  }
+};
+
+TEST_F(RestoreGroupTest, AllRanksOfALaunchGetOneAnswer) {
+  Save(IdOf("r", 1, 1));
+  const auto rank0 = sessions_.Open();
+  const auto rank1 = sessions_.Open();
+  EXPECT_EQ(*Ask(rank0, 5), 1u);
+  Save(IdOf("r", 2, 1));  // of an older launch, adopted late
+  EXPECT_EQ(*Ask(rank1, 5), 1u);
+  EXPECT_EQ(*Ask(rank0, 5), 1u);  // asked again: a retry, or the other half of the state
+  const auto stranger = sessions_.Open();
+  EXPECT_EQ(*Ask(stranger, 6), 2u);  // another launch
+}
+
+TEST_F(RestoreGroupTest, ALaunchThatRollsBackGetsItsOwnNewest) {
+  Save(IdOf("r", 1, 1));
+  const auto rank0 = sessions_.Open();
+  const auto rank1 = sessions_.Open();
+  EXPECT_EQ(*Ask(rank0, 5), 1u);
+  EXPECT_EQ(*Ask(rank1, 5), 1u);
+  Save(IdOf("r", 10, 5));  // what the launch itself committed
+  EXPECT_EQ(*Ask(rank0, 5), 10u);
+  Save(IdOf("r", 11, 5));
+  EXPECT_EQ(*Ask(rank1, 5), 10u);
+}
+
+TEST_F(RestoreGroupTest, CallersWithoutASessionAreCounted) {
+  Save(IdOf("r", 1, 1));
+  EXPECT_EQ(*Ask(nullptr, 5), 1u);
+  Save(IdOf("r", 10, 5));
+  EXPECT_EQ(*Ask(nullptr, 5), 1u);
+  EXPECT_EQ(*Ask(nullptr, 5), 10u);
+}
+
+TEST_F(RestoreGroupTest, DeletedAnswerIsSaidNotReplaced) {
+  Save(IdOf("r", 1, 1));
+  const CheckpointUid uid = Save(IdOf("r", 2, 1));
+  EXPECT_EQ(*Ask(sessions_.Open(), 5), 2u);
+  ASSERT_TRUE(store_->persister().Delete(uid).ok());
+  EXPECT_TRUE(absl::IsNotFound(Ask(sessions_.Open(), 5).status()));
+}
+
+TEST_F(RestoreGroupTest, GroupsAreChecked) {
+  Save(IdOf("r", 1, 1));
+  EXPECT_TRUE(absl::IsInvalidArgument(Ask(nullptr, 5, 0).status()));
+  v1::PlanRestoreRequest request = RequestOf(LatestOf("r"));
+  request.mutable_group()->set_incarnation("short");
+  request.mutable_group()->set_world_size(1);
+  EXPECT_TRUE(absl::IsInvalidArgument(Plan(request).status()));
+}
+
+TEST_F(RestoreTest, ManyLeavesComeInBoundedMessages) {
+  v1::Layout layout;
+  for (uint32_t i = 0; i < 20000; ++i) {
+    const std::string name = "layer-with-a-rather-long-name-" + std::to_string(i);
+    AddTensor(layout, name, v1::PLACEMENT_PER_RANK, {2}, v1::DTYPE_U8);
+    AddShard(layout, i, {0}, {2});
+  }
+  SaveLayouts(IdOf("r", 1), {layout});
+  const auto plan = Plan(RequestOf(LatestOf("r")));  // the fixture checks each message
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->leaves.size(), 20000u);
+  EXPECT_EQ(plan->pieces.size(), 20000u);
+  EXPECT_GT(plan->order.size(), 3u);
+}
+
+TEST_F(RestoreTest, LeavesOnlyOpensNoPlan) {
+  Save(IdOf("r", 1));
+  v1::PlanRestoreRequest request = RequestOf(LatestOf("r"));
+  request.set_leaves_only(true);
+  const auto plan = Plan(request);
+  ASSERT_TRUE(plan.ok());
+  EXPECT_EQ(plan->leaves.size(), 1u);
+  EXPECT_TRUE(plan->pieces.empty());
+  EXPECT_EQ(plans_.count(), 0u);
+}
+
+TEST_F(RestoreTest, BrokenStreamLeavesNoPlanBehind) {
+  Save(IdOf("r", 1));
+  const absl::Status status =
+      PlanRestore(restore_, RequestOf(LatestOf("r")), Never,
+                  [](const v1::PlanRestoreResponse& message) { return !message.has_pieces(); });
+  EXPECT_TRUE(absl::IsCancelled(status)) << status;
+  EXPECT_EQ(plans_.count(), 0u);
+}
+
+}  // namespace
+}  // namespace ckpt
