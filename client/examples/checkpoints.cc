@@ -67,22 +67,21 @@ absl::StatusOr<std::unique_ptr<Checkpoints>> Checkpoints::Open(const Options& op
                                                                const EventLog* events) {
   std::unique_ptr<Checkpoints> checkpoints(new Checkpoints(options, training, group, events));
   CKPT_ASSIGN_OR_RETURN(checkpoints->incarnation_, ckpt::ShareIncarnation(*group->group()));
-  CKPT_RETURN_IF_ERROR(checkpoints->Connect());
+  ckpt::CheckpointerOptions connection;
+  connection.client = ClientOptions(options);
+  connection.run = options.run;
+  connection.rank = group->rank();
+  connection.world_size = group->ranks();
+  connection.incarnation = checkpoints->incarnation_;
+  CKPT_ASSIGN_OR_RETURN(checkpoints->checkpointer_,
+                        ckpt::Checkpointer::Connect(std::move(connection)));
+  CKPT_RETURN_IF_ERROR(
+      checkpoints->checkpointer_->Prepare(checkpoints->State(0), checkpoints->SaveOptions()));
   if (group->rank() == 0) {
-    checkpoints->commits_ = std::make_unique<CommitWatch>(ClientOptions(options), events);
+    checkpoints->commits_ =
+        std::make_unique<CommitWatch>(&checkpoints->checkpointer_->client(), events);
   }
   return checkpoints;
-}
-
-absl::Status Checkpoints::Connect() {
-  ckpt::CheckpointerOptions options;
-  options.client = ClientOptions(options_);
-  options.run = options_.run;
-  options.rank = group_->rank();
-  options.world_size = group_->ranks();
-  options.incarnation = incarnation_;
-  CKPT_ASSIGN_OR_RETURN(checkpointer_, ckpt::Checkpointer::Connect(std::move(options)));
-  return checkpointer_->Prepare(State(0), SaveOptions());
 }
 
 ckpt::StateDict Checkpoints::State(int64_t step) const {
@@ -102,7 +101,6 @@ ckpt::TorchSaveOptions Checkpoints::SaveOptions() const {
   ckpt::TorchSaveOptions options;
   options.save.overlap = options_.overlap;
   options.save.join_deadline = kJoinDeadline;
-  options.save.resumed_step = resumed_step_;
   return options;
 }
 
@@ -137,7 +135,6 @@ absl::StatusOr<int64_t> Checkpoints::Resume() {
   }
   CKPT_RETURN_IF_ERROR(result.status());
   const int64_t step = static_cast<int64_t>(result->step());
-  resumed_step_ = result->step();
   const ckpt::ReadStatistics& bytes = result->report.bytes;
   const double took_ms = absl::ToDoubleMilliseconds(absl::Now() - begin);
   events_->Write("resumed", {{"step", step},
@@ -165,7 +162,6 @@ absl::Status Checkpoints::Begin(int64_t step) {
 }
 
 absl::Status Checkpoints::StartSave() {
-  if (checkpointer_ == nullptr) CKPT_RETURN_IF_ERROR(Connect());
   CKPT_ASSIGN_OR_RETURN(handle_, checkpointer_->Save(*saving_step_, saving_state_, SaveOptions()));
   return absl::OkStatus();
 }
@@ -192,17 +188,10 @@ absl::Status Checkpoints::AwaitStaged() {
   ReportStall();
   saving_step_.reset();
   saving_state_ = {};
-  if (!status.ok() && options_.continue_on_error) {
-    checkpointer_.reset();  // the next save connects afresh
-    return absl::OkStatus();
-  }
-  return status;
+  return options_.continue_on_error ? absl::OkStatus() : status;
 }
 
 absl::Status Checkpoints::SaveAgain() {
-  checkpointer_.reset();
-  handle_.reset();
-  CKPT_RETURN_IF_ERROR(Connect());
   CKPT_RETURN_IF_ERROR(StartSave());
   const absl::Status status = handle_->AwaitStaged();
   // It was staged after all: only the answer was lost, with the daemon that gave it.

@@ -60,7 +60,6 @@ class Checkpoints {
  private:
   Checkpoints(const Options& options, TrainingState training, DataParallel* group,
               const EventLog* events);
-  absl::Status Connect();
   absl::Status StartSave();
   absl::Status SaveAgain();
   absl::StatusOr<ckpt::LoadResult> LoadInto(const ckpt::Which& which);
@@ -73,8 +72,7 @@ class Checkpoints {
   DataParallel* group_;
   const EventLog* events_;
   ckpt::Incarnation incarnation_;
-  std::optional<uint64_t> resumed_step_;  // outlives a connection, as the incarnation does
-  MemoryCopy bare_copy_;                  // of the bytes that this rank hands over
+  MemoryCopy bare_copy_;  // of the bytes that this rank hands over
   std::unique_ptr<ckpt::Checkpointer> checkpointer_;
   std::unique_ptr<CommitWatch> commits_;  // rank 0
 

@@ -1,8 +1,5 @@
 #include "client/examples/commit_watch.h"
 
-#include <memory>
-#include <utility>
-
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 
@@ -10,7 +7,7 @@ namespace train_lm {
 namespace {
 
 constexpr absl::Duration kAskTimeout = absl::Seconds(5);
-constexpr absl::Duration kReconnectPause = absl::Milliseconds(100);
+constexpr absl::Duration kRestartPause = absl::Milliseconds(100);
 constexpr absl::Duration kGiveUpAfter = absl::Minutes(3);
 
 bool IsFinal(const absl::Status& status) {
@@ -20,8 +17,8 @@ bool IsFinal(const absl::Status& status) {
 
 }  // namespace
 
-CommitWatch::CommitWatch(ckpt::ClientOptions client, const EventLog* events)
-    : client_options_(std::move(client)), events_(events), thread_([this] { Run(); }) {}
+CommitWatch::CommitWatch(ckpt::Client* client, const EventLog* events)
+    : client_(client), events_(events), thread_([this] { Run(); }) {}
 
 CommitWatch::~CommitWatch() {
   {
@@ -69,25 +66,16 @@ void CommitWatch::Run() {
 
 absl::Status CommitWatch::AwaitCommitted(const ckpt::CheckpointId& id) {
   const absl::Time deadline = absl::Now() + kGiveUpAfter;
-  std::unique_ptr<ckpt::Client> client;
   absl::Status status;
   while (absl::Now() < deadline) {
     {
       ckpt::MutexLock lock(mutex_);
       if (stop_) return absl::CancelledError("the trainer ended before the answer");
     }
-    if (client == nullptr) {
-      auto connected = ckpt::Client::Connect(client_options_);
-      status = connected.status();
-      if (connected.ok()) client = *std::move(connected);
-    }
-    if (client != nullptr) {
-      status = client->Wait(id, ckpt::v1::CHECKPOINT_STATE_COMMITTED, kAskTimeout).status();
-      if (IsFinal(status)) return status;
-      // The daemon is busy, or it was restarted: then it settles what was staged, and knows.
-      if (!absl::IsDeadlineExceeded(status)) client.reset();
-    }
-    if (client == nullptr) absl::SleepFor(kReconnectPause);
+    status = client_->Wait(id, ckpt::v1::CHECKPOINT_STATE_COMMITTED, kAskTimeout).status();
+    if (IsFinal(status)) return status;
+    // The daemon is busy, or it was restarted: then it settles what was staged, and knows.
+    if (!absl::IsDeadlineExceeded(status)) absl::SleepFor(kRestartPause);
   }
   return status;
 }

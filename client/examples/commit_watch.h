@@ -1,5 +1,5 @@
-// Learns which saves became durable, without holding up training: a thread with a connection of its
-// own, which asks again where the daemon was restarted in between. No Torch.
+// Learns which saves became durable, without holding up training: a thread that asks again where
+// the daemon was restarted in between. No Torch.
 #ifndef CKPT_CLIENT_EXAMPLES_COMMIT_WATCH_H_
 #define CKPT_CLIENT_EXAMPLES_COMMIT_WATCH_H_
 
@@ -18,8 +18,8 @@ namespace train_lm {
 
 class CommitWatch {
  public:
-  // `events` must outlive this.
-  CommitWatch(ckpt::ClientOptions client, const EventLog* events);
+  // Both must outlive this.
+  CommitWatch(ckpt::Client* client, const EventLog* events);
   ~CommitWatch();  // leaves what is not decided yet
 
   // Its fate will be an event: {"event":"committed","step":N}, or "lost" with the reason.
@@ -31,8 +31,8 @@ class CommitWatch {
   void Run();
   absl::Status AwaitCommitted(const ckpt::CheckpointId& id);
 
-  const ckpt::ClientOptions client_options_;
-  const EventLog* events_;
+  ckpt::Client* const client_;
+  const EventLog* const events_;
   ckpt::Mutex mutex_;
   ckpt::CondVar changed_;
   std::deque<ckpt::CheckpointId> waiting_ ABSL_GUARDED_BY(mutex_);

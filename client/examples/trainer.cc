@@ -134,7 +134,8 @@ absl::Status Trainer::ReportLoss(int64_t step, float loss, absl::Duration took) 
   std::printf("step %-4ld loss %.6f  %.0f ms\n", step, loss, absl::ToDoubleMilliseconds(took));
   std::fflush(stdout);
   // Every bit of it: equal lines are equal losses.
-  return AppendLine(options_.out + "/losses.txt", absl::StrFormat("%06d %a %.6f", step, loss, loss));
+  return AppendLine(options_.out + "/losses.txt",
+                    absl::StrFormat("%06d %a %.6f", step, loss, loss));
 }
 
 }  // namespace
