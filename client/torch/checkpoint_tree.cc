@@ -1,5 +1,7 @@
 #include "client/torch/checkpoint_tree.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "common/key.h"
 #include "common/status_macros.h"
@@ -69,17 +71,44 @@ bool CheckpointNode::is_tensor() const {
   return kind == Kind::kLeaf && leaf->leaf().kind() == v1::LEAF_KIND_TENSOR;
 }
 
+namespace {
+
+struct Chosen {
+  size_t position;
+  const v1::PlannedLeaf* leaf;
+};
+
+// A checkpoint lists the first rank's leaves, then what other ranks have besides. A rank's own
+// leaves belong where the first rank that has such a key has it: the order of the state.
+std::vector<Chosen> ChooseLeaves(absl::Span<const v1::PlannedLeaf> leaves,
+                                 std::optional<uint32_t> per_rank_source) {
+  std::vector<Chosen> chosen;
+  absl::flat_hash_map<std::string, size_t> first_position;
+  for (size_t i = 0; i < leaves.size(); ++i) {
+    const v1::PlannedLeaf& leaf = leaves[i];
+    if (!leaf.selected()) continue;
+    size_t position = i;
+    if (leaf.leaf().placement() == v1::PLACEMENT_PER_RANK) {
+      position = first_position.try_emplace(PrintKey(leaf.leaf().key()), i).first->second;
+      if (per_rank_source && leaf.rank() != *per_rank_source) continue;
+    }
+    chosen.push_back({position, &leaf});
+  }
+  std::stable_sort(chosen.begin(), chosen.end(),
+                   [](const Chosen& a, const Chosen& b) { return a.position < b.position; });
+  return chosen;
+}
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<CheckpointNode>> BuildCheckpointTree(
     absl::Span<const v1::PlannedLeaf> leaves, std::optional<uint32_t> per_rank_source) {
   auto root = std::make_unique<CheckpointNode>();
   root->kind = Kind::kDict;
-  for (const v1::PlannedLeaf& leaf : leaves) {
-    if (!leaf.selected()) continue;
-    bool needs_rank_rule = false;
-    if (leaf.leaf().placement() == v1::PLACEMENT_PER_RANK) {
-      if (per_rank_source && leaf.rank() != *per_rank_source) continue;
-      needs_rank_rule = !per_rank_source.has_value();
-    }
+  for (const Chosen& chosen : ChooseLeaves(leaves, per_rank_source)) {
+    const v1::PlannedLeaf& leaf = *chosen.leaf;
+    const bool needs_rank_rule =
+        leaf.leaf().placement() == v1::PLACEMENT_PER_RANK && !per_rank_source;
     if (leaf.leaf().key().segments().empty()) {
       return absl::DataLossError("the checkpoint has a leaf without a key");
     }

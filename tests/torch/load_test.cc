@@ -335,6 +335,16 @@ TEST(LoadPerRank, OwnValuesOnTheSameWorldAndARuleOtherwise) {
   EXPECT_TRUE(result->remainder.empty());
 }
 
+TEST(LoadPerRank, EveryRankSeesTheOrderOfTheState) {
+  const auto plan = SavedBy({{{"own", 1}, {"all", Replicated(1)}, {"more", 2}},
+                             {{"own", 3}, {"all", Replicated(1)}, {"more", 4}}});
+  for (const uint32_t rank : {0u, 1u}) {
+    const auto raw = LoadRaw(*plan, {rank, 2}, {});
+    ASSERT_OK(raw.status());
+    EXPECT_THAT(KeysOf(*raw), ElementsAre("own", "all", "more"));
+  }
+}
+
 class Counter : public Stateful {
  public:
   explicit Counter(int64_t n) : n_(n), t_(torch::full({2}, static_cast<double>(n))) {}
