@@ -1,5 +1,7 @@
 #include "client/transport/granted_files.h"
 
+#include <sys/stat.h>
+
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -10,6 +12,13 @@ namespace {
 
 // How long a populated read-only mapping outlives its last plan.
 constexpr absl::Duration kIdleMax = absl::Seconds(30);
+
+// False once the daemon has given the file up: its pages count against the memory budget until the
+// last mapping goes.
+bool HasName(const ReadFile& file) {
+  struct stat info;
+  return fstat(file.descriptor(), &info) == 0 && info.st_nlink > 0;
+}
 
 }  // namespace
 
@@ -227,7 +236,7 @@ std::vector<std::shared_ptr<ReadFile>> GrantedFiles::TakeUnused(absl::Time now) 
       continue;
     }
     if (read.idle_since == absl::InfiniteFuture()) read.idle_since = now;
-    if (read.file->mapped() && now - read.idle_since < kIdleMax) {
+    if (read.file->mapped() && now - read.idle_since < kIdleMax && HasName(*read.file)) {
       ++entry;
       continue;
     }

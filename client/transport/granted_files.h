@@ -4,7 +4,7 @@
 //
 // A revoked staging file is unmapped, and the daemon told, as soon as no save or restore uses it.
 // Read-only mappings of the memory tier stay for a while after their plan, since populating them
-// costs as much as reading them.
+// costs as much as reading them; they go at once when the daemon has unlinked the file.
 #ifndef CKPT_CLIENT_TRANSPORT_GRANTED_FILES_H_
 #define CKPT_CLIENT_TRANSPORT_GRANTED_FILES_H_
 

@@ -18,7 +18,7 @@ namespace {
 
 constexpr uint32_t kProtocolVersion = 1;
 constexpr size_t kClientNameBytesMax = 100;
-constexpr int kIdleCheckMilliseconds = 10000;
+constexpr int kIdleCheckMilliseconds = 1000;  // while read-only mappings are kept
 
 // Bounds the handshake and every send; the receiving thread waits in poll.
 void SetTimeouts(int socket, int seconds) {
@@ -80,7 +80,7 @@ void Session::Receive() {
   absl::Status status;
   while (status.ok()) {
     pollfd ready{socket_.number(), POLLIN, 0};
-    const int count = poll(&ready, 1, kIdleCheckMilliseconds);
+    const int count = poll(&ready, 1, files_->read_count() > 0 ? kIdleCheckMilliseconds : -1);
     if (count < 0 && errno != EINTR) status = absl::InternalError("poll failed");
     if (count == 0) files_->DropIdle(absl::Now());
     if (count > 0) status = ReceiveOne();

@@ -1,0 +1,191 @@
+#include "client/restore/read_schedule.h"
+
+#include <algorithm>
+
+#include "common/key.h"
+#include "common/limits.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace ckpt {
+namespace {
+
+using ::testing::HasSubstr;
+constexpr uint64_t kBlock = kHashBlockBytes;
+
+// A plan of U8 tensors, each stored as row pieces.
+class ReadScheduleTest : public testing::Test {
+ protected:
+  // Adds a leaf of `rows` x `columns` bytes, stored in pieces that begin at the given rows.
+  uint32_t AddLeaf(const std::string& name, uint64_t rows, uint64_t columns,
+                   std::vector<uint64_t> first_rows, v1::Tier tier = v1::TIER_DISK) {
+    const auto number = static_cast<uint32_t>(leaves_.size());
+    v1::PlannedLeaf leaf;
+    leaf.set_leaf_number(number);
+    *leaf.mutable_leaf()->mutable_key() = MakeKey({name});
+    leaf.mutable_leaf()->set_kind(v1::LEAF_KIND_TENSOR);
+    leaf.mutable_leaf()->set_dtype(v1::DTYPE_U8);
+    leaf.mutable_leaf()->add_shape(rows);
+    leaf.mutable_leaf()->add_shape(columns);
+    leaves_.push_back(leaf);
+    pieces_of_leaf_.emplace_back();
+    for (size_t i = 0; i < first_rows.size(); ++i) {
+      const uint64_t end = i + 1 < first_rows.size() ? first_rows[i + 1] : rows;
+      StoredPiece piece;
+      piece.key = name;
+      piece.box = Box{{first_rows[i], 0}, {end - first_rows[i], columns}};
+      piece.file = file_;
+      piece.disk_file = tier == v1::TIER_MEMORY ? disk_file_ : FileId();
+      piece.piece.set_tier(tier);
+      piece.piece.set_length(piece.box.volume());
+      piece.piece.set_file_offset(next_offset_);
+      piece.piece.set_disk_file_offset(next_offset_ + 4096);
+      piece.piece.set_block_bytes(kBlock);
+      const uint64_t blocks = (piece.box.volume() + kBlock - 1) / kBlock;
+      for (uint64_t b = 0; b < blocks; ++b) piece.piece.add_block_hashes(b);
+      next_offset_ += piece.box.volume();
+      pieces_of_leaf_.back().push_back(static_cast<uint32_t>(pieces_.size()));
+      pieces_.push_back(std::move(piece));
+    }
+    return number;
+  }
+  ReadTarget Target(uint32_t leaf, Box region) { return {leaf, std::move(region), buffer_}; }
+  absl::StatusOr<ReadSchedule> Make(std::vector<ReadTarget> targets) {
+    return MakeReadSchedule(leaves_, pieces_, pieces_of_leaf_, targets);
+  }
+  static uint64_t Bytes(const ReadSchedule& schedule) {
+    uint64_t bytes = 0;
+    for (const Extent& extent : schedule.extents) bytes += extent.bytes;
+    return bytes;
+  }
+
+  std::byte buffer_[1];
+  const FileId file_ = FileId::Random();
+  const FileId disk_file_ = FileId::Random();
+  uint64_t next_offset_ = 0;
+  std::vector<v1::PlannedLeaf> leaves_;
+  std::vector<StoredPiece> pieces_;
+  std::vector<std::vector<uint32_t>> pieces_of_leaf_;
+};
+
+TEST_F(ReadScheduleTest, ASliceOfABigTensorReadsOnlyItsBlocks) {
+  const uint32_t leaf = AddLeaf("big", 1000, kBlock, {0, 500});
+  const auto schedule = Make({Target(leaf, Box{{600, 10}, {3, 5}})});
+  ASSERT_TRUE(schedule.ok()) << schedule.status();
+  EXPECT_EQ(Bytes(*schedule), 3 * kBlock);
+  EXPECT_EQ(schedule->bytes_asked, 15u);
+  EXPECT_EQ(schedule->extents.front().piece, 1u);
+  EXPECT_EQ(schedule->extents.front().begin, 100 * kBlock);
+}
+
+TEST_F(ReadScheduleTest, RowsFarApartLeaveTheBlocksBetweenUnread) {
+  const uint32_t leaf = AddLeaf("sparse", 4, 10 * kBlock, {0});
+  const auto schedule = Make({Target(leaf, Box{{0, 0}, {4, 100}})});
+  ASSERT_TRUE(schedule.ok());
+  EXPECT_EQ(Bytes(*schedule), 4 * kBlock);
+  EXPECT_EQ(schedule->extents.size(), 4u);
+}
+
+TEST_F(ReadScheduleTest, ABlockThatSeveralTargetsTouchIsReadOnce) {
+  const uint32_t leaf = AddLeaf("shared", 16, kBlock / 4, {0});
+  const auto schedule =
+      Make({Target(leaf, Box{{0, 0}, {1, 10}}), Target(leaf, Box{{1, 0}, {1, 10}}),
+            Target(leaf, Box{{2, 0}, {9, 10}})});
+  ASSERT_TRUE(schedule.ok());
+  EXPECT_EQ(Bytes(*schedule), 3 * kBlock);
+}
+
+TEST_F(ReadScheduleTest, TheLastBlockEndsWithTheShard) {
+  const uint32_t leaf = AddLeaf("odd", 1, kBlock + 17, {0});
+  const auto schedule = Make({Target(leaf, Box{{0, kBlock}, {1, 17}})});
+  ASSERT_TRUE(schedule.ok());
+  EXPECT_EQ(Bytes(*schedule), 17u);
+}
+
+TEST_F(ReadScheduleTest, AnAliasReadsTheHoldersPieces) {
+  const uint32_t holder = AddLeaf("held", 2, 100, {0});
+  const uint32_t alias = AddLeaf("alias", 2, 100, {});
+  leaves_[alias].set_alias_of(holder);
+  const auto schedule = Make({Target(alias, Box{{0, 0}, {2, 100}})});
+  ASSERT_TRUE(schedule.ok()) << schedule.status();
+  EXPECT_EQ(Bytes(*schedule), 200u);
+}
+
+TEST_F(ReadScheduleTest, AllProblemsAreListedTogether) {
+  const uint32_t gap = AddLeaf("gap", 10, 10, {5});
+  const uint32_t small = AddLeaf("small", 2, 2, {0});
+  ReadTarget without_buffer = Target(small, Box{{0, 0}, {2, 2}});
+  without_buffer.out = nullptr;
+  const auto schedule =
+      Make({Target(gap, Box{{0, 0}, {10, 10}}), Target(small, Box{{0, 0}, {3, 2}}), without_buffer,
+            Target(99, Box{})});
+  EXPECT_EQ(schedule.status().code(), absl::StatusCode::kFailedPrecondition);
+  const std::string text(schedule.status().message());
+  EXPECT_THAT(text, HasSubstr("gap [0:10, 0:10]: the stored boxes of this plan hold 50 of 100"));
+  EXPECT_THAT(text, HasSubstr("small [0:3, 0:2]"));
+  EXPECT_THAT(text, HasSubstr("no buffer"));
+  EXPECT_THAT(text, HasSubstr("leaf 99"));
+}
+
+TEST_F(ReadScheduleTest, ARegionOutsideTheLeafIsInvalid) {
+  const uint32_t leaf = AddLeaf("small", 2, 2, {0});
+  EXPECT_EQ(Make({Target(leaf, Box{{0, 0}, {3, 2}})}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Make({Target(leaf, Box{{0}, {1}})}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Make({Target(leaf, Box{{UINT64_MAX, 0}, {2, 1}})}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(ReadScheduleTest, AnEmptyRegionNeedsNothing) {
+  const uint32_t leaf = AddLeaf("none", 4, 4, {});
+  const auto schedule = Make({{leaf, Box{{0, 0}, {0, 4}}, nullptr}});
+  ASSERT_TRUE(schedule.ok()) << schedule.status();
+  EXPECT_TRUE(schedule->extents.empty());
+}
+
+TEST_F(ReadScheduleTest, ABlockWithoutItsHashWasNotSelected) {
+  const uint32_t leaf = AddLeaf("part", 4, kBlock, {0});
+  pieces_[0].piece.set_first_block(1);
+  pieces_[0].piece.mutable_block_hashes()->Truncate(1);
+  EXPECT_TRUE(Make({Target(leaf, Box{{1, 0}, {1, 10}})}).ok());
+  EXPECT_EQ(Make({Target(leaf, Box{{2, 0}, {1, 10}})}).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Make({Target(leaf, Box{{0, 0}, {1, 10}})}).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(ReadScheduleTest, SmallNeighboursAreReadInOneGo) {
+  std::vector<ReadTarget> targets;
+  for (int i = 0; i < 100; ++i) {
+    const uint32_t leaf = AddLeaf("t" + std::to_string(i), 1, 1000, {0});
+    if (i % 3 != 0) targets.push_back(Target(leaf, Box{{0, 0}, {1, 1000}}));
+  }
+  const auto schedule = Make(targets);
+  ASSERT_TRUE(schedule.ok());
+  std::vector<uint32_t> all(schedule->extents.size());
+  for (uint32_t i = 0; i < all.size(); ++i) all[i] = i;
+  const std::vector<Batch> batches = MakeBatches(pieces_, schedule->extents, all, false);
+  ASSERT_EQ(batches.size(), 1u);
+  EXPECT_EQ(batches[0].file_offset, 1000u);
+  EXPECT_EQ(batches[0].bytes, 98000u);
+}
+
+TEST_F(ReadScheduleTest, BatchesKeepTiersAndFilesApart) {
+  const uint32_t disk = AddLeaf("disk", 1, 1000, {0});
+  const uint32_t memory = AddLeaf("memory", 1, 1000, {0}, v1::TIER_MEMORY);
+  const auto schedule =
+      Make({Target(disk, Box{{0, 0}, {1, 1000}}), Target(memory, Box{{0, 0}, {1, 1000}})});
+  ASSERT_TRUE(schedule.ok());
+  const std::vector<uint32_t> all = {0, 1};
+  EXPECT_EQ(MakeBatches(pieces_, schedule->extents, all, false).size(), 2u);
+  const std::vector<Batch> second =
+      MakeBatches(pieces_, schedule->extents, std::vector<uint32_t>{1}, true);
+  ASSERT_EQ(second.size(), 1u);
+  EXPECT_EQ(second[0].file, disk_file_);
+  EXPECT_EQ(second[0].file_offset, 1000u + 4096u);
+  EXPECT_FALSE(second[0].from_memory);
+}
+
+}  // namespace
+}  // namespace ckpt

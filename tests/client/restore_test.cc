@@ -1,0 +1,416 @@
+// Client::PlanRestore and RestorePlan::Read against a fake daemon whose files a test damages.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <map>
+#include <random>
+
+#include "client/client.h"
+#include "common/digest.h"
+#include "common/key.h"
+#include "common/limits.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/client/fake_daemon.h"
+
+namespace ckpt {
+namespace {
+
+using testing::FakeDaemon;
+using ::testing::HasSubstr;
+
+constexpr uint64_t kBlock = kHashBlockBytes;
+constexpr uint64_t kDiskShift = 4096;  // the disk copy has a header
+
+// One checkpoint: U8 tensors of two dimensions, each stored in some pieces, in one memory file and
+// one disk file that hold the same bytes.
+class RestoreTest : public ::testing::Test {
+ protected:
+  RestoreTest() {
+    memory_ = memfd_create("memory", MFD_CLOEXEC);
+    disk_ = memfd_create("disk", MFD_CLOEXEC);
+    AddTensor("model.big", 40, 300007, {{{0, 0}, {15, 300007}}, {{15, 0}, {25, 300007}}});
+    AddTensor("model.columns", 64, 1000, {{{0, 0}, {64, 300}}, {{0, 300}, {64, 700}}});
+    for (int i = 0; i < 30; ++i) {
+      AddTensor("small." + std::to_string(i), 1, 100 + static_cast<uint64_t>(i) * 37, {});
+    }
+    daemon_.on_plan = [this](const v1::PlanRestoreRequest& request,
+                             grpc::ServerWriter<v1::PlanRestoreResponse>* writer) {
+      return Plan(request, writer);
+    };
+    daemon_.on_read_pieces = [this](const v1::ReadPiecesRequest& request,
+                                    grpc::ServerWriter<v1::ReadPiecesResponse>* writer) {
+      return ReadPieces(request, writer);
+    };
+    client_ = *Client::Connect({.socket = daemon_.socket()});
+  }
+  ~RestoreTest() override {
+    client_.reset();
+    close(memory_);
+    close(disk_);
+  }
+
+  struct Tensor {
+    std::string key;
+    uint64_t rows, columns;
+    std::string bytes;
+  };
+
+  void AddTensor(const std::string& key, uint64_t rows, uint64_t columns, std::vector<Box> boxes) {
+    if (boxes.empty()) boxes.push_back(Box{{0, 0}, {rows, columns}});
+    Tensor tensor{key, rows, columns, std::string(rows * columns, '\0')};
+    std::mt19937_64 random(tensors_.size() + 1);
+    for (char& byte : tensor.bytes) byte = static_cast<char>(random());
+    const auto number = static_cast<uint32_t>(tensors_.size());
+    for (const Box& box : boxes) {
+      std::string bytes = Slice(tensor, box);
+      v1::Piece piece;
+      piece.set_leaf_number(number);
+      box.ToProto(piece.mutable_box());
+      piece.set_length(bytes.size());
+      piece.set_piece_number(static_cast<uint32_t>(pieces_.size()));
+      piece.set_block_bytes(kBlock);
+      piece.set_file_offset(file_bytes_);
+      for (uint64_t at = 0; at < bytes.size(); at += kBlock) {
+        piece.add_block_hashes(Xxh3(absl::string_view(bytes).substr(at, kBlock)));
+      }
+      EXPECT_EQ(pwrite(memory_, bytes.data(), bytes.size(), static_cast<off_t>(file_bytes_)),
+                static_cast<ssize_t>(bytes.size()));
+      EXPECT_EQ(
+          pwrite(disk_, bytes.data(), bytes.size(), static_cast<off_t>(file_bytes_ + kDiskShift)),
+          static_cast<ssize_t>(bytes.size()));
+      file_bytes_ += bytes.size();
+      pieces_.push_back(std::move(piece));
+      piece_bytes_.push_back(std::move(bytes));
+    }
+    tensors_.push_back(std::move(tensor));
+  }
+
+  static std::string Slice(const Tensor& tensor, const Box& box) {
+    std::string bytes;
+    for (uint64_t row = 0; row < box.extent[0]; ++row) {
+      bytes += tensor.bytes.substr((box.offset[0] + row) * tensor.columns + box.offset[1],
+                                   box.extent[1]);
+    }
+    return bytes;
+  }
+
+  grpc::Status Plan(const v1::PlanRestoreRequest& request,
+                    grpc::ServerWriter<v1::PlanRestoreResponse>* writer) {
+    last_request_ = request;
+    v1::PlanRestoreResponse response;
+    response.mutable_header()->set_plan_id(PlanId::Random().bytes());
+    CheckpointId id{"run", 5, Incarnation::TimeOrdered()};
+    *response.mutable_header()->mutable_checkpoint()->mutable_id() = id.ToProto();
+    writer->Write(response);
+    for (uint32_t i = 0; i < tensors_.size(); ++i) {
+      v1::PlannedLeaf* leaf = response.mutable_leaves()->add_leaves();
+      leaf->set_leaf_number(i);
+      leaf->set_selected(true);
+      leaf->mutable_leaf()->set_kind(v1::LEAF_KIND_TENSOR);
+      leaf->mutable_leaf()->set_dtype(v1::DTYPE_U8);
+      leaf->mutable_leaf()->set_placement(v1::PLACEMENT_SHARDED);
+      leaf->mutable_leaf()->add_shape(tensors_[i].rows);
+      leaf->mutable_leaf()->add_shape(tensors_[i].columns);
+      *leaf->mutable_leaf()->mutable_key() = MakeKey({tensors_[i].key});
+    }
+    writer->Write(response);
+    if (!request.session_token().empty()) {
+      if (tier_ == v1::TIER_MEMORY) {
+        daemon_.Grant(memory_id_, v1::FILE_ACCESS_READ, file_bytes_, memory_);
+      }
+      daemon_.Grant(disk_id_, v1::FILE_ACCESS_READ, file_bytes_ + kDiskShift, disk_);
+    }
+    for (v1::Piece piece : pieces_) {
+      piece.set_tier(tier_);
+      if (tier_ == v1::TIER_MEMORY) {
+        piece.set_file_id(memory_id_.bytes());
+        piece.set_disk_file_id(disk_id_.bytes());
+        piece.set_disk_file_offset(piece.file_offset() + kDiskShift);
+      } else {
+        piece.set_file_id(disk_id_.bytes());
+        piece.set_file_offset(piece.file_offset() + kDiskShift);
+      }
+      *response.mutable_pieces()->add_pieces() = piece;
+    }
+    writer->Write(response);
+    return grpc::Status::OK;
+  }
+
+  grpc::Status ReadPieces(const v1::ReadPiecesRequest& request,
+                          grpc::ServerWriter<v1::ReadPiecesResponse>* writer) {
+    for (int i = 0; i < request.ranges_size(); ++i) {
+      const v1::PieceRange& range = request.ranges(i);
+      for (uint64_t done = 0; done < range.length(); done += 700001) {
+        v1::ReadPiecesResponse response;
+        response.set_range(static_cast<uint32_t>(i));
+        response.set_offset(range.offset() + done);
+        response.set_data(piece_bytes_[range.piece_number()].substr(
+            response.offset(), std::min<uint64_t>(700001, range.length() - done)));
+        response.set_crc32c(Crc32c(response.data()));
+        if (spoil_chunk_) spoil_chunk_(response);
+        if (!writer->Write(response)) return grpc::Status::CANCELLED;
+      }
+    }
+    return grpc::Status::OK;
+  }
+
+  // Flips a byte of a tensor's first piece in one of the files.
+  void Damage(int file, uint32_t tensor, uint64_t offset_in_piece) {
+    for (const v1::Piece& piece : pieces_) {
+      if (piece.leaf_number() != tensor) continue;
+      const auto at = static_cast<off_t>(piece.file_offset() + offset_in_piece +
+                                         (file == disk_ ? kDiskShift : 0));
+      char byte = 0;
+      ASSERT_EQ(pread(file, &byte, 1, at), 1);
+      byte = static_cast<char>(byte ^ 0x10);
+      ASSERT_EQ(pwrite(file, &byte, 1, at), 1);
+      return;
+    }
+  }
+
+  std::unique_ptr<RestorePlan> MakePlan(const RestoreOptions& options = {}) {
+    v1::Selector selector;
+    selector.set_run("run");
+    selector.set_latest(true);
+    auto plan = client_->PlanRestore(selector, options);
+    EXPECT_TRUE(plan.ok()) << plan.status();
+    return plan.ok() ? *std::move(plan) : nullptr;
+  }
+
+  // Reads the boxes and compares every byte.
+  absl::Status ReadAndCompare(RestorePlan& plan,
+                              const std::vector<std::pair<uint32_t, Box>>& regions,
+                              ReadStatistics* statistics = nullptr) {
+    std::vector<std::string> buffers;
+    std::vector<ReadTarget> targets;
+    for (const auto& [leaf, box] : regions) buffers.emplace_back(box.volume() + 1, '?');
+    for (size_t i = 0; i < regions.size(); ++i) {
+      targets.push_back(
+          {regions[i].first, regions[i].second, reinterpret_cast<std::byte*>(buffers[i].data())});
+    }
+    if (absl::Status status = plan.Read(targets, statistics); !status.ok()) return status;
+    for (size_t i = 0; i < regions.size(); ++i) {
+      EXPECT_EQ(buffers[i].back(), '?') << "wrote beyond the buffer";
+      buffers[i].pop_back();
+      EXPECT_TRUE(buffers[i] == Slice(tensors_[regions[i].first], regions[i].second))
+          << tensors_[regions[i].first].key << " " << regions[i].second.ToString();
+    }
+    return absl::OkStatus();
+  }
+  std::vector<std::pair<uint32_t, Box>> Everything() const {
+    std::vector<std::pair<uint32_t, Box>> regions;
+    for (uint32_t i = 0; i < tensors_.size(); ++i) {
+      regions.push_back({i, Box{{0, 0}, {tensors_[i].rows, tensors_[i].columns}}});
+    }
+    return regions;
+  }
+  std::vector<std::pair<uint32_t, Box>> SomeSlices() const {
+    return {{0, Box{{10, 299000}, {20, 1007}}},  // columns over both pieces
+            {0, Box{{14, 0}, {2, 300007}}},      // rows over both
+            {0, Box{{39, 300006}, {1, 1}}},      // the last byte
+            {1, Box{{5, 200}, {50, 300}}},       // over both column pieces
+            {7, Box{{0, 3}, {1, 4}}}};
+  }
+
+  FakeDaemon daemon_;
+  const FileId memory_id_ = FileId::Random();
+  const FileId disk_id_ = FileId::Random();
+  int memory_ = -1;
+  int disk_ = -1;
+  v1::Tier tier_ = v1::TIER_MEMORY;
+  uint64_t file_bytes_ = 0;
+  std::vector<Tensor> tensors_;
+  std::vector<v1::Piece> pieces_;
+  std::vector<std::string> piece_bytes_;
+  std::function<void(v1::ReadPiecesResponse&)> spoil_chunk_;
+  v1::PlanRestoreRequest last_request_;
+  std::unique_ptr<Client> client_;
+};
+
+TEST_F(RestoreTest, EveryWayOfReadingBringsEveryByteAndAnySlice) {
+  for (const v1::Tier tier : {v1::TIER_MEMORY, v1::TIER_DISK}) {
+    for (const bool stream : {false, true}) {
+      for (const int threads : {1, 3}) {
+        for (const bool verify : {true, false}) {
+          tier_ = tier;
+          const auto plan = MakePlan({.threads = threads, .verify = verify, .stream = stream});
+          ASSERT_NE(plan, nullptr);
+          EXPECT_TRUE(ReadAndCompare(*plan, Everything()).ok());
+          EXPECT_TRUE(ReadAndCompare(*plan, SomeSlices()).ok());
+        }
+      }
+    }
+  }
+}
+
+TEST_F(RestoreTest, StatisticsSayWhatWasRead) {
+  ReadStatistics statistics;
+  const auto plan = MakePlan();
+  ASSERT_TRUE(ReadAndCompare(*plan, {{0, Box{{0, 0}, {1, 10}}}}, &statistics).ok());
+  EXPECT_EQ(statistics.bytes_asked, 10u);
+  EXPECT_EQ(statistics.bytes_read, kBlock);
+  EXPECT_EQ(statistics.bytes_from_memory, kBlock);
+  EXPECT_EQ(statistics.bytes_from_disk, 0u);
+}
+
+TEST_F(RestoreTest, ADamagedMemoryBlockIsReadFromDiskInstead) {
+  Damage(memory_, 0, 3 * kBlock + 5);
+  ReadStatistics statistics;
+  const auto plan = MakePlan();
+  EXPECT_TRUE(ReadAndCompare(*plan, Everything(), &statistics).ok());
+  EXPECT_GT(statistics.bytes_from_disk, 0u);
+  EXPECT_LE(statistics.bytes_from_disk, 4 * kBlock);
+}
+
+TEST_F(RestoreTest, ATruncatedMemoryFileIsReadFromDiskInstead) {
+  const auto plan = MakePlan();
+  ASSERT_EQ(ftruncate(memory_, 100000), 0);
+  EXPECT_TRUE(ReadAndCompare(*plan, Everything()).ok());
+}
+
+TEST_F(RestoreTest, DamageOnBothTiersNamesCheckpointKeyAndOffset) {
+  Damage(memory_, 0, 3 * kBlock + 5);
+  Damage(disk_, 0, 3 * kBlock + 5);
+  const auto plan = MakePlan();
+  const absl::Status status = ReadAndCompare(*plan, Everything());
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("run@5"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("model.big"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr(std::to_string(3 * kBlock)));
+  EXPECT_TRUE(ReadAndCompare(*plan, {{0, Box{{20, 0}, {10, 300007}}}}).ok())
+      << "what was not damaged can still be read";
+}
+
+TEST_F(RestoreTest, ADamagedOrShortDiskFileIsDataLoss) {
+  tier_ = v1::TIER_DISK;
+  Damage(disk_, 1, 17);
+  const auto plan = MakePlan();
+  EXPECT_EQ(ReadAndCompare(*plan, Everything()).code(), absl::StatusCode::kDataLoss);
+  Damage(disk_, 1, 17);  // back again
+  EXPECT_TRUE(ReadAndCompare(*plan, Everything()).ok());
+  ASSERT_EQ(ftruncate(disk_, static_cast<off_t>(file_bytes_ + kDiskShift - 1)), 0);
+  EXPECT_EQ(ReadAndCompare(*plan, Everything()).code(), absl::StatusCode::kDataLoss);
+}
+
+TEST_F(RestoreTest, WithoutVerifyingDamageGoesUnseen) {
+  tier_ = v1::TIER_DISK;
+  Damage(disk_, 7, 2);
+  std::string buffer(tensors_[7].bytes.size(), '?');
+  const ReadTarget target{7, Box{{0, 0}, {1, buffer.size()}},
+                          reinterpret_cast<std::byte*>(buffer.data())};
+  EXPECT_TRUE(MakePlan({.verify = false})->Read({&target, 1}).ok());
+  EXPECT_NE(buffer, tensors_[7].bytes);
+}
+
+TEST_F(RestoreTest, AStreamThatIsDamagedOrMisleadingIsRefused) {
+  const auto plan = MakePlan({.stream = true});
+  const auto with = [&](std::function<void(v1::ReadPiecesResponse&)> spoil) {
+    spoil_chunk_ = std::move(spoil);
+    return ReadAndCompare(*plan, Everything()).code();
+  };
+  EXPECT_EQ(with([](auto& chunk) { chunk.mutable_data()->back() ^= 1; }),
+            absl::StatusCode::kDataLoss);
+  EXPECT_EQ(with([](auto& chunk) {
+              chunk.mutable_data()->back() ^= 1;
+              chunk.set_crc32c(Crc32c(chunk.data()));
+            }),
+            absl::StatusCode::kDataLoss)
+      << "a good CRC over bad bytes: the block's hash tells";
+  EXPECT_EQ(with([](auto& chunk) { chunk.set_offset(chunk.offset() + 1); }),
+            absl::StatusCode::kInternal);
+  EXPECT_EQ(with([](auto& chunk) { chunk.set_range(chunk.range() + 1); }),
+            absl::StatusCode::kInternal);
+  EXPECT_EQ(with([](auto& chunk) { chunk.mutable_data()->append(5 << 20, 'x'); }),
+            absl::StatusCode::kResourceExhausted)
+      << "past the message limit";
+  spoil_chunk_ = nullptr;
+  EXPECT_TRUE(ReadAndCompare(*plan, Everything()).ok());
+}
+
+TEST_F(RestoreTest, NothingIsTouchedWhenATargetIsWrong) {
+  const auto plan = MakePlan();
+  std::string good(tensors_[7].bytes.size(), '?');
+  std::vector<ReadTarget> targets = {
+      {7, Box{{0, 0}, {1, good.size()}}, reinterpret_cast<std::byte*>(good.data())},
+      {0, Box{{0, 0}, {41, 1}}, reinterpret_cast<std::byte*>(good.data())}};
+  EXPECT_EQ(plan->Read(targets).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(good, std::string(good.size(), '?'));
+}
+
+TEST_F(RestoreTest, APlanIsReleasedAndItsFilesClosed) {
+  std::string released;
+  {
+    const auto plan = MakePlan();
+    EXPECT_TRUE(daemon_.released_plans().empty());
+  }
+  ASSERT_EQ(daemon_.released_plans().size(), 1u);
+  EXPECT_EQ(daemon_.released_plans()[0].size(), 16u);
+}
+
+TEST_F(RestoreTest, APlanOutlivesItsClientForWhatIsMapped) {
+  auto plan = MakePlan();
+  ASSERT_TRUE(ReadAndCompare(*plan, Everything()).ok());
+  client_.reset();
+  EXPECT_TRUE(ReadAndCompare(*plan, Everything()).ok());
+}
+
+TEST_F(RestoreTest, LeavesAreFoundByKeyAndTheNearestNameIsOffered) {
+  const auto plan = MakePlan();
+  EXPECT_EQ(*plan->Find("model.columns", 3), 1u);
+  const absl::Status missing = plan->Find("model.colums", 0).status();
+  EXPECT_EQ(missing.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(missing.message()), HasSubstr("did you mean model.columns"));
+}
+
+TEST_F(RestoreTest, TheRequestCarriesWhatWasAsked) {
+  RestoreOptions options;
+  options.selection.add_include("model.**");
+  options.settle_timeout = absl::Milliseconds(1500);
+  options.group = v1::RestoreGroup();
+  options.group->set_world_size(4);
+  MakePlan(options);
+  EXPECT_EQ(last_request_.selection().include(0), "model.**");
+  EXPECT_EQ(last_request_.settle_timeout().seconds(), 1);
+  EXPECT_EQ(last_request_.settle_timeout().nanos(), 500000000);
+  EXPECT_EQ(last_request_.group().world_size(), 4u);
+  EXPECT_EQ(last_request_.session_token(), daemon_.token());
+  options.stream = true;
+  MakePlan(options);
+  EXPECT_EQ(last_request_.session_token(), "");
+}
+
+TEST_F(RestoreTest, APlanThatMakesNoSenseIsRefused) {
+  const v1::Piece good = pieces_[0];
+  const auto code = [&](std::function<void(v1::Piece&)> spoil) {
+    pieces_[0] = good;
+    spoil(pieces_[0]);
+    v1::Selector selector;
+    selector.set_run("run");
+    const auto plan = client_->PlanRestore(selector, {});
+    return plan.status().code();
+  };
+  constexpr auto kInternal = absl::StatusCode::kInternal;
+  EXPECT_EQ(code([](auto& piece) { piece.set_leaf_number(99); }), kInternal);
+  EXPECT_EQ(code([](auto& piece) { piece.set_length(3); }), kInternal);
+  EXPECT_EQ(code([](auto& piece) { piece.set_block_bytes(0); }), kInternal);
+  EXPECT_EQ(code([](auto& piece) { piece.mutable_box()->set_offset(0, 1u << 30); }), kInternal);
+  EXPECT_EQ(code([](auto& piece) { piece.mutable_box()->clear_extent(); }), kInternal);
+  EXPECT_EQ(code([](auto&) {}), absl::StatusCode::kOk);
+}
+
+TEST_F(RestoreTest, ErrorsOfPlanningComeBackAsTheyAre) {
+  daemon_.on_plan = [](const v1::PlanRestoreRequest&, auto*) {
+    return grpc::Status(grpc::StatusCode::NOT_FOUND, "no run rum; did you mean run?");
+  };
+  v1::Selector selector;
+  selector.set_run("rum");
+  const auto plan = client_->PlanRestore(selector, {});
+  EXPECT_EQ(plan.status(), absl::NotFoundError("no run rum; did you mean run?"));
+  EXPECT_EQ(client_->PlanRestore(selector, {.threads = 0}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace ckpt

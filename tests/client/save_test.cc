@@ -1,0 +1,402 @@
+// Client::Save against a fake daemon that is strict about the protocol.
+#include <atomic>
+#include <cstring>
+#include <thread>
+
+#include "client/client.h"
+#include "common/key.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/client/fake_save.h"
+
+namespace ckpt {
+namespace {
+
+using testing::FakeDaemon;
+using testing::FakeSave;
+using ::testing::HasSubstr;
+
+// A switch that tests wait for: plain mutex, so that ThreadSanitizer sees it.
+class Switch {
+ public:
+  void Set() {
+    MutexLock lock(mutex_);
+    set_ = true;
+    changed_.NotifyAll();
+  }
+  void Await() {
+    MutexLock lock(mutex_);
+    while (!set_) changed_.Wait(mutex_);
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar changed_;
+  bool set_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+class SaveTest : public ::testing::Test {
+ protected:
+  SaveTest() : save_(&daemon_) {
+    for (size_t i = 0; i < 20; ++i) {
+      std::string& bytes = tensors_.emplace_back(1000 + i * i * 20011, '\0');
+      for (size_t b = 0; b < bytes.size(); ++b) bytes[b] = static_cast<char>(b * 7 + i);
+    }
+    client_ = Connect();
+  }
+  std::unique_ptr<Client> Connect() {
+    auto client = Client::Connect({.socket = daemon_.socket(), .name = "save_test"});
+    EXPECT_TRUE(client.ok()) << client.status();
+    return client.ok() ? *std::move(client) : nullptr;
+  }
+  Part MakePart() {
+    Part part;
+    for (size_t i = 0; i < tensors_.size(); ++i) {
+      part.leaves.push_back(TensorLeaf(MakeKey({"t" + std::to_string(i)}), v1::DTYPE_U8,
+                                       {tensors_[i].size()}, tensors_[i].data()));
+    }
+    v1::Value value;
+    value.set_integer(42);
+    part.leaves.push_back(ValueLeaf(MakeKey({"step"}), value));
+    return part;
+  }
+  CheckpointId Id(uint64_t step = 1) { return {"team/run", step, incarnation_}; }
+  absl::StatusOr<SaveHandle> Save(SaveOptions options = {}, uint64_t step = 1) {
+    return client_->Save(Id(step), MakePart(), options);
+  }
+  // What the daemon got is what the tensors hold.
+  void ExpectReceived(const FakeSave::Received& part) {
+    const PartLayout& layout = *part.layout;
+    ASSERT_EQ(part.bytes.size(), layout.part_bytes());
+    for (int i = 0; i < layout.proto().shards_size(); ++i) {
+      const auto& place = layout.shards()[static_cast<size_t>(i)];
+      const std::string& tensor = tensors_[layout.proto().shards(i).leaf()];
+      ASSERT_EQ(part.bytes.compare(place.part_offset, place.length, tensor), 0) << i;
+    }
+    ASSERT_EQ(part.values.entries_size(), 1);
+    EXPECT_EQ(part.values.entries(0).value().integer(), 42);
+  }
+
+  FakeDaemon daemon_;
+  FakeSave save_;
+  const Incarnation incarnation_ = Incarnation::TimeOrdered();
+  std::vector<std::string> tensors_;
+  std::unique_ptr<Client> client_;
+};
+
+TEST_F(SaveTest, SharedMemoryBringsEveryByteAndValue) {
+  for (const int threads : {1, 3}) {
+    auto handle = Save({.copy_threads = threads}, static_cast<uint64_t>(threads));
+    ASSERT_TRUE(handle.ok()) << handle.status();
+    ASSERT_TRUE(handle->AwaitStaged().ok()) << handle->status();
+    EXPECT_EQ(handle->Progress().state, v1::CHECKPOINT_STATE_STAGED);
+    EXPECT_EQ(handle->Progress().bytes_copied, handle->Progress().bytes_total);
+    EXPECT_GT(handle->stall(), absl::ZeroDuration());
+    ExpectReceived(save_.received().back());
+    EXPECT_EQ(save_.received().back().progress_messages, 0);
+  }
+}
+
+TEST_F(SaveTest, TheSecondSaveSendsNoPlanAndMapsNoFile) {
+  for (uint64_t step = 1; step <= 3; ++step) {
+    tensors_[3][17] = static_cast<char>(step);
+    auto handle = Save({}, step);
+    ASSERT_TRUE(handle.ok() && handle->AwaitStaged().ok());
+    ExpectReceived(save_.received().back());
+  }
+  EXPECT_EQ(save_.plans_asked(), 1);
+  EXPECT_EQ(save_.grants(), 1);
+}
+
+TEST_F(SaveTest, APartLargerThanTheFileGoesThroughTheRing) {
+  save_.ring_bytes = 100003;  // no multiple of anything, smaller than most tensors
+  for (const int threads : {1, 2}) {
+    auto handle = Save({.copy_threads = threads}, static_cast<uint64_t>(threads));
+    ASSERT_TRUE(handle.ok());
+    ASSERT_TRUE(handle->AwaitStaged().ok()) << handle->status();
+    ExpectReceived(save_.received().back());
+    EXPECT_GT(save_.received().back().progress_messages, 10);
+  }
+}
+
+TEST_F(SaveTest, StreamTransportBringsEveryByteInOrder) {
+  auto handle = Save({.transport = v1::TRANSPORT_STREAM});
+  ASSERT_TRUE(handle.ok());
+  ASSERT_TRUE(handle->AwaitStaged().ok()) << handle->status();
+  ExpectReceived(save_.received().back());
+  EXPECT_EQ(save_.grants(), 0);
+}
+
+TEST_F(SaveTest, ABrokenStreamIsResumedWithTheSameRequestId) {
+  save_.break_stream_at = 5 << 20;
+  auto handle = Save({.transport = v1::TRANSPORT_STREAM});
+  ASSERT_TRUE(handle.ok());
+  ASSERT_TRUE(handle->AwaitStaged().ok()) << handle->status();
+  const std::vector<v1::Begin> begins = save_.begins();
+  ASSERT_EQ(begins.size(), 2u);
+  EXPECT_EQ(begins[0].request_id(), begins[1].request_id());
+  FakeSave::Received part = save_.received().back();
+  EXPECT_EQ(part.values.entries_size(), 0) << "the first attempt brought them";
+  part.values.add_entries()->mutable_value()->set_integer(42);
+  ExpectReceived(part);
+}
+
+TEST_F(SaveTest, TheGrantMayComeAfterAccepted) {
+  save_.grant_after_accepted = true;
+  auto handle = Save();
+  ASSERT_TRUE(handle.ok());
+  ASSERT_TRUE(handle->AwaitStaged().ok()) << handle->status();
+  ExpectReceived(save_.received().back());
+}
+
+TEST_F(SaveTest, ARevokedFileIsUnmappedOnlyWhenNoSaveUsesIt) {
+  save_.ring_bytes = 100003;
+  save_.before_finish = [&] {
+    daemon_.Revoke(save_.last_file());
+    // Frames are handled in order: once a file that it never had is answered for, the revocation
+    // before it has been looked at.
+    const FileId other = FileId::Random();
+    daemon_.Revoke(other);
+    EXPECT_TRUE(daemon_.AwaitUnmapped(other));
+    EXPECT_FALSE(daemon_.HasUnmapped(save_.last_file()));
+    return grpc::Status::OK;
+  };
+  auto handle = Save();
+  ASSERT_TRUE(handle.ok());
+  ASSERT_TRUE(handle->AwaitStaged().ok()) << handle->status();
+  EXPECT_TRUE(daemon_.AwaitUnmapped(save_.last_file()));
+  ExpectReceived(save_.received().back());
+}
+
+TEST_F(SaveTest, AnAbortedSaveTellsTheReason) {
+  save_.before_staged = [](grpc::ServerContext*) {
+    return grpc::Status(grpc::StatusCode::ABORTED, "rank 3 died");
+  };
+  auto handle = Save();
+  ASSERT_TRUE(handle.ok());
+  const absl::Status status = handle->AwaitStaged();
+  EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("rank 3 died"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("team/run@1"));
+  EXPECT_EQ(handle->Progress().state, v1::CHECKPOINT_STATE_ABORTED);
+  EXPECT_EQ(handle->AwaitCommitted(), status);
+
+  save_.before_staged = nullptr;
+  auto next = Save({}, 2);
+  ASSERT_TRUE(next.ok());
+  EXPECT_TRUE(next->AwaitStaged().ok()) << "a failed save is not felt by the next";
+}
+
+TEST_F(SaveTest, AnAbortInTheMiddleOfARingEndsIt) {
+  save_.ring_bytes = 64 << 10;
+  save_.before_finish = [] { return grpc::Status(grpc::StatusCode::ABORTED, "disagreement"); };
+  auto handle = Save();
+  ASSERT_TRUE(handle.ok());
+  EXPECT_EQ(handle->AwaitStaged().code(), absl::StatusCode::kAborted);
+}
+
+TEST_F(SaveTest, RetryAfterIsPassedOn) {
+  daemon_.on_save = [](testing::SaveStreamServer*, grpc::ServerContext* context) {
+    context->AddTrailingMetadata("retry-after-ms", "250");
+    return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "memory budget");
+  };
+  auto handle = Save();
+  ASSERT_TRUE(handle.ok());
+  const absl::Status status = handle->AwaitStaged();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("retry after 250 ms"));
+}
+
+TEST_F(SaveTest, WaitingMayTimeOutAndGoOn) {
+  Switch go;
+  save_.before_staged = [&](grpc::ServerContext*) {
+    go.Await();
+    return grpc::Status::OK;
+  };
+  auto handle = Save();
+  ASSERT_TRUE(handle.ok());
+  EXPECT_EQ(handle->AwaitStaged(absl::Milliseconds(20)).code(),
+            absl::StatusCode::kDeadlineExceeded);
+  EXPECT_TRUE(handle->status().ok());
+  EXPECT_EQ(handle->stall(), absl::ZeroDuration());
+  go.Set();
+  EXPECT_TRUE(handle->AwaitStaged().ok());
+}
+
+TEST_F(SaveTest, ClosingTheClientCancelsWhatIsNotStaged) {
+  Switch reached;
+  std::atomic<bool> cancelled{false};
+  save_.before_staged = [&](grpc::ServerContext* context) {
+    reached.Set();
+    while (!context->IsCancelled()) std::this_thread::yield();
+    cancelled.store(true);
+    return grpc::Status::CANCELLED;
+  };
+  auto handle = Save();
+  ASSERT_TRUE(handle.ok());
+  reached.Await();
+  client_.reset();
+  EXPECT_EQ(handle->AwaitStaged().code(), absl::StatusCode::kCancelled);
+  EXPECT_TRUE(daemon_.AwaitSessionEnd(1)) << "a handle that outlives the client keeps no session";
+  daemon_.Stop();
+  EXPECT_TRUE(cancelled.load());
+}
+
+TEST_F(SaveTest, EarlyLeavesMayChangeWhenSaveHasReturned) {
+  Switch go;
+  save_.before_accepted = [&] {
+    go.Await();
+    return grpc::Status::OK;
+  };
+  Part part = MakePart();
+  for (size_t i = 0; i < tensors_.size(); i += 2) part.leaves[i].copy_early = true;
+  const std::vector<std::string> before = tensors_;
+  auto handle = client_->Save(Id(), std::move(part), {.overlap = true});
+  ASSERT_TRUE(handle.ok());
+  for (size_t i = 0; i < tensors_.size(); i += 2) {
+    std::fill(tensors_[i].begin(), tensors_[i].end(), '!');
+  }
+  go.Set();
+  ASSERT_TRUE(handle->AwaitStaged().ok()) << handle->status();
+  tensors_ = before;
+  ExpectReceived(save_.received().back());
+}
+
+TEST_F(SaveTest, ThePartIsLetGoWhenStaged) {
+  auto kept = std::make_shared<int>(1);
+  const std::weak_ptr<int> watched = kept;
+  Part part = MakePart();
+  part.keep_alive = std::move(kept);
+  auto handle = client_->Save(Id(), std::move(part), {});
+  ASSERT_TRUE(handle.ok() && handle->AwaitStaged().ok());
+  EXPECT_TRUE(watched.expired());
+}
+
+TEST_F(SaveTest, APartOfValuesAlone) {
+  tensors_.clear();
+  auto handle = Save();
+  ASSERT_TRUE(handle.ok());
+  ASSERT_TRUE(handle->AwaitStaged().ok()) << handle->status();
+  ExpectReceived(save_.received().back());
+}
+
+TEST_F(SaveTest, ADaemonThatDiesFailsTheSaveOnItsHandleAndTheNextOneReconnects) {
+  Switch reached;
+  save_.before_staged = [&](grpc::ServerContext* context) {
+    reached.Set();
+    while (!context->IsCancelled()) std::this_thread::yield();
+    return grpc::Status::CANCELLED;
+  };
+  auto handle = Save();
+  ASSERT_TRUE(handle.ok());
+  reached.Await();
+  daemon_.Stop();
+  const absl::Status status = handle->AwaitStaged();
+  EXPECT_TRUE(absl::IsUnavailable(status) || absl::IsCancelled(status)) << status;
+
+  save_.before_staged = nullptr;
+  daemon_.Start();
+  auto next = Save({}, 2);
+  ASSERT_TRUE(next.ok());
+  ASSERT_TRUE(next->AwaitStaged().ok()) << next->status();
+  EXPECT_EQ(daemon_.sessions_opened(), 2);
+  ExpectReceived(save_.received().back());
+}
+
+TEST_F(SaveTest, SavesOfSeveralRanksDoNotWaitForEachOther) {
+  // Rank 0 is held back until rank 1 is through: with one thread for all saves this would hang.
+  Switch second_staged;
+  std::atomic<int> accepted{0};
+  save_.ring_bytes = 0;
+  save_.before_accepted = [&] {
+    if (accepted.fetch_add(1) == 0) second_staged.Await();
+    return grpc::Status::OK;
+  };
+  Part first = MakePart();
+  first.world_size = 2;
+  Part second = MakePart();
+  second.world_size = 2;
+  second.rank = 1;
+  auto handle = client_->Save(Id(), std::move(first), {.transport = v1::TRANSPORT_STREAM});
+  ASSERT_TRUE(handle.ok());
+  while (accepted.load() == 0) std::this_thread::yield();
+  auto other = client_->Save(Id(), std::move(second), {.transport = v1::TRANSPORT_STREAM});
+  ASSERT_TRUE(other.ok());
+  EXPECT_TRUE(other->AwaitStaged().ok()) << other->status();
+  second_staged.Set();
+  EXPECT_TRUE(handle->AwaitStaged().ok()) << handle->status();
+}
+
+TEST_F(SaveTest, BadArgumentsComeBackAtOnce) {
+  const auto code = [&](const CheckpointId& id, SaveOptions options) {
+    return client_->Save(id, MakePart(), options).status().code();
+  };
+  constexpr auto kInvalid = absl::StatusCode::kInvalidArgument;
+  EXPECT_EQ(code({"../etc", 1, incarnation_}, {}), kInvalid);
+  EXPECT_EQ(code({"", 1, incarnation_}, {}), kInvalid);
+  EXPECT_EQ(code({std::string("a\0b", 3), 1, incarnation_}, {}), kInvalid);
+  EXPECT_EQ(code({std::string(10000, 'a'), 1, incarnation_}, {}), kInvalid);
+  EXPECT_EQ(code({"run", uint64_t{1} << 63, incarnation_}, {}), kInvalid);
+  EXPECT_EQ(code({"run", 1, Incarnation()}, {}), kInvalid);
+  EXPECT_EQ(code(Id(), {.copy_threads = 0}), kInvalid);
+  EXPECT_EQ(code(Id(), {.copy_threads = 1000}), kInvalid);
+  Part null = MakePart();
+  null.leaves[0].data = nullptr;
+  EXPECT_EQ(client_->Save(Id(), std::move(null), {}).status().code(), kInvalid);
+  EXPECT_TRUE(save_.begins().empty()) << "nothing was sent";
+}
+
+TEST_F(SaveTest, TheOptionsReachTheDaemon) {
+  auto handle = Save({.if_exists = v1::IF_EXISTS_REPLACE,
+                      .on_full = v1::ON_FULL_RING,
+                      .join_deadline = absl::Seconds(90),
+                      .memory_wait = absl::InfiniteDuration(),
+                      .resumed_step = 7});
+  ASSERT_TRUE(handle.ok() && handle->AwaitStaged().ok());
+  const v1::Begin begin = save_.begins().at(0);
+  EXPECT_EQ(begin.if_exists(), v1::IF_EXISTS_REPLACE);
+  EXPECT_EQ(begin.on_full(), v1::ON_FULL_RING);
+  EXPECT_EQ(begin.join_deadline().seconds(), 90);
+  EXPECT_GT(begin.memory_wait().seconds(), 3600);
+  EXPECT_EQ(begin.resumed_step(), 7u);
+  EXPECT_EQ(begin.id().run(), "team/run");
+}
+
+TEST_F(SaveTest, CommittedIsAskedOfTheDaemonAcrossItsRestarts) {
+  auto handle = Save();
+  ASSERT_TRUE(handle.ok() && handle->AwaitStaged().ok());
+  std::atomic<int> asked{0};
+  daemon_.on_wait = [&](const v1::WaitCheckpointRequest& request,
+                        v1::WaitCheckpointResponse* response, grpc::ServerContext*) {
+    if (asked.fetch_add(1) == 0) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "stopping");
+    EXPECT_EQ(request.state(), v1::CHECKPOINT_STATE_COMMITTED);
+    EXPECT_EQ(request.id().step(), 1u);
+    response->mutable_checkpoint()->set_state(v1::CHECKPOINT_STATE_COMMITTED);
+    return grpc::Status::OK;
+  };
+  EXPECT_TRUE(handle->AwaitCommitted().ok());
+  EXPECT_EQ(asked.load(), 2);
+  EXPECT_EQ(handle->Progress().state, v1::CHECKPOINT_STATE_COMMITTED);
+}
+
+TEST_F(SaveTest, CommittedMayTimeOutOrBeAborted) {
+  auto handle = Save();
+  ASSERT_TRUE(handle.ok() && handle->AwaitStaged().ok());
+  daemon_.on_wait = [&](const v1::WaitCheckpointRequest&, v1::WaitCheckpointResponse*,
+                        grpc::ServerContext* context) {
+    while (!context->IsCancelled()) std::this_thread::yield();
+    return grpc::Status::CANCELLED;
+  };
+  EXPECT_EQ(handle->AwaitCommitted(absl::Milliseconds(30)).code(),
+            absl::StatusCode::kDeadlineExceeded);
+  daemon_.on_wait = [&](const v1::WaitCheckpointRequest&, v1::WaitCheckpointResponse*,
+                        grpc::ServerContext*) {
+    return grpc::Status(grpc::StatusCode::ABORTED, "rank 1 never came");
+  };
+  const absl::Status aborted = handle->AwaitCommitted();
+  EXPECT_EQ(aborted.code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(handle->status(), aborted);
+}
+
+}  // namespace
+}  // namespace ckpt
