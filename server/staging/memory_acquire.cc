@@ -264,7 +264,7 @@ absl::StatusOr<MemoryTier::Prepared> MemoryTierImpl::Prepare(
       if (slot->owner == session->token() && !slot->abandoned && slot->use != Use::kRevoking &&
           slot->file->bytes() >= wanted && prepared.files.size() < files) {
         prepared.files.push_back(id);
-        prepared.file_bytes = slot->file->bytes();
+        prepared.file_bytes = wanted;
       }
     }
   }
@@ -288,11 +288,15 @@ absl::StatusOr<MemoryTier::Prepared> MemoryTierImpl::Prepare(
     AskBack(std::move(revocations));
     if (fits) {
       absl::StatusOr<std::shared_ptr<StagingFile>> file = Allocate(session, wanted, nullptr);
-      if (file.ok()) short_of = GrantTo(session, *file);
-      if (!file.ok()) short_of = file.status();
-      if (!short_of.ok()) break;
+      short_of = file.status();
+      if (!file.ok()) break;
+      short_of = GrantTo(session, *file);
+      if (!short_of.ok()) {
+        Release(*file);
+        break;
+      }
       prepared.files.push_back((*file)->id());
-      prepared.file_bytes = wanted;
+      if (prepared.file_bytes == 0) prepared.file_bytes = wanted;
     } else if (!coming || absl::Now() > pages_deadline || session->closed()) {
       short_of = absl::ResourceExhaustedError(
           absl::StrCat("the memory budget (", PrintByteSize(budget_bytes_), ") has no room for ",

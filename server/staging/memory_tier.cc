@@ -235,30 +235,40 @@ void MemoryTierImpl::ToPool(Slot& slot) {
   slot.sequence = ++sequence_;
 }
 
-void MemoryTierImpl::Release(const std::shared_ptr<StagingFile>& file) {
+void MemoryTierImpl::Release(std::shared_ptr<StagingFile> file) {
+  const FileId id = file->id();
+  file = nullptr;  // first: whoever unlinks it looks at whether it is still held
+  ReleaseId(id);
+}
+
+void MemoryTierImpl::ReleaseId(FileId file) {
   MutexLock lock(mutex_);
-  if (Slot* slot = Find(file->id())) ToPool(*slot);
+  Slot* slot = Find(file);
+  if (slot != nullptr && (slot->use == Use::kInUse || slot->use == Use::kDurable)) ToPool(*slot);
   changed_.NotifyAll();
 }
 
-void MemoryTierImpl::SetDurable(const std::shared_ptr<StagingFile>& file) {
+void MemoryTierImpl::SetDurable(std::shared_ptr<StagingFile> file) {
+  const FileId id = file->id();
+  file = nullptr;  // first: from here on the slot alone holds it
   MutexLock lock(mutex_);
-  if (Slot* slot = Find(file->id())) slot->use = Use::kDurable;
+  if (Slot* slot = Find(id)) slot->use = Use::kDurable;
   changed_.NotifyAll();
 }
 
-void MemoryTierImpl::SetCopy(const std::shared_ptr<StagingFile>& file, const std::string& run,
-                             CheckpointUid uid, uint32_t rank) {
+bool MemoryTierImpl::SetCopy(FileId file, const std::string& run, CheckpointUid uid,
+                             uint32_t rank) {
   MutexLock lock(mutex_);
-  Slot* slot = Find(file->id());
-  if (slot == nullptr) return;  // given up meanwhile
+  Slot* slot = Find(file);
+  if (slot == nullptr || slot->folder == nullptr) return false;
   slot->use = Use::kCopy;
   slot->run = run;
   slot->uid = uid;
   slot->rank = rank;
   slot->sequence = ++sequence_;
-  copies_[{uid, rank}] = file->id();
+  copies_[{uid, rank}] = file;
   changed_.NotifyAll();
+  return true;
 }
 
 void MemoryTierImpl::SetNewest(const std::string& run, CheckpointUid uid) {

@@ -100,12 +100,13 @@ class MemoryTier : public MemoryCopies {
       const Request& request, const std::shared_ptr<PartFolder>& folder) = 0;
   // The part is gone (aborted), or went through a ring and is durable: the file is idle again. Its
   // `data` leaves the folder.
-  virtual void Release(const std::shared_ptr<StagingFile>& file) = 0;
-  // On disk, not committed: may be given up when memory is wanted.
-  virtual void SetDurable(const std::shared_ptr<StagingFile>& file) = 0;
-  // Committed: the memory copy of that part.
-  virtual void SetCopy(const std::shared_ptr<StagingFile>& file, const std::string& run,
-                       CheckpointUid uid, uint32_t rank) = 0;
+  virtual void Release(std::shared_ptr<StagingFile> file) = 0;
+  virtual void ReleaseId(FileId file) = 0;  // the same of one given to SetDurable
+  // On disk, not committed: may be given up when memory is wanted. The caller gives up its own
+  // hold.
+  virtual void SetDurable(std::shared_ptr<StagingFile> file) = 0;
+  // Committed: the memory copy of that part. False: the file was given up meanwhile.
+  virtual bool SetCopy(FileId file, const std::string& run, CheckpointUid uid, uint32_t rank) = 0;
   // The run's newest committed checkpoint: its copies are kept longest; older ones of ended
   // sessions go at once.
   virtual void SetNewest(const std::string& run, CheckpointUid uid) = 0;

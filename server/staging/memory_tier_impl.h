@@ -31,10 +31,10 @@ class MemoryTierImpl : public MemoryTier {
                                    uint32_t files) override;
   absl::StatusOr<std::shared_ptr<StagingFile>> Acquire(
       const Request& request, const std::shared_ptr<PartFolder>& folder) override;
-  void Release(const std::shared_ptr<StagingFile>& file) override;
-  void SetDurable(const std::shared_ptr<StagingFile>& file) override;
-  void SetCopy(const std::shared_ptr<StagingFile>& file, const std::string& run, CheckpointUid uid,
-               uint32_t rank) override;
+  void Release(std::shared_ptr<StagingFile> file) override;
+  void ReleaseId(FileId file) override;
+  void SetDurable(std::shared_ptr<StagingFile> file) override;
+  bool SetCopy(FileId file, const std::string& run, CheckpointUid uid, uint32_t rank) override;
   void SetNewest(const std::string& run, CheckpointUid uid) override;
   absl::StatusOr<std::shared_ptr<PartFolder>> NewFolder() override;
   std::vector<FoundPart> TakeFoundParts() override;

@@ -1,0 +1,240 @@
+#include "server/rpc/save_stream.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/digest.h"
+#include "common/limits.h"
+#include "common/status_macros.h"
+
+namespace ckpt {
+namespace {
+
+constexpr uint64_t kAckEveryBytes = 8 << 20;
+constexpr absl::Duration kBeginPatience = absl::Seconds(60);
+
+absl::string_view NameOf(const v1::SaveRequest& message) {
+  switch (message.kind_case()) {
+    case v1::SaveRequest::kBegin:
+      return "Begin";
+    case v1::SaveRequest::kChunk:
+      return "Chunk";
+    case v1::SaveRequest::kData:
+      return "Data";
+    case v1::SaveRequest::kProgress:
+      return "Progress";
+    case v1::SaveRequest::kFinish:
+      return "Finish";
+    default:
+      return "an empty or unknown message";
+  }
+}
+
+}  // namespace
+
+SaveStream::SaveStream(SessionServer* sessions, CheckpointTable* table,
+                       std::atomic<uint64_t>* plan_bytes, std::shared_ptr<SaveChannel> channel)
+    : sessions_(sessions), table_(table), plan_bytes_(plan_bytes), channel_(std::move(channel)) {}
+
+SaveStream::~SaveStream() { *plan_bytes_ -= own_plan_bytes_; }
+
+absl::StatusOr<v1::Staged> SaveStream::Run() {
+  CKPT_ASSIGN_OR_RETURN(const v1::Begin begin, ReadBegin());
+  CKPT_RETURN_IF_ERROR(Join(begin));
+  if (part_->needs_layout()) CKPT_RETURN_IF_ERROR(ReadLayout());
+  auto gone = [this] { return channel_->broken(); };
+  absl::StatusOr<v1::Accepted> accepted = part_->Open(gone);
+  if (!accepted.ok()) {
+    retry_helps_ = absl::IsResourceExhausted(accepted.status()) && part_->status().ok();
+    return accepted.status();
+  }
+  credit_sent_ = accepted->credit();
+  acknowledged_ = accepted->resume_from();
+  accepted_ = true;
+  v1::SaveResponse response;
+  *response.mutable_accepted() = *std::move(accepted);
+  channel_->Send(std::move(response));
+  while (true) {
+    CKPT_ASSIGN_OR_RETURN(v1::SaveRequest message, NextMessage());
+    switch (message.kind_case()) {
+      case v1::SaveRequest::kChunk:
+        CKPT_RETURN_IF_ERROR(TakeValues(message.chunk()));
+        break;
+      case v1::SaveRequest::kData:
+        CKPT_RETURN_IF_ERROR(TakeData(message.data()));
+        break;
+      case v1::SaveRequest::kProgress:
+        CKPT_RETURN_IF_ERROR(part_->Progress(message.progress().written()));
+        SendCreditIfGrown();
+        break;
+      case v1::SaveRequest::kFinish:
+        if (!values_.empty()) {
+          return GiveUp(absl::FailedPreconditionError("Finish in the middle of the values"));
+        }
+        return part_->Finish(message.finish().part_bytes(), gone);
+      default:
+        return GiveUp(absl::InvalidArgumentError(absl::StrCat(
+            NameOf(message), " after Accepted; expected values, data, progress or ", "Finish")));
+    }
+  }
+}
+
+absl::StatusOr<v1::Begin> SaveStream::ReadBegin() {
+  v1::SaveRequest message;
+  const absl::Time deadline = absl::Now() + kBeginPatience;
+  while (true) {
+    switch (channel_->Next(&message, deadline)) {
+      case SaveChannel::Event::kMessage:
+        if (message.kind_case() == v1::SaveRequest::kBegin) return std::move(message.begin());
+        return absl::InvalidArgumentError(absl::StrCat(
+            "a Save stream starts with Begin; this one started with ", NameOf(message)));
+      case SaveChannel::Event::kBell:
+        break;
+      case SaveChannel::Event::kHalfClosed:
+        return absl::InvalidArgumentError("the stream ended before Begin");
+      case SaveChannel::Event::kBroken:
+        return absl::CancelledError("the client has gone away");
+      case SaveChannel::Event::kTimeout:
+        return absl::DeadlineExceededError("no Begin came within a minute");
+    }
+  }
+}
+
+absl::Status SaveStream::Join(const v1::Begin& begin) {
+  std::shared_ptr<Session> session;
+  if (!begin.session_token().empty()) {
+    if (sessions_ != nullptr) session = sessions_->Find(begin.session_token());
+    if (session == nullptr) {
+      return absl::UnauthenticatedError(
+          "session_token is unknown: the session has ended, or the daemon was restarted; connect "
+          "to the session socket again");
+    }
+  }
+  CKPT_ASSIGN_OR_RETURN(PartClaim claim, PartClaim::FromBegin(begin, std::move(session),
+                                                              table_->join_deadline_default()));
+  // The channel outlives this stream for as long as somebody may ring.
+  CKPT_ASSIGN_OR_RETURN(part_,
+                        table_->Begin(std::move(claim), [channel = channel_] { channel->Ring(); }));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::SaveRequest> SaveStream::NextMessage() {
+  v1::SaveRequest message;
+  while (true) {
+    switch (channel_->Next(&message)) {
+      case SaveChannel::Event::kMessage:
+        return message;
+      case SaveChannel::Event::kBell:
+        CKPT_RETURN_IF_ERROR(part_->status());
+        if (accepted_) SendCreditIfGrown();
+        break;
+      case SaveChannel::Event::kHalfClosed:
+        return GiveUp(
+            absl::FailedPreconditionError("the client ended the stream without Finish: given up"));
+      case SaveChannel::Event::kBroken:
+      case SaveChannel::Event::kTimeout:
+        return absl::CancelledError("the client has gone away");
+    }
+  }
+}
+
+absl::Status SaveStream::ReadLayout() {
+  v1::SaveResponse need;
+  need.mutable_need_plan();
+  channel_->Send(std::move(need));
+  std::string serialized;
+  while (true) {
+    CKPT_ASSIGN_OR_RETURN(const v1::SaveRequest message, NextMessage());
+    if (message.kind_case() != v1::SaveRequest::kChunk) {
+      return GiveUp(absl::InvalidArgumentError(
+          absl::StrCat(NameOf(message), " before Accepted; expected the layout's chunks")));
+    }
+    CKPT_RETURN_IF_ERROR(
+        AddChunk(message.chunk(), v1::Chunk::KIND_LAYOUT, kLayoutBytesMax, serialized));
+    if (message.chunk().last()) return part_->SetLayout(std::move(serialized));
+  }
+}
+
+absl::Status SaveStream::AddChunk(const v1::Chunk& chunk, v1::Chunk::Kind kind, uint64_t bytes_max,
+                                  std::string& collected) {
+  const absl::string_view what = kind == v1::Chunk::KIND_LAYOUT ? "layout" : "values";
+  if (chunk.kind() != kind) {
+    return GiveUp(absl::InvalidArgumentError(absl::StrCat("a chunk of another kind than ", what)));
+  }
+  if (chunk.offset() != collected.size()) {
+    return GiveUp(absl::InvalidArgumentError(absl::StrCat("a chunk of the ", what, " at offset ",
+                                                          chunk.offset(), " where offset ",
+                                                          collected.size(), " comes next")));
+  }
+  if (chunk.data().size() > kChunkBytesMax) {
+    return GiveUp(absl::InvalidArgumentError(absl::StrCat(
+        "a chunk of ", chunk.data().size(), " bytes; at most ", kChunkBytesMax, " are allowed")));
+  }
+  if (chunk.data().empty() && !chunk.last()) {
+    return GiveUp(absl::InvalidArgumentError(absl::StrCat("an empty chunk of the ", what)));
+  }
+  if (collected.size() + chunk.data().size() > bytes_max) {
+    return GiveUp(absl::InvalidArgumentError(
+        absl::StrCat("the ", what, " is larger than ", bytes_max, " bytes")));
+  }
+  own_plan_bytes_ += chunk.data().size();
+  if (*plan_bytes_ += chunk.data().size(); *plan_bytes_ > kPlanBytesInFlightMax) {
+    retry_helps_ = true;
+    return absl::ResourceExhaustedError("too many layouts are being received at once; retry later");
+  }
+  collected.append(chunk.data());
+  return absl::OkStatus();
+}
+
+absl::Status SaveStream::TakeValues(const v1::Chunk& chunk) {
+  if (values_done_) return GiveUp(absl::FailedPreconditionError("the values came twice"));
+  CKPT_RETURN_IF_ERROR(AddChunk(chunk, v1::Chunk::KIND_VALUES, kValuesBytesMax, values_));
+  if (!chunk.last()) return absl::OkStatus();
+  v1::Values values;
+  if (!values.ParseFromString(values_)) {
+    return GiveUp(absl::InvalidArgumentError("the values are no serialized Values message"));
+  }
+  values_.clear();
+  values_done_ = true;
+  return part_->SetValues(std::move(values));
+}
+
+absl::Status SaveStream::TakeData(const v1::Data& data) {
+  if (!values_.empty()) {
+    return GiveUp(absl::FailedPreconditionError("Data in the middle of the values"));
+  }
+  if (data.data().empty() || data.data().size() > kChunkBytesMax) {
+    return GiveUp(absl::InvalidArgumentError(absl::StrCat(
+        "data of ", data.data().size(), " bytes; 1 to ", kChunkBytesMax, " are allowed")));
+  }
+  if (Crc32c(data.data()) != data.crc32c()) {
+    return GiveUp(absl::InvalidArgumentError(
+        absl::StrCat("data at part offset ", data.offset(), " fails its CRC-32C")));
+  }
+  CKPT_RETURN_IF_ERROR(part_->Write(data.offset(), data.data()));
+  const uint64_t received = part_->received();
+  if (received >= acknowledged_ + kAckEveryBytes || !channel_->more_waiting()) {
+    acknowledged_ = received;
+    v1::SaveResponse ack;
+    ack.mutable_ack()->set_received(received);
+    channel_->Send(std::move(ack));
+  }
+  SendCreditIfGrown();
+  return absl::OkStatus();
+}
+
+void SaveStream::SendCreditIfGrown() {
+  const uint64_t credit = part_->credit();
+  if (credit <= credit_sent_) return;
+  credit_sent_ = credit;
+  v1::SaveResponse response;
+  response.mutable_credit()->set_credit(credit);
+  channel_->Send(std::move(response));
+}
+
+absl::Status SaveStream::GiveUp(absl::Status why) {
+  if (part_ != nullptr) part_->GiveUp(why);
+  return why;
+}
+
+}  // namespace ckpt

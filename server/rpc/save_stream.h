@@ -1,0 +1,62 @@
+// One Save call, from Begin to Staged, as straight-line code over a channel. The order of messages
+// stands in save.proto; what a part may do stands in staging/checkpoint_table.h.
+#ifndef CKPT_SERVER_RPC_SAVE_STREAM_H_
+#define CKPT_SERVER_RPC_SAVE_STREAM_H_
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "server/rpc/save_channel.h"
+#include "server/session/session.h"
+#include "server/staging/checkpoint_table.h"
+
+namespace ckpt {
+
+// Layouts and values that are being received, of all streams: they lie in the daemon's own memory.
+inline constexpr uint64_t kPlanBytesInFlightMax = uint64_t{1} << 30;
+
+class SaveStream {
+ public:
+  SaveStream(SessionServer* sessions, CheckpointTable* table, std::atomic<uint64_t>* plan_bytes,
+             std::shared_ptr<SaveChannel> channel);
+  ~SaveStream();
+
+  // Serves the call to its end: the part is staged, or why it is not.
+  absl::StatusOr<v1::Staged> Run();
+  // The status may help when it is retried a little later.
+  bool retry_helps() const { return retry_helps_; }
+
+ private:
+  absl::StatusOr<v1::Begin> ReadBegin();
+  absl::Status Join(const v1::Begin& begin);
+  // The next message that is not a mere wake-up. An error ends the stream.
+  absl::StatusOr<v1::SaveRequest> NextMessage();
+  absl::Status ReadLayout();
+  absl::Status AddChunk(const v1::Chunk& chunk, v1::Chunk::Kind kind, uint64_t bytes_max,
+                        std::string& collected);
+  absl::Status TakeValues(const v1::Chunk& chunk);
+  absl::Status TakeData(const v1::Data& data);
+  void SendCreditIfGrown();
+  absl::Status GiveUp(absl::Status why);
+
+  SessionServer* const sessions_;
+  CheckpointTable* const table_;
+  std::atomic<uint64_t>* const plan_bytes_;  // of all streams
+  const std::shared_ptr<SaveChannel> channel_;
+  std::unique_ptr<PartStream> part_;
+  uint64_t own_plan_bytes_ = 0;
+  std::string values_;
+  bool values_done_ = false;
+  bool accepted_ = false;
+  uint64_t credit_sent_ = 0;
+  uint64_t acknowledged_ = 0;
+  bool retry_helps_ = false;
+};
+
+}  // namespace ckpt
+
+#endif  // CKPT_SERVER_RPC_SAVE_STREAM_H_

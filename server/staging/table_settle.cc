@@ -1,0 +1,353 @@
+// What becomes of parts and checkpoints: agreement, persisting, commit, abort.
+//
+// Abort's order, so that a restarted daemon never finishes what somebody was told is aborted:
+//   1. the marks `staged` of all its parts are unlinked
+//   2. the state is ABORTED: streams and waiters learn of it
+//   3. in the background: the index keeps the reason for a day; files of durable parts are removed
+// Memory is given back when neither the persister nor the part's stream uses it any more.
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/digest.h"
+#include "common/limits.h"
+#include "common/status_macros.h"
+#include "google/protobuf/util/time_util.h"
+#include "server/observe/log.h"
+#include "server/staging/checkpoint_table_impl.h"
+#include "server/staging/part_agreement.h"
+
+namespace ckpt {
+namespace {
+
+constexpr size_t kAgreedMax = 64;
+constexpr int kCommitAttempts = 3;
+constexpr absl::Duration kCommitPause = absl::Milliseconds(200);
+
+}  // namespace
+
+absl::Status CheckpointTableImpl::Agree(const CheckpointPtr& checkpoint) {
+  std::vector<RankLayout> parts;
+  std::string key;
+  {
+    Deferred deferred;
+    MutexLock lock(mutex_);
+    if (!checkpoint->live() || checkpoint->agreed || checkpoint->agreeing) return absl::OkStatus();
+    // As early as two layouts show it: the replicated lists.
+    for (const auto& [rank, part] : checkpoint->parts) {
+      if (part->layout != nullptr) parts.push_back({rank, part->layout});
+    }
+    if (parts.size() < checkpoint->share.size()) {
+      const std::string& first = parts.front().layout->proto().replicated_digest();
+      const bool same = std::all_of(parts.begin(), parts.end(), [&](const RankLayout& part) {
+        return part.layout->proto().replicated_digest() == first;
+      });
+      if (same) return absl::OkStatus();
+    }
+    key = absl::StrCat(checkpoint->world_size, ":");
+    for (const RankLayout& part : parts) {
+      absl::StrAppend(&key, part.rank, ":", part.layout->digest());
+    }
+    auto known = std::find(agreed_.begin(), agreed_.end(), key);
+    if (known != agreed_.end()) {
+      agreed_.splice(agreed_.begin(), agreed_, known);
+      checkpoint->agreed = true;
+      Advance(checkpoint, deferred);
+      return absl::OkStatus();
+    }
+    checkpoint->agreeing = true;
+  }
+  const bool whole_world = checkpoint->share.size() == checkpoint->world_size;
+  absl::Status status = CheckAgreement(parts, whole_world);
+  Deferred deferred;
+  MutexLock lock(mutex_);
+  checkpoint->agreeing = false;
+  if (!status.ok()) {
+    Abort(checkpoint, std::string(status.message()), deferred);
+    return status;
+  }
+  checkpoint->agreed = true;
+  agreed_.push_front(key);
+  if (agreed_.size() > kAgreedMax) agreed_.pop_back();
+  Advance(checkpoint, deferred);
+  return absl::OkStatus();
+}
+
+// --- persisting
+
+void CheckpointTableImpl::Persist(const CheckpointPtr& checkpoint, const PartPtr& part,
+                                  Deferred& deferred) {
+  part->persisting = true;
+  part->reserved = false;  // the persister's now
+  ++persists_;
+  auto work = std::make_shared<PartToPersist>();
+  work->id = checkpoint->id;
+  work->uid = checkpoint->uid;
+  work->rank = part->claim.rank;
+  work->world_size = checkpoint->world_size;
+  work->share = checkpoint->share;
+  work->layout = part->layout;
+  work->values = part->values;
+  work->source = part->buffer;
+  work->streaming = part->ring;
+  deferred.Add([this, work, checkpoint, part] {
+    persister_.Persist(std::move(*work),
+                       [this, checkpoint, part](absl::StatusOr<DurablePart> result) {
+                         Persisted(checkpoint, part, std::move(result));
+                       });
+  });
+}
+
+void CheckpointTableImpl::Persisted(const CheckpointPtr& checkpoint, const PartPtr& part,
+                                    absl::StatusOr<DurablePart> result) {
+  {
+    Deferred deferred;
+    MutexLock lock(mutex_);
+    Settle(checkpoint, part, std::move(result), deferred);
+  }
+  // Last: the destructor waits for it.
+  MutexLock lock(mutex_);
+  --persists_;
+  changed_.NotifyAll();
+}
+
+void CheckpointTableImpl::Settle(const CheckpointPtr& checkpoint, const PartPtr& part,
+                                 absl::StatusOr<DurablePart> result, Deferred& deferred) {
+  part->persisting = false;
+  if (!result.ok()) {
+    if (checkpoint->live()) {
+      Abort(checkpoint,
+            absl::StrCat("rank ", part->claim.rank,
+                         "'s part could not be made durable: ", result.status().ToString()),
+            deferred);
+    }
+  } else if (!checkpoint->live()) {
+    auto parts = std::make_shared<std::vector<DurablePart>>();
+    parts->push_back(*std::move(result));
+    InBackground([this, parts] { persister_.Discard(*parts); });
+  } else {
+    absl::Status recorded = RecordDurable(checkpoint, part, *std::move(result));
+    if (!recorded.ok()) {
+      Abort(checkpoint, absl::StrCat("rank ", part->claim.rank, ": ", recorded.message()),
+            deferred);
+    } else if (part->ring && part->finished) {
+      PartStaged(checkpoint, part, deferred);
+    } else {
+      Advance(checkpoint, deferred);
+    }
+  }
+  LetGo(*checkpoint, *part, deferred);
+}
+
+absl::Status CheckpointTableImpl::RecordDurable(const CheckpointPtr& checkpoint,
+                                                const PartPtr& part, DurablePart durable) {
+  const v1::PartReference reference = durable.reference;
+  part->durable = std::move(durable);
+  part->buffer = nullptr;
+  if (part->ring) {
+    tier_.Release(std::exchange(part->file, nullptr));
+    return part->finished ? StageRing(checkpoint, part) : absl::OkStatus();
+  }
+  // Without the record the part would only be persisted again after a restart, and its memory is
+  // held until the commit.
+  if (part->folder->MarkDurable(reference).ok() && part->file != nullptr) {
+    tier_.SetDurable(std::exchange(part->file, nullptr));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointTableImpl::StageRing(const CheckpointPtr& checkpoint, const PartPtr& part) {
+  CKPT_RETURN_IF_ERROR(part->folder->WritePlan(MakePlan(*checkpoint, *part)));
+  CKPT_RETURN_IF_ERROR(part->folder->MarkDurable(part->durable->reference));
+  return part->folder->MarkStaged();
+}
+
+void CheckpointTableImpl::PartStaged(const CheckpointPtr& checkpoint, const PartPtr& part,
+                                     Deferred& deferred) {
+  part->staged = true;
+  ForgetSession(*part, deferred);
+  if (!part->durable.has_value() && !part->persisting) Persist(checkpoint, part, deferred);
+  observe::Debug(
+      "part staged",
+      {{"run", checkpoint->id.run}, {"step", checkpoint->id.step}, {"rank", part->claim.rank}});
+  Changed(checkpoint, deferred);
+  Advance(checkpoint, deferred);
+}
+
+void CheckpointTableImpl::Advance(const CheckpointPtr& checkpoint, Deferred& deferred) {
+  if (checkpoint->state == v1::CHECKPOINT_STATE_WRITING && checkpoint->agreed &&
+      checkpoint->CountStaged() == checkpoint->share.size()) {
+    checkpoint->state = v1::CHECKPOINT_STATE_STAGED;
+    observe::Info("checkpoint staged", {{"run", checkpoint->id.run},
+                                        {"step", checkpoint->id.step},
+                                        {"ranks", checkpoint->share.size()}});
+    for (const auto& [rank, part] : checkpoint->parts) {  // of an adopted one: not yet begun
+      if (!part->durable.has_value() && !part->persisting && part->reserved) {
+        Persist(checkpoint, part, deferred);
+      }
+    }
+    Changed(checkpoint, deferred);
+  }
+  if (checkpoint->state == v1::CHECKPOINT_STATE_STAGED && !checkpoint->committing &&
+      checkpoint->CountDurable() == checkpoint->share.size()) {
+    checkpoint->committing = true;
+    InBackground([this, checkpoint] { Commit(checkpoint); });
+  }
+}
+
+// --- commit
+
+void CheckpointTableImpl::Commit(const CheckpointPtr& checkpoint) {
+  std::vector<DurablePart> parts;
+  {
+    MutexLock lock(mutex_);
+    if (!checkpoint->live()) return;
+    for (const auto& [rank, part] : checkpoint->parts) parts.push_back(*part->durable);
+  }
+  absl::StatusOr<CheckpointRecord> record = absl::UnknownError("not tried");
+  for (int attempt = 0; attempt < kCommitAttempts && !record.ok(); ++attempt) {
+    if (attempt > 0) absl::SleepFor(kCommitPause);
+    record = persister_.Commit(checkpoint->id, checkpoint->uid, checkpoint->world_size,
+                               checkpoint->share, parts);
+  }
+  if (record.ok()) {
+    Committed(checkpoint, *record);
+    return;
+  }
+  // A manifest that was written and not synced must not come to light later.
+  (void)options_.folder->RemoveCheckpointManifest(checkpoint->uid);
+  Deferred deferred;
+  MutexLock lock(mutex_);
+  Abort(checkpoint, absl::StrCat("it could not be committed: ", record.status().ToString()),
+        deferred);
+}
+
+void CheckpointTableImpl::Committed(const CheckpointPtr& checkpoint,
+                                    const CheckpointRecord& record) {
+  absl::StatusOr<CheckpointRecord> latest =
+      index_.FindLatest(checkpoint->id.run, kStepMax, /*whole_only=*/false);
+  const bool newest = !latest.ok() || latest->manifest.checkpoint_uid() == checkpoint->uid.bytes();
+  Deferred deferred;
+  MutexLock lock(mutex_);
+  for (const auto& [rank, part] : checkpoint->parts) {
+    if (part->folder != nullptr) {
+      (void)part->folder->MarkCommitted();
+      part->file = nullptr;
+      if (part->file_id.none() ||
+          !tier_.SetCopy(part->file_id, checkpoint->id.run, checkpoint->uid, rank)) {
+        part->folder->Remove();
+      }
+      part->folder = nullptr;
+    }
+    part->values.Clear();
+    part->durable->manifest.Clear();
+  }
+  if (!record.manifest.replaces_uid().empty()) {
+    absl::StatusOr<CheckpointUid> replaced =
+        CheckpointUid::FromBytes(record.manifest.replaces_uid(), "replaces_uid");
+    if (replaced.ok()) tier_.Drop(*replaced);
+  }
+  if (newest) tier_.SetNewest(checkpoint->id.run, checkpoint->uid);
+  checkpoint->state = v1::CHECKPOINT_STATE_COMMITTED;
+  checkpoint->ended_at = options_.clock->Now();
+  checkpoint->committed_at = absl::FromUnixNanos(
+      google::protobuf::util::TimeUtil::TimestampToNanoseconds(record.manifest.committed_at()));
+  observe::Info(
+      "checkpoint committed",
+      {{"run", checkpoint->id.run}, {"step", checkpoint->id.step}, {"bytes", record.data_bytes}});
+  Changed(checkpoint, deferred);
+}
+
+// --- abort
+
+void CheckpointTableImpl::Abort(const CheckpointPtr& checkpoint, const std::string& reason,
+                                Deferred& deferred) {
+  if (!checkpoint->live() || stopped_) return;  // a stopping daemon leaves all to the next one
+  for (const auto& [rank, part] : checkpoint->parts) {
+    if (part->folder != nullptr) part->folder->Unstage();
+  }
+  checkpoint->state = v1::CHECKPOINT_STATE_ABORTED;
+  checkpoint->ended_at = options_.clock->Now();
+  checkpoint->aborted = absl::AbortedError(
+      absl::StrCat("checkpoint ", checkpoint->id.ToString(), " was aborted: ", reason));
+  observe::Warning(
+      "checkpoint aborted",
+      {{"run", checkpoint->id.run}, {"step", checkpoint->id.step}, {"reason", reason}});
+  auto durable = std::make_shared<std::vector<DurablePart>>();
+  for (const auto& [rank, part] : checkpoint->parts) {
+    checkpoint->told.insert(rank);
+    if (part->durable.has_value()) durable->push_back(*std::exchange(part->durable, std::nullopt));
+    if (part->buffer != nullptr) part->buffer->Abort(checkpoint->aborted);
+    if (part->stream_changed != nullptr) {
+      deferred.Add([changed = part->stream_changed] { (*changed)(); });
+    }
+    ForgetSession(*part, deferred);
+    LetGo(*checkpoint, *part, deferred);
+  }
+  const v1::CheckpointInfo info = MakeInfo(*checkpoint);
+  InBackground([this, info, durable] {
+    absl::Status kept = index_.PutAborted(info);
+    if (!kept.ok()) observe::Error("abort not recorded", {{"reason", kept}});
+    if (!durable->empty()) persister_.Discard(*durable);
+  });
+  Changed(checkpoint, deferred);
+  deferred.Add([this] { tier_.WakeWaiters(); });
+}
+
+void CheckpointTableImpl::LetGo(LiveCheckpoint& checkpoint, LivePart& part, Deferred& deferred) {
+  if (checkpoint.state != v1::CHECKPOINT_STATE_ABORTED) return;
+  if (part.stream != 0 || part.persisting || part.opening) return;
+  part.buffer = nullptr;
+  if (part.file != nullptr) {
+    tier_.Release(std::exchange(part.file, nullptr));
+  } else if (!part.file_id.none()) {
+    tier_.ReleaseId(part.file_id);
+  }
+  part.file_id = FileId();
+  if (part.folder != nullptr) part.folder->Remove();
+  part.folder = nullptr;
+  if (std::exchange(part.reserved, false)) {
+    deferred.Add(
+        [this, bytes = part.layout->part_bytes()] { persister_.ReleaseReservation(bytes); });
+  }
+  part.layout = nullptr;
+  part.values.Clear();
+}
+
+void CheckpointTableImpl::ForgetSession(LivePart& part, Deferred& deferred) {
+  const uint64_t number = std::exchange(part.on_close, 0);
+  if (number == 0 || part.claim.session == nullptr) return;
+  deferred.Add([session = part.claim.session, number] { session->ForgetOnClose(number); });
+}
+
+// --- telling
+
+void CheckpointTableImpl::Changed(const CheckpointPtr& checkpoint, Deferred& deferred) {
+  changed_.NotifyAll();
+  MutexLock lock(events_mutex_);
+  if (subscribers_.empty()) return;
+  events_.emplace_back(MakeInfo(*checkpoint), false);
+  deferred.Add([this] { Emit(); });
+}
+
+void CheckpointTableImpl::InBackground(absl::AnyInvocable<void()> work) {
+  MutexLock lock(background_mutex_);
+  background_.push_back(std::move(work));
+  background_changed_.NotifyOne();
+}
+
+void CheckpointTableImpl::RunBackground() {
+  while (true) {
+    absl::AnyInvocable<void()> work;
+    {
+      MutexLock lock(background_mutex_);
+      while (background_.empty() && !background_stop_) background_changed_.Wait(background_mutex_);
+      if (background_.empty()) return;
+      work = std::move(background_.front());
+      background_.pop_front();
+    }
+    work();
+  }
+}
+
+}  // namespace ckpt

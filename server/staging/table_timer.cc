@@ -1,0 +1,110 @@
+// Deadlines: ranks that never begin, streams that do not come back, ranks that stall.
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "server/staging/checkpoint_table_impl.h"
+
+namespace ckpt {
+namespace {
+
+constexpr absl::Duration kBusyPoll = absl::Milliseconds(200);
+constexpr absl::Duration kIdlePoll = absl::Seconds(30);
+constexpr absl::Duration kSweepAbortedEvery = absl::Hours(1);
+// Committed ones stay for ranks that resume to hear the end of it; the index has the rest.
+constexpr absl::Duration kKeepCommitted = absl::Minutes(2);
+constexpr size_t kAbortedMax = 10000;
+
+std::vector<uint32_t> MissingRanks(const LiveCheckpoint& checkpoint) {
+  std::vector<uint32_t> missing;
+  for (uint32_t rank : checkpoint.share) {
+    if (!checkpoint.parts.contains(rank)) missing.push_back(rank);
+  }
+  return missing;
+}
+
+// Empty: nothing is wrong with this part.
+std::string Overdue(const LivePart& part, absl::Time now, absl::Duration grace) {
+  if (part.finished) return "";
+  if (part.stream == 0) {
+    if (now < part.broken_since + grace) return "";
+    return absl::StrCat("rank ", part.claim.rank,
+                        "'s connection broke, and it did not resume within ",
+                        absl::FormatDuration(grace));
+  }
+  if (part.opening || now < part.heard_at + part.claim.join_deadline) return "";
+  if (part.buffer != nullptr) {
+    const uint64_t credit = part.buffer->credit();
+    const bool waits_for_disk =
+        part.buffer->written() >= credit && credit < part.layout->part_bytes();
+    if (waits_for_disk) return "";
+  }
+  return absl::StrCat("rank ", part.claim.rank, " stalled: nothing came from it for ",
+                      absl::FormatDuration(part.claim.join_deadline));
+}
+
+}  // namespace
+
+void CheckpointTableImpl::Tick() {
+  RetryAdopted();
+  Deferred deferred;
+  MutexLock lock(mutex_);
+  const absl::Time now = options_.clock->Now();
+  std::vector<std::pair<CheckpointPtr, std::string>> overdue;
+  size_t aborted = 0;
+  for (auto it = checkpoints_.begin(); it != checkpoints_.end();) {
+    const CheckpointPtr checkpoint = it->second;
+    const bool is_aborted = checkpoint->state == v1::CHECKPOINT_STATE_ABORTED;
+    const absl::Duration kept =
+        is_aborted ? options_.keep_aborted : std::max(options_.grace, kKeepCommitted);
+    if (is_aborted) ++aborted;
+    if (!checkpoint->live() && (now >= checkpoint->ended_at + kept || aborted > kAbortedMax)) {
+      checkpoints_.erase(it++);
+      continue;
+    }
+    ++it;
+    if (checkpoint->state != v1::CHECKPOINT_STATE_WRITING) continue;
+    if (!checkpoint->AllJoined() && now >= checkpoint->join_deadline) {
+      overdue.emplace_back(
+          checkpoint,
+          checkpoint->adopted
+              ? absl::StrCat(PrintRanks(MissingRanks(*checkpoint)),
+                             " had not finished when the daemon was restarted, and did not begin ",
+                             "again within ", absl::FormatDuration(checkpoint->join_patience))
+              : absl::StrCat(PrintRanks(MissingRanks(*checkpoint)), " did not begin within ",
+                             absl::FormatDuration(checkpoint->join_patience), " (join deadline)"));
+      continue;
+    }
+    for (const auto& [rank, part] : checkpoint->parts) {
+      std::string why = Overdue(*part, now, options_.grace);
+      if (why.empty()) continue;
+      overdue.emplace_back(checkpoint, std::move(why));
+      break;
+    }
+  }
+  for (const auto& [checkpoint, why] : overdue) Abort(checkpoint, why, deferred);
+  if (now >= aborted_swept_at_ + kSweepAbortedEvery) {
+    aborted_swept_at_ = now;
+    InBackground(
+        [this, before = now - options_.keep_aborted] { (void)index_.ForgetAbortedBefore(before); });
+  }
+}
+
+void CheckpointTableImpl::RunTimer() {
+  while (true) {
+    Tick();
+    MutexLock lock(mutex_);
+    const absl::Time began = absl::Now();
+    auto busy = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return std::any_of(checkpoints_.begin(), checkpoints_.end(),
+                         [](const auto& entry) { return entry.second->live(); });
+    };
+    while (!stopped_) {
+      const absl::Time until = began + (busy() ? kBusyPoll : kIdlePoll);
+      if (absl::Now() >= until) break;
+      changed_.WaitUntil(mutex_, until);
+    }
+    if (stopped_) return;
+  }
+}
+
+}  // namespace ckpt
