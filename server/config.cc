@@ -262,15 +262,15 @@ std::string HelpText() {
     }
     const std::string left =
         absl::StrCat("--", setting.name, setting.value[0] == '\0' ? "" : " ", setting.value);
-    absl::StrAppendFormat(&text, "  %-24s %s\n  %-24s [%s; %s]\n", left, setting.help, "",
+    absl::StrAppendFormat(&text, "  %-27s %s\n  %-27s [%s; %s]\n", left, setting.help, "",
                           setting.fallback, EnvironmentName(setting.name));
   }
   absl::StrAppend(&text,
                   "\nMore:\n"
-                  "  --config FILE            Lines of `key = value`; # begins a comment. "
+                  "  --config FILE               Lines of `key = value`; # begins a comment. "
                   "[none; CKPTD_CONFIG]\n"
-                  "  --version                Print the version.\n"
-                  "  --help                   Print this.\n"
+                  "  --version                   Print the version.\n"
+                  "  --help                      Print this.\n"
                   "\nSIGTERM or SIGINT: stop admitting saves, finish what is staged, exit 0. A "
                   "second one: exit at once.\n"
                   "Exit codes: 0 done; 1 could not start or failed (the reason is on standard "
