@@ -30,8 +30,12 @@ constexpr absl::Duration kReleaseTimeout = absl::Seconds(5);
 constexpr absl::Duration kQueryTimeout = absl::Seconds(60);
 constexpr size_t kChunkBuffersMax = 16;  // 32 MiB in flight between tensors and socket
 
-grpc::ChannelArguments MakeChannelArguments() {
+grpc::ChannelArguments MakeChannelArguments(bool remote) {
   grpc::ChannelArguments arguments;
+  if (remote) {  // a peer that vanished must not be waited for; the daemon allows pings this often
+    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
+    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
+  }
   arguments.SetMaxSendMessageSize(kMessageBytesMax);
   arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
   // Channels of other libraries in this process must not share our connection, nor we theirs.
@@ -164,8 +168,8 @@ absl::StatusOr<std::shared_ptr<Connection>> Connection::Open(const ConnectionOpt
   impl->options = options;
   const std::string target =
       options.address.empty() ? absl::StrCat("unix:", options.socket) : options.address;
-  impl->channel =
-      grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), MakeChannelArguments());
+  impl->channel = grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(),
+                                            MakeChannelArguments(!options.address.empty()));
   impl->save = v1::SaveService::NewStub(impl->channel);
   impl->restore = v1::RestoreService::NewStub(impl->channel);
   impl->catalog = v1::CatalogService::NewStub(impl->channel);

@@ -45,7 +45,8 @@ TEST(PartPlan, ReplicatedTensorsAreSplitOverTheRanksAndPerRankOnesAreNot) {
       const v1::Shard& shard = plan->layout->proto().shards(i);
       const PartPlan::ShardSource& source = plan->sources[static_cast<size_t>(i)];
       EXPECT_EQ(source.leaf, shard.leaf());
-      if (shard.leaf() == 0) EXPECT_EQ(source.source_offset, shard.box().offset(0) * 16 * 4);
+      const uint64_t row = shard.leaf() == 0 ? shard.box().offset(0) : 0;
+      EXPECT_EQ(source.source_offset, row * 16 * 4);
     }
   }
   EXPECT_EQ(replicated_bytes, 64u * 16 * 4);

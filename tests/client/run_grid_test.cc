@@ -9,10 +9,10 @@
 namespace ckpt {
 namespace {
 
-using Run = std::tuple<uint64_t, uint64_t, uint64_t>;  // source, destination, bytes
+using Moved = std::tuple<uint64_t, uint64_t, uint64_t>;  // source, destination, bytes
 
-std::vector<Run> Within(const RunGrid& grid, uint64_t begin, uint64_t end) {
-  std::vector<Run> runs;
+std::vector<Moved> Within(const RunGrid& grid, uint64_t begin, uint64_t end) {
+  std::vector<Moved> runs;
   grid.ForEachWithin(begin, end, [&](uint64_t source, uint64_t destination, uint64_t bytes) {
     runs.emplace_back(source, destination, bytes);
   });
@@ -20,7 +20,7 @@ std::vector<Run> Within(const RunGrid& grid, uint64_t begin, uint64_t end) {
 }
 
 // Byte by byte: the truth that runs are compared with.
-std::vector<std::pair<uint64_t, uint64_t>> Bytes(const std::vector<Run>& runs) {
+std::vector<std::pair<uint64_t, uint64_t>> Bytes(const std::vector<Moved>& runs) {
   std::vector<std::pair<uint64_t, uint64_t>> bytes;
   for (const auto& [source, destination, count] : runs) {
     for (uint64_t i = 0; i < count; ++i) bytes.emplace_back(source + i, destination + i);
@@ -49,8 +49,8 @@ TEST(RunGrid, AScalarIsOneRun) {
   const RunGrid grid(Box{}, Box{}, Box{}, 8);
   EXPECT_EQ(grid.count(), 1u);
   EXPECT_EQ(grid.run_bytes(), 8u);
-  EXPECT_EQ(Within(grid, 0, 8), (std::vector<Run>{{0, 0, 8}}));
-  EXPECT_EQ(Within(grid, 3, 5), (std::vector<Run>{{3, 3, 2}}));
+  EXPECT_EQ(Within(grid, 0, 8), (std::vector<Moved>{{0, 0, 8}}));
+  EXPECT_EQ(Within(grid, 3, 5), (std::vector<Moved>{{3, 3, 2}}));
 }
 
 // Random boxes of up to four dimensions: the runs move the same bytes as ForEachRun, and any window
@@ -76,7 +76,7 @@ TEST(RunGrid, AgreesWithForEachRunInAnyWindow) {
         outer->extent.push_back(extent + before + after);
       }
     }
-    std::vector<Run> expected;
+    std::vector<Moved> expected;
     ForEachRun(region, source, destination, [&](uint64_t from, uint64_t to, uint64_t count) {
       expected.emplace_back(from * element, to * element, count * element);
     });
