@@ -39,7 +39,7 @@ absl::StatusOr<ExitCode> Run(VerbContext& context) {
                                          {"DATA", true},
                                          {"AGE", true},
                                          {"INCARNATION"},
-                                         {"TAGS"}});
+                                         {"REMARKS"}});
   v1::ListCheckpointsRequest request;
   request.set_run(run);
   request.set_include_aborted(context.arguments.Has("all"));
