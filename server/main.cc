@@ -3,6 +3,7 @@
 // Exit codes: 0 done; 1 could not start, or failed; 2 wrong settings; 128 + signal: told twice to
 // stop.
 #include <pthread.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -38,6 +39,15 @@ int AwaitStopSignal() {
   return number;
 }
 
+// Sessions, plans and parts hold descriptors; the usual soft limit of 1024 is for programs that use
+// select.
+void RaiseDescriptorLimit() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 int Refuse(const absl::Status& status, const char* what) {
   const bool settings = absl::IsInvalidArgument(status);
   std::fprintf(stderr, "ckptd: %s: %s\n", what, std::string(status.message()).c_str());
@@ -56,6 +66,7 @@ int Serve(const ckpt::CommandLine& command_line) {
   const sigset_t signals = StopSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
+  RaiseDescriptorLimit();
 
   absl::StatusOr<std::unique_ptr<ckpt::Daemon>> daemon = ckpt::Daemon::Start(command_line.config);
   if (!daemon.ok()) return Refuse(daemon.status(), "cannot start");

@@ -21,7 +21,7 @@
 #include "common/manifest.h"
 #include "common/status_macros.h"
 #include "google/protobuf/util/time_util.h"
-#include "spdlog/spdlog.h"
+#include "server/observe/log.h"
 
 namespace ckpt {
 namespace {
@@ -91,14 +91,14 @@ absl::StatusOr<CheckpointRecord> CommitCheckpoint(DataFolder* folder, Index* ind
   if (auto labels = folder->ReadLabels(uid); labels.ok()) record.labels = *std::move(labels);
   absl::Status indexed = index->PutCheckpoint(record.manifest, manifests, record.labels);  // 8
   if (!indexed.ok()) {
-    spdlog::error("{} is committed but could not be indexed; the next start will: {}",
-                  id.ToString(), indexed.ToString());
+    observe::Error("committed, but could not be indexed: the next start will",
+                   {{"checkpoint", id.ToString()}, {"error", indexed}});
     return record;
   }
   absl::Status deleted = DeleteReplaced(folder, index, record.manifest);  // 9
   if (!deleted.ok()) {
-    spdlog::warn("the attempt that {} replaces could not be deleted; the next start will: {}",
-                 id.ToString(), deleted.ToString());
+    observe::Warning("the replaced attempt could not be deleted: the next start will",
+                     {{"checkpoint", id.ToString()}, {"error", deleted}});
   }
   return record;
 }

@@ -16,9 +16,9 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "server/observe/log.h"
 #include "server/persist/commit.h"
 #include "server/storage/names.h"
-#include "spdlog/spdlog.h"
 
 namespace ckpt {
 namespace {
@@ -63,7 +63,8 @@ class Recovery {
   absl::Status DropVanished() {
     for (const CheckpointUid uid : index_->AllCheckpoints()) {
       if (manifests_.contains(uid)) continue;
-      spdlog::warn("checkpoint {} has no manifest any more: dropped from the index", uid.hex());
+      observe::Warning("checkpoint has no manifest any more: dropped from the index",
+                       {{"uid", uid.hex()}});
       CKPT_RETURN_IF_ERROR(index_->Tombstone(uid));
       CKPT_RETURN_IF_ERROR(index_->FinishTombstone(uid));
     }
@@ -126,7 +127,8 @@ class Recovery {
       return true;
     }));
     if (report_.damaged > 0) {
-      spdlog::warn("{} manifests are damaged: no orphan is removed", report_.damaged);
+      observe::Warning("manifests are damaged: no orphan is removed",
+                       {{"damaged", report_.damaged}});
       return absl::OkStatus();
     }
     CKPT_ASSIGN_OR_RETURN(const DataFolder::Objects objects, folder_->ListObjects());
@@ -178,7 +180,7 @@ class Recovery {
   }
 
   void Damaged(const std::string& name, const absl::Status& status) {
-    spdlog::error("{} is damaged and left alone: {}", name, status.ToString());
+    observe::Error("manifest is damaged and left alone", {{"file", name}, {"error", status}});
     ++report_.damaged;
     report_.damage.push_back(absl::StrCat(name, ": ", status.message()));
   }
