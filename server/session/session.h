@@ -14,6 +14,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "ckpt/v1/session.pb.h"
 #include "common/ids.h"
 
@@ -48,6 +49,7 @@ struct SessionServerOptions {
   uint32_t socket_mode = 0660;
   std::string daemon_version;
   size_t sessions_max = 4096;
+  absl::Duration send_patience = absl::Seconds(5);  // with a client that does not read
   // Who may have a session, beyond what the socket's mode says; null: whoever can connect. The
   // text of an error is told to the client.
   std::function<absl::Status(const PeerCredentials&)> authorize;

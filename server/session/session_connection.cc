@@ -14,7 +14,6 @@ namespace ckpt {
 namespace {
 
 constexpr uint32_t kProtocolVersion = 1;
-constexpr absl::Duration kSendPatience = absl::Seconds(5);
 constexpr size_t kFramePrefixBytes = 4;
 constexpr size_t kClientNameBytesMax = 100;
 
@@ -38,8 +37,9 @@ uint32_t FrameLength(const std::string& bytes) {
 
 }  // namespace
 
-SessionConnection::SessionConnection(int descriptor, PeerCredentials peer)
-    : peer_(peer), descriptor_(descriptor) {}
+SessionConnection::SessionConnection(int descriptor, PeerCredentials peer,
+                                     absl::Duration send_patience)
+    : peer_(peer), send_patience_(send_patience), descriptor_(descriptor) {}
 
 SessionConnection::~SessionConnection() { close(descriptor_); }
 
@@ -55,7 +55,7 @@ absl::Status SessionConnection::Grant(FileId id, v1::FileAccess access, uint64_t
   frame.mutable_grant()->set_file_id(id.bytes());
   frame.mutable_grant()->set_access(access);
   frame.mutable_grant()->set_length(length);
-  return Send(frame, descriptor, kSendPatience);
+  return Send(frame, descriptor, send_patience_);
 }
 
 void SessionConnection::Revoke(FileId id, absl::AnyInvocable<void()> unmapped) {
@@ -78,7 +78,7 @@ void SessionConnection::Revoke(FileId id, absl::AnyInvocable<void()> unmapped) {
   v1::DaemonFrame frame;
   frame.mutable_revoke()->set_file_id(id.bytes());
   // A failure ends the session, which answers for the client.
-  (void)Send(frame, -1, kSendPatience);
+  (void)Send(frame, -1, send_patience_);
 }
 
 uint64_t SessionConnection::OnClose(absl::AnyInvocable<void()> closed) {

@@ -19,7 +19,8 @@ namespace ckpt {
 // Lock order: send_mutex_ and mutex_ are never held together; callbacks run without either.
 class SessionConnection : public Session {
  public:
-  SessionConnection(int descriptor, PeerCredentials peer);  // takes the descriptor
+  // Takes the descriptor.
+  SessionConnection(int descriptor, PeerCredentials peer, absl::Duration send_patience);
   ~SessionConnection() override;
 
   SessionToken token() const override { return token_; }
@@ -52,6 +53,7 @@ class SessionConnection : public Session {
 
   const SessionToken token_ = SessionToken::Random();
   const PeerCredentials peer_;
+  const absl::Duration send_patience_;
   const absl::Time connected_at_ = absl::Now();
   const int descriptor_;  // closed by the destructor, shut down by End
   bool greeted_ = false;  // server's thread only

@@ -158,7 +158,7 @@ class Server : public SessionServer {
           absl::StrCat("the daemon has its greatest number of sessions (", options_.sessions_max,
                        "); raise --sessions-max or close some"));
     }
-    auto connection = std::make_shared<SessionConnection>(descriptor, peer);
+    auto connection = std::make_shared<SessionConnection>(descriptor, peer, options_.send_patience);
     if (!admitted.ok()) {
       connection->Refuse(std::string(admitted.message()));
       return;

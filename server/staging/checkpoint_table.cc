@@ -57,9 +57,13 @@ CheckpointTableImpl::~CheckpointTableImpl() {
     lifeline_->table = nullptr;
   }
   {
+    MutexLock lock(persist_guard_->mutex);
+    persist_guard_->alive = false;
+    while (persist_guard_->running > 0) persist_guard_->idle.Wait(persist_guard_->mutex);
+  }
+  {
     Deferred deferred;
     MutexLock lock(mutex_);
-    while (persists_ > 0) changed_.Wait(mutex_);
     for (const auto& [id, checkpoint] : checkpoints_) {
       for (const auto& [rank, part] : checkpoint->parts) ForgetSession(*part, deferred);
     }

@@ -126,8 +126,8 @@ struct CheckpointTableOptions {
 
 // Order at start: MemoryTier::Open, RecoverDataFolder(keep_parts = tier's RecordedPartManifests),
 // Create, Adopt, then serve. Order at the end: Drain as far as wished, Shutdown (every call that
-// waits here returns UNAVAILABLE), the gRPC server down, then destroy the table (waits for parts
-// that are being persisted), the persister, the tier.
+// waits here returns UNAVAILABLE), the gRPC server down, then destroy the table, the persister
+// (waits for its parts, which end at once), the tier.
 class CheckpointTable : public CheckpointView {
  public:
   static absl::StatusOr<std::unique_ptr<CheckpointTable>> Create(CheckpointTableOptions options);

@@ -34,6 +34,15 @@ struct TableLifeline {
   CheckpointTableImpl* table ABSL_GUARDED_BY(mutex) = nullptr;
 };
 
+// The same for the persister's callbacks, which may run for a while and several at once: what is
+// running is waited for, what comes later finds nobody.
+struct PersistGuard {
+  Mutex mutex;
+  CondVar idle;
+  bool alive ABSL_GUARDED_BY(mutex) = true;
+  int running ABSL_GUARDED_BY(mutex) = 0;
+};
+
 // Calls to be made once the lock is gone: declare it before the MutexLock.
 class Deferred {
  public:
@@ -207,13 +216,13 @@ class CheckpointTableImpl : public CheckpointTable {
   Persister& persister_;
   Index& index_;
   const std::shared_ptr<TableLifeline> lifeline_ = std::make_shared<TableLifeline>();
+  const std::shared_ptr<PersistGuard> persist_guard_ = std::make_shared<PersistGuard>();
 
   mutable Mutex mutex_;
   CondVar changed_;
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   uint32_t open_streams_ ABSL_GUARDED_BY(mutex_) = 0;
-  uint32_t persists_ ABSL_GUARDED_BY(mutex_) = 0;  // callbacks of the persister still to come
   uint64_t next_stream_ ABSL_GUARDED_BY(mutex_) = 1;
   absl::flat_hash_map<CheckpointId, CheckpointPtr> checkpoints_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, Incarnation> newest_ ABSL_GUARDED_BY(mutex_);  // by run

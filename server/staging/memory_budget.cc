@@ -39,7 +39,8 @@ bool MemoryTierImpl::Reclaim(uint64_t bytes, int class_max, const Session* own,
   for (const auto& [id, slot] : slots_) {
     if (slot->use == Use::kRevoking) coming += slot->file->bytes();
     const int rank_class = VictimClass(*slot);
-    const bool ours = own != nullptr && slot->owner == own->token() && slot->use == Use::kIdle;
+    const bool ours = own != nullptr && slot->owner == own->token() && slot->use == Use::kIdle &&
+                      slot->file->bytes() < bytes;
     if (rank_class == kNoVictim || (rank_class > class_max && !ours)) continue;
     victims.push_back({rank_class, slot->sequence, slot.get()});
     possible += slot->file->bytes();
@@ -97,6 +98,14 @@ void MemoryTierImpl::Unlink(Slot& slot) {
   const FileId id = slot.file->id();
   slots_.erase(id);
   CollectUnlinked();
+}
+
+bool MemoryTierImpl::Collect() {
+  MutexLock lock(mutex_);
+  const size_t before = unlinked_.size();
+  CollectUnlinked();
+  if (unlinked_.size() < before) changed_.NotifyAll();
+  return unlinked_.empty();
 }
 
 void MemoryTierImpl::CollectUnlinked() {

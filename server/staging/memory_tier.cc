@@ -131,8 +131,9 @@ absl::Status MemoryTierImpl::Scan() {
   return absl::OkStatus();
 }
 
-MemoryUsage MemoryTierImpl::usage() const {
+MemoryUsage MemoryTierImpl::usage() {
   MutexLock lock(mutex_);
+  CollectUnlinked();
   MemoryUsage usage;
   usage.budget_bytes = budget_bytes_;
   usage.used_bytes = file_bytes_;

@@ -70,7 +70,7 @@ class MemoryTier : public MemoryCopies {
   // Closes; leaves staged parts and copies where they are. All pins must be gone.
   ~MemoryTier() override = default;
 
-  virtual MemoryUsage usage() const = 0;
+  virtual MemoryUsage usage() = 0;
   // Part manifests that the records of adopted parts name as durable: RecoverDataFolder's
   // keep_parts. Before CheckpointTable::Adopt.
   virtual absl::flat_hash_set<FileId> RecordedPartManifests() const = 0;
@@ -117,6 +117,8 @@ class MemoryTier : public MemoryCopies {
   // A found part's data, as a file in use that no session has mapped. NOT_FOUND where it has none.
   virtual absl::StatusOr<std::shared_ptr<StagingFile>> AdoptData(
       const std::shared_ptr<PartFolder>& folder) = 0;
+  // Lets go of unlinked files that nobody holds any more. False: some are still held, ask again.
+  virtual bool Collect() = 0;
   // Wakes everybody who waits for memory, so that they poll `check`.
   virtual void WakeWaiters() = 0;
 };

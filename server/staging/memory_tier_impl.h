@@ -22,7 +22,7 @@ class MemoryTierImpl : public MemoryTier {
   ~MemoryTierImpl() override;
   absl::Status Scan();
 
-  MemoryUsage usage() const override;
+  MemoryUsage usage() override;
   absl::flat_hash_set<FileId> RecordedPartManifests() const override;
   std::unique_ptr<MemoryPin> Pin(CheckpointUid uid, uint32_t rank) override;
   bool Has(CheckpointUid uid, uint32_t rank) const override;
@@ -40,6 +40,7 @@ class MemoryTierImpl : public MemoryTier {
   std::vector<FoundPart> TakeFoundParts() override;
   absl::StatusOr<std::shared_ptr<StagingFile>> AdoptData(
       const std::shared_ptr<PartFolder>& folder) override;
+  bool Collect() override;
   void WakeWaiters() override;
 
   void Unpin(FileId file) ABSL_LOCKS_EXCLUDED(mutex_);

@@ -79,7 +79,6 @@ void CheckpointTableImpl::Persist(const CheckpointPtr& checkpoint, const PartPtr
                                   Deferred& deferred) {
   part->persisting = true;
   part->reserved = false;  // the persister's now
-  ++persists_;
   auto work = std::make_shared<PartToPersist>();
   work->id = checkpoint->id;
   work->uid = checkpoint->uid;
@@ -91,23 +90,26 @@ void CheckpointTableImpl::Persist(const CheckpointPtr& checkpoint, const PartPtr
   work->source = part->buffer;
   work->streaming = part->ring;
   deferred.Add([this, work, checkpoint, part] {
-    persister_.Persist(std::move(*work),
-                       [this, checkpoint, part](absl::StatusOr<DurablePart> result) {
-                         Persisted(checkpoint, part, std::move(result));
-                       });
+    persister_.Persist(std::move(*work), [this, guard = persist_guard_, checkpoint,
+                                          part](absl::StatusOr<DurablePart> result) {
+      {
+        MutexLock lock(guard->mutex);
+        if (!guard->alive) return;  // the next daemon persists it
+        ++guard->running;
+      }
+      Persisted(checkpoint, part, std::move(result));
+      MutexLock lock(guard->mutex);
+      --guard->running;
+      guard->idle.NotifyAll();
+    });
   });
 }
 
 void CheckpointTableImpl::Persisted(const CheckpointPtr& checkpoint, const PartPtr& part,
                                     absl::StatusOr<DurablePart> result) {
-  {
-    Deferred deferred;
-    MutexLock lock(mutex_);
-    Settle(checkpoint, part, std::move(result), deferred);
-  }
-  // Last: the destructor waits for it.
+  Deferred deferred;
   MutexLock lock(mutex_);
-  --persists_;
+  Settle(checkpoint, part, std::move(result), deferred);
   changed_.NotifyAll();
 }
 

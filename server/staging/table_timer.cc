@@ -8,7 +8,7 @@ namespace ckpt {
 namespace {
 
 constexpr absl::Duration kBusyPoll = absl::Milliseconds(200);
-constexpr absl::Duration kIdlePoll = absl::Seconds(30);
+constexpr absl::Duration kIdlePoll = absl::Seconds(5);
 constexpr absl::Duration kSweepAbortedEvery = absl::Hours(1);
 // Committed ones stay for ranks that resume to hear the end of it; the index has the rest.
 constexpr absl::Duration kKeepCommitted = absl::Minutes(2);
@@ -92,6 +92,7 @@ void CheckpointTableImpl::Tick() {
 void CheckpointTableImpl::RunTimer() {
   while (true) {
     Tick();
+    const bool collected = tier_.Collect();
     MutexLock lock(mutex_);
     const absl::Time began = absl::Now();
     auto busy = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -99,7 +100,7 @@ void CheckpointTableImpl::RunTimer() {
                          [](const auto& entry) { return entry.second->live(); });
     };
     while (!stopped_) {
-      const absl::Time until = began + (busy() ? kBusyPoll : kIdlePoll);
+      const absl::Time until = began + (!collected || busy() ? kBusyPoll : kIdlePoll);
       if (absl::Now() >= until) break;
       changed_.WaitUntil(mutex_, until);
     }

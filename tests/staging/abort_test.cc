@@ -1,0 +1,158 @@
+// Ranks that die, fall silent or come back.
+#include <thread>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/staging/staging_rig.h"
+
+namespace ckpt {
+namespace {
+
+using ::testing::HasSubstr;
+
+class AbortTest : public ::testing::Test {
+ protected:
+  StagingRig rig_;
+  std::shared_ptr<const PartLayout> layout_ = PlainLayout(100000);
+
+  // Blocks until the checkpoint is aborted, as somebody who waits would.
+  absl::Status Fate(uint64_t step) {
+    return rig_.WaitFor(rig_.Id(step), v1::CHECKPOINT_STATE_COMMITTED);
+  }
+};
+
+TEST_F(AbortTest, ARankThatDiesBeforeFinishAbortsTheOthersAtOnce) {
+  SessionClient living(rig_.socket_path());
+  auto dying = std::make_unique<SessionClient>(rig_.socket_path());
+  auto first = rig_.Open(rig_.Claim(1, 0, 2, *layout_, &living), layout_);
+  auto second = rig_.Open(rig_.Claim(1, 1, 2, *layout_, dying.get()), layout_);
+  ASSERT_TRUE(first.ok() && second.ok());
+  dying = nullptr;
+  const absl::Status fate = Fate(1);
+  EXPECT_TRUE(absl::IsAborted(fate));
+  EXPECT_THAT(std::string(fate.message()), HasSubstr("rank 1's process"));
+  EXPECT_TRUE(absl::IsAborted(first->stream->Finish(layout_->part_bytes(), Never).status()));
+}
+
+TEST_F(AbortTest, ARankThatDiesAfterItsPartIsStagedLosesNothing) {
+  {
+    SessionClient client(rig_.socket_path());
+    ASSERT_TRUE(rig_.Save(rig_.Claim(1, 0, 1, *layout_, &client), layout_, 5, &client).ok());
+  }
+  ASSERT_TRUE(Fate(1).ok());
+  EXPECT_EQ(rig_.ReadBack(rig_.Id(1), 0).value().substr(0, 100000), Pattern(100000, 5));
+}
+
+TEST_F(AbortTest, ABrokenStreamHasItsGrace) {
+  {
+    auto opened = rig_.Open(rig_.Claim(1, 0, 1, *layout_), layout_);
+    ASSERT_TRUE(opened.ok());
+  }
+  rig_.clock().Advance(absl::Seconds(29));
+  rig_.table().Tick();
+  EXPECT_EQ(rig_.table().Live(rig_.run).size(), 1u);
+  rig_.clock().Advance(absl::Seconds(1));
+  rig_.table().Tick();
+  EXPECT_THAT(std::string(Fate(1).message()), HasSubstr("did not resume within 30s"));
+}
+
+TEST_F(AbortTest, ABrokenStreamResumesWhereItWas) {
+  const PartClaim claim = rig_.Claim(1, 0, 1, *layout_);
+  const std::string bytes = Pattern(100000, 3);
+  {
+    auto opened = rig_.Open(claim, layout_);
+    ASSERT_TRUE(opened.ok());
+    ASSERT_TRUE(opened->stream->Write(0, absl::string_view(bytes).substr(0, 40000)).ok());
+  }
+  auto resumed = rig_.Open(claim, layout_);
+  ASSERT_TRUE(resumed.ok()) << resumed.status();
+  EXPECT_EQ(resumed->accepted.resume_from(), 40000u);
+  ASSERT_TRUE(resumed->stream->Write(40000, absl::string_view(bytes).substr(40000)).ok());
+  ASSERT_TRUE(resumed->stream->Finish(layout_->part_bytes(), Never).ok());
+  ASSERT_TRUE(Fate(1).ok());
+  EXPECT_EQ(rig_.ReadBack(rig_.Id(1), 0).value().substr(0, 100000), bytes);
+}
+
+TEST_F(AbortTest, AResumedStreamTakesThePartFromTheOldOne) {
+  const PartClaim claim = rig_.Claim(1, 0, 1, *layout_);
+  auto old = rig_.Open(claim, layout_);
+  auto resumed = rig_.Open(claim, layout_);
+  ASSERT_TRUE(resumed.ok());
+  EXPECT_TRUE(absl::IsAborted(old->stream->status()));
+  EXPECT_TRUE(absl::IsAborted(old->stream->Write(0, "x")));
+  old->stream = nullptr;
+  EXPECT_TRUE(resumed->stream->status().ok()) << "the old stream's end breaks nothing";
+}
+
+TEST_F(AbortTest, AnAnswerThatWasLostIsGivenAgain) {
+  const PartClaim claim = rig_.Claim(1, 0, 1, *layout_);
+  ASSERT_TRUE(rig_.Save(claim, layout_, 1).ok());
+  ASSERT_TRUE(Fate(1).ok());
+  auto again = rig_.Open(claim, layout_);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->accepted.resume_from(), again->accepted.part_bytes());
+  EXPECT_TRUE(again->stream->Finish(layout_->part_bytes(), Never).ok());
+}
+
+TEST_F(AbortTest, ARankThatStallsIsFound) {
+  PartClaim claim = rig_.Claim(1, 0, 2, *layout_);
+  claim.join_deadline = absl::Seconds(60);
+  auto stalled = rig_.Open(claim, layout_);
+  ASSERT_TRUE(rig_.Save(rig_.Claim(1, 1, 2, *layout_), layout_, 1).ok());
+  rig_.clock().Advance(absl::Seconds(61));
+  rig_.table().Tick();
+  EXPECT_THAT(std::string(Fate(1).message()), HasSubstr("rank 0 stalled"));
+}
+
+TEST_F(AbortTest, AnAbortGivesMemoryAndDiskSpaceBack) {
+  SessionClient client(rig_.socket_path());
+  auto big = PlainLayout(40 << 20);
+  for (uint64_t step = 1; step <= 3; ++step) {
+    auto opened = rig_.Open(rig_.Claim(step, 0, 2, *big, &client), big);
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    EXPECT_EQ(rig_.tier().usage().not_durable_bytes, opened->accepted.file_bytes());
+    opened->stream->GiveUp(absl::InvalidArgumentError("enough"));
+    opened->stream = nullptr;
+    EXPECT_EQ(rig_.tier().usage().not_durable_bytes, 0u);
+  }
+  EXPECT_EQ(client.granted_count(), 1u) << "the same file each time";
+}
+
+TEST_F(AbortTest, AStagedPartOfAnAbortedCheckpointIsNotAdoptedLater) {
+  ASSERT_TRUE(rig_.Save(rig_.Claim(1, 0, 2, *layout_), layout_, 1).ok());
+  {
+    auto other = rig_.Open(rig_.Claim(1, 1, 2, *layout_), layout_);
+    other->stream->GiveUp(absl::InvalidArgumentError("enough"));
+  }
+  EXPECT_TRUE(absl::IsAborted(Fate(1)));
+  rig_.Crash();
+  rig_.Start();
+  EXPECT_EQ(rig_.adopted().parts, 0u);
+}
+
+TEST_F(AbortTest, FinishBeforeEveryByteOrValueAbortsThePart) {
+  {
+    auto opened = rig_.Open(rig_.Claim(1, 0, 1, *layout_), layout_);
+    ASSERT_TRUE(opened->stream->Write(0, "only the beginning").ok());
+    EXPECT_TRUE(
+        absl::IsFailedPrecondition(opened->stream->Finish(layout_->part_bytes(), Never).status()));
+  }
+  EXPECT_TRUE(absl::IsAborted(Fate(1)));
+  auto with_value = LayoutMaker().PerRank("t", 10).PerRankValue("epoch").Make();
+  auto opened = rig_.Open(rig_.Claim(2, 0, 1, *with_value), with_value);
+  ASSERT_TRUE(opened->stream->Write(0, std::string(with_value->part_bytes(), 'x')).ok());
+  const absl::Status refused = opened->stream->Finish(with_value->part_bytes(), Never).status();
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("'epoch' is missing"));
+}
+
+TEST_F(AbortTest, ShutdownWakesEverybody) {
+  auto opened = rig_.Open(rig_.Claim(1, 0, 2, *layout_), layout_);
+  std::thread waiter([&] { EXPECT_TRUE(absl::IsUnavailable(Fate(1))); });
+  rig_.table().Shutdown();
+  waiter.join();
+  EXPECT_TRUE(absl::IsUnavailable(opened->stream->status()));
+  opened->stream = nullptr;
+}
+
+}  // namespace
+}  // namespace ckpt
