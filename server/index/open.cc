@@ -45,6 +45,7 @@ rocksdb::DBOptions DatabaseOptions() {
   options.keep_log_file_num = 2;
   options.max_open_files = 256;
   options.stats_dump_period_sec = 0;
+  options.avoid_flush_during_recovery = true;  // a start reads the log, and writes nothing
   return options;
 }
 

@@ -12,7 +12,6 @@
 namespace ckpt {
 namespace {
 
-constexpr uint64_t kMiB = 1 << 20;
 
 struct CrashCase {
   const char* name;

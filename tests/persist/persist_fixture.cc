@@ -24,8 +24,10 @@ std::vector<uint32_t> RanksBelow(uint32_t count) {
 
 }  // namespace
 
-TemporaryFolder::TemporaryFolder() {
-  std::string name = absl::StrCat(std::filesystem::current_path().string(), "/persist-XXXXXX");
+TemporaryFolder::TemporaryFolder(Place place) {
+  const std::string parent =
+      place == kDisk ? std::filesystem::current_path().string() : std::string("/dev/shm");
+  std::string name = absl::StrCat(parent, "/ckpt-test-XXXXXX");
   if (mkdtemp(name.data()) == nullptr) std::abort();
   path_ = name;
 }

@@ -16,9 +16,15 @@
 
 namespace ckpt {
 
+inline constexpr uint64_t kMiB = 1 << 20;
+
 class TemporaryFolder {
  public:
-  TemporaryFolder();   // on the disk that holds the build, so that direct I/O is real
+  enum Place {
+    kMemory,  // tmpfs: syncs cost nothing
+    kDisk,    // the disk that holds the build: direct I/O and preallocation are real
+  };
+  explicit TemporaryFolder(Place place = kMemory);
   ~TemporaryFolder();  // with all that is in it
   const std::string& path() const { return path_; }
 

@@ -16,7 +16,6 @@ namespace ckpt {
 namespace {
 
 using Call = FaultyFileSystem::Call;
-constexpr uint64_t kMiB = 1 << 20;
 
 class PersistPart : public testing::Test {
  protected:
@@ -37,7 +36,7 @@ class PersistPart : public testing::Test {
     return folder_.path() + "/shadow";
   }
 
-  TemporaryFolder folder_;
+  TemporaryFolder folder_{TemporaryFolder::kDisk};
   const CheckpointUid uid_ = CheckpointUid::TimeOrdered();
   std::unique_ptr<Store> store_;
 };
@@ -77,9 +76,9 @@ TEST_F(PersistPart, APartWithoutShardsIsAManifestAlone) {
 TEST_F(PersistPart, AHeaderTooLargeForOneFileGivesSeveralFiles) {
   OpenStore();
   v1::Layout layout;
-  for (int i = 0; i < 9000; ++i) {
+  for (int i = 0; i < 1500; ++i) {
     v1::Leaf* leaf = layout.add_leaves();
-    leaf->mutable_key()->add_segments()->set_name(absl::StrCat(std::string(4000, 'k'), i));
+    leaf->mutable_key()->add_segments()->set_name(absl::StrCat(std::string(4000, '"'), i));
     leaf->set_kind(v1::LEAF_KIND_TENSOR);
     leaf->set_placement(v1::PLACEMENT_PER_RANK);
     leaf->set_dtype(v1::DTYPE_U8);

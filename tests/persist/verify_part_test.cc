@@ -9,7 +9,6 @@
 namespace ckpt {
 namespace {
 
-constexpr uint64_t kMiB = 1 << 20;
 
 class VerifyPartTest : public testing::Test {
  protected:
@@ -40,7 +39,7 @@ class VerifyPartTest : public testing::Test {
     EXPECT_EQ(bytes, PartBytesOnDisk(part_.manifest));
     return damage;
   }
-  TemporaryFolder folder_;
+  TemporaryFolder folder_{TemporaryFolder::kDisk};
   std::unique_ptr<Store> store_;
   std::shared_ptr<const PartLayout> layout_;
   DurablePart part_;

@@ -1,0 +1,87 @@
+#include "gmock/gmock.h"
+#include "tests/index/index_fixture.h"
+
+namespace ckpt {
+namespace {
+
+using testing::ElementsAre;
+
+class Layouts : public IndexTest {
+ protected:
+  std::vector<std::string> Keys(const PartLayout& layout, const std::string& prefix,
+                                const std::string& after, size_t count = 1000) {
+    std::vector<std::string> keys;
+    absl::Status status = index_->ForEachLeaf(layout.digest(), prefix, after,
+                                              [&](absl::string_view key, const LeafRecord& leaf) {
+                                                EXPECT_EQ(layout.printed_keys()[leaf.leaf], key);
+                                                EXPECT_EQ(leaf.shard_count, 1u);
+                                                EXPECT_EQ(leaf.data_bytes, leaf.proto.shape(0));
+                                                keys.emplace_back(key);
+                                                return keys.size() < count;
+                                              });
+    EXPECT_TRUE(status.ok()) << status;
+    return keys;
+  }
+};
+
+TEST_F(Layouts, AreKnownFromTheirFirstPutOn) {
+  const auto layout = LayoutOfSizes({100, 200});
+  EXPECT_EQ(index_->FindLayout(layout->digest()), nullptr);
+  ASSERT_TRUE(index_->PutLayout(*layout).ok());
+  ASSERT_TRUE(index_->PutLayout(*layout).ok());
+  const auto found = index_->FindLayout(layout->digest());
+  ASSERT_NE(found, nullptr);
+  EXPECT_EQ(found->serialized(), layout->serialized());
+  EXPECT_EQ(index_->FindLayout(layout->digest()), found);  // shared, not parsed again
+}
+
+TEST_F(Layouts, OneThatNothingReferencesIsGoneAtTheNextStart) {
+  const auto unused = LayoutOfSizes({1});
+  const auto used = LayoutOfSizes({100});
+  ASSERT_TRUE(index_->PutLayout(*unused).ok());
+  Put(IdOf("r", 1), {100});
+  Reopen();
+  EXPECT_EQ(index_->FindLayout(unused->digest()), nullptr);
+  EXPECT_NE(index_->FindLayout(used->digest()), nullptr);
+}
+
+TEST_F(Layouts, LiveAsLongAsTheirLastCheckpoint) {
+  const auto layout = LayoutOfSizes({100});
+  const CheckpointUid first = Put(IdOf("r", 1), {100}, 2);
+  const CheckpointUid second = Put(IdOf("r", 2), {100}, 2);
+  ASSERT_TRUE(index_->Tombstone(first).ok());
+  ASSERT_TRUE(index_->FinishTombstone(first).ok());
+  Reopen();
+  EXPECT_NE(index_->FindLayout(layout->digest()), nullptr);
+  EXPECT_EQ(Keys(*layout, "", "").size(), 1u);
+  ASSERT_TRUE(index_->Tombstone(second).ok());
+  ASSERT_TRUE(index_->FinishTombstone(second).ok());
+  Reopen();
+  EXPECT_EQ(index_->FindLayout(layout->digest()), nullptr);
+  EXPECT_TRUE(absl::IsNotFound(index_->ForEachLeaf(
+      layout->digest(), "", "", [](absl::string_view, const LeafRecord&) { return true; })));
+}
+
+TEST_F(Layouts, LeavesAreListedByKeyPrefixAndPage) {
+  const auto layout = LayoutOfSizes(std::vector<uint64_t>(23, 10));
+  const auto other = LayoutOfSizes({77});
+  ASSERT_TRUE(index_->PutLayout(*other).ok());
+  ASSERT_TRUE(index_->PutLayout(*layout).ok());
+  EXPECT_EQ(Keys(*layout, "", "").size(), 23u);
+  EXPECT_THAT(Keys(*layout, "t2", ""), ElementsAre("t2", "t20", "t21", "t22"));
+  EXPECT_THAT(Keys(*layout, "t2", "t20"), ElementsAre("t21", "t22"));
+  EXPECT_THAT(Keys(*layout, "t2", "", 2), ElementsAre("t2", "t20"));
+  EXPECT_THAT(Keys(*layout, "", "t8"), ElementsAre("t9"));
+  EXPECT_THAT(Keys(*layout, "x", ""), testing::IsEmpty());
+  EXPECT_THAT(Keys(*layout, "t1", "t2"), testing::IsEmpty());
+}
+
+TEST_F(Layouts, APartWhoseLayoutIsNotItsDigestsIsRefused) {
+  Made made = Make(IdOf("r", 1), {100});
+  *made.parts[0].mutable_layout() = LayoutOfSizes({200})->proto();
+  EXPECT_TRUE(absl::IsDataLoss(index_->PutCheckpoint(made.manifest, made.parts, v1::Labels())));
+  EXPECT_EQ(index_->CheckpointCount(), 0u);
+}
+
+}  // namespace
+}  // namespace ckpt
