@@ -41,7 +41,9 @@ TEST(JsonTextTest, WhatIsNoUtf8BecomesReplacementCharacters) {
     const std::string json = Json(bytes);
     ASSERT_TRUE(nlohmann::json::accept(json));
     ASSERT_TRUE(IsUtf8(json));
-    if (IsUtf8(bytes)) ASSERT_EQ(nlohmann::json::parse(json).get<std::string>(), bytes);
+    if (IsUtf8(bytes)) {
+      ASSERT_EQ(nlohmann::json::parse(json).get<std::string>(), bytes);
+    }
     ASSERT_EQ(JsonStringBytes(bytes) + 2, json.size());
   }
 }

@@ -1,0 +1,86 @@
+#include "tests/benchmark/rows.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/status_macros.h"
+#include "tests/benchmark/measure.h"
+
+namespace ckpt::bench {
+namespace {
+
+constexpr Row kRows[] = {
+    {"stall", "the trainer's stall per save, one and two copy threads", StallRow},
+    {"first-save", "the first save after Prepare", FirstSaveRow},
+    {"durable", "bytes made durable per second", DurableRow},
+    {"restore-memory", "restore from the memory tier", RestoreMemoryRow},
+    {"restore-disk", "restore from cold disk", RestoreDiskRow},
+    {"stream", "the stream transport", StreamRow},
+    {"commit", "commit latency past the last durable byte", CommitRow},
+    {"torch-save", "torch::save of the same state", TorchSaveRow},
+};
+
+}  // namespace
+
+absl::Span<const Row> Rows() { return kRows; }
+
+absl::Status Bench::Open() {
+  printer_.Note("making the state");
+  CKPT_ASSIGN_OR_RETURN(state_, SampleState::Make(options_.state_bytes));
+  CKPT_ASSIGN_OR_RETURN(daemon_, BenchDaemon::Start(options_));
+  return absl::OkStatus();
+}
+
+CheckpointId Bench::NextId() { return {"bench", ++step_, incarnation_}; }
+
+absl::StatusOr<RawSetting> Bench::WriteSetting() {
+  if (!write_setting_) {
+    printer_.Note("calibrating the raw write");
+    CKPT_ASSIGN_OR_RETURN(
+        write_setting_, CalibrateWrite(daemon_->disk_folder(), state_->source(), state_->bytes()));
+  }
+  return *write_setting_;
+}
+
+absl::StatusOr<SaveTimes> SaveAndWait(Bench& bench, Client& client, Part part,
+                                      const SaveOptions& options) {
+  SaveTimes times;
+  times.id = bench.NextId();
+  const double begin = Now();
+  CKPT_ASSIGN_OR_RETURN(SaveHandle handle, client.Save(times.id, std::move(part), options));
+  CKPT_RETURN_IF_ERROR(handle.AwaitStaged());
+  const double staged = Now();
+  CKPT_RETURN_IF_ERROR(handle.AwaitCommitted());
+  times.durable = Now() - staged;
+  times.stall = staged - begin;
+  return times;
+}
+
+absl::StatusOr<std::unique_ptr<Client>> WarmClient(Bench& bench) {
+  CKPT_ASSIGN_OR_RETURN(std::unique_ptr<Client> client, bench.daemon().Connect());
+  // Files of an earlier session may still be on their way out.
+  const absl::Time deadline = absl::Now() + absl::Seconds(30);
+  absl::Status status = client->Prepare(bench.state().bytes());
+  while (absl::IsResourceExhausted(status) && absl::Now() < deadline) {
+    absl::SleepFor(absl::Milliseconds(100));
+    status = client->Prepare(bench.state().bytes());
+  }
+  CKPT_RETURN_IF_ERROR(status);
+  for (int i = 0; i < 2; ++i) {
+    CKPT_ASSIGN_OR_RETURN(const SaveTimes times,
+                          SaveAndWait(bench, *client, bench.state().MakePart(), {}));
+    CKPT_RETURN_IF_ERROR(bench.daemon().Delete(times.id));
+  }
+  return client;
+}
+
+v1::Selector SelectorOf(const CheckpointId& id) {
+  v1::Selector selector;
+  selector.set_run(id.run);
+  selector.set_step(id.step);
+  selector.set_incarnation(id.incarnation.bytes());
+  return selector;
+}
+
+}  // namespace ckpt::bench

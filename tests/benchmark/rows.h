@@ -1,0 +1,86 @@
+// The rows of the table, a file each, and what they share: the state, the daemon, the printer.
+#ifndef CKPT_TESTS_BENCHMARK_ROWS_H_
+#define CKPT_TESTS_BENCHMARK_ROWS_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "client/client.h"
+#include "tests/benchmark/bench_daemon.h"
+#include "tests/benchmark/options.h"
+#include "tests/benchmark/raw_disk.h"
+#include "tests/benchmark/result.h"
+#include "tests/benchmark/sample_state.h"
+
+namespace ckpt::bench {
+
+class Bench {
+ public:
+  Bench(Options options, std::string binary)
+      : options_(std::move(options)),
+        binary_(std::move(binary)),
+        printer_(options_.json, options_.pairs) {}
+
+  absl::Status Open();  // the state and the daemon
+
+  const Options& options() const { return options_; }
+  const std::string& binary() const { return binary_; }  // ckpt_bench itself
+  Printer& printer() { return printer_; }
+  const SampleState& state() const { return *state_; }
+  BenchDaemon& daemon() { return *daemon_; }
+
+  // A new id of the run, at the next step.
+  CheckpointId NextId();
+  // Found once.
+  absl::StatusOr<RawSetting> WriteSetting();
+
+ private:
+  Options options_;
+  std::string binary_;
+  Printer printer_;
+  std::unique_ptr<SampleState> state_;
+  std::unique_ptr<BenchDaemon> daemon_;
+  Incarnation incarnation_ = Incarnation::TimeOrdered();
+  uint64_t step_ = 0;
+  std::optional<RawSetting> write_setting_;
+};
+
+struct SaveTimes {
+  CheckpointId id;
+  double stall = 0;    // from calling Save to AwaitStaged's return
+  double durable = 0;  // from there to AwaitCommitted's return
+};
+// Saves `part` and waits until it is committed.
+absl::StatusOr<SaveTimes> SaveAndWait(Bench& bench, Client& client, Part part,
+                                      const SaveOptions& options);
+// A session whose saves go at their steady speed: prepared, two saves done.
+absl::StatusOr<std::unique_ptr<Client>> WarmClient(Bench& bench);
+
+v1::Selector SelectorOf(const CheckpointId& id);
+
+struct Row {
+  const char* name;
+  const char* what;
+  absl::Status (*run)(Bench& bench);
+};
+absl::Span<const Row> Rows();
+
+absl::Status StallRow(Bench& bench);
+absl::Status FirstSaveRow(Bench& bench);
+absl::Status DurableRow(Bench& bench);
+absl::Status RestoreMemoryRow(Bench& bench);
+absl::Status RestoreDiskRow(Bench& bench);
+absl::Status StreamRow(Bench& bench);
+absl::Status CommitRow(Bench& bench);
+absl::Status TorchSaveRow(Bench& bench);
+
+// `ckpt_bench --fresh-restore SOCKET RUN@STEP BYTES`: restores once, in a process that has never
+// seen the daemon, and prints the seconds.
+int FreshRestore(const std::string& socket, const std::string& selector, uint64_t state_bytes);
+
+}  // namespace ckpt::bench
+
+#endif  // CKPT_TESTS_BENCHMARK_ROWS_H_

@@ -1,0 +1,66 @@
+// The state that is saved, and a second stretch of memory of the same size that serves as the
+// destination of copies and restores. Both are populated before anything is measured.
+#ifndef CKPT_TESTS_BENCHMARK_SAMPLE_STATE_H_
+#define CKPT_TESTS_BENCHMARK_SAMPLE_STATE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "client/client.h"
+
+namespace ckpt::bench {
+
+// Anonymous memory, every page touched, page-aligned. Huge pages where the kernel gives them by
+// itself; never asked for.
+class Memory {
+ public:
+  static absl::StatusOr<Memory> Allocate(uint64_t bytes);
+  Memory(Memory&& other) noexcept;
+  Memory& operator=(Memory&&) = delete;
+  ~Memory();
+  std::byte* data() const { return data_; }
+  uint64_t bytes() const { return bytes_; }
+
+ private:
+  Memory(std::byte* data, uint64_t bytes) : data_(data), bytes_(bytes) {}
+  std::byte* data_;
+  uint64_t bytes_;
+};
+
+class SampleState {
+ public:
+  static absl::StatusOr<std::unique_ptr<SampleState>> Make(uint64_t bytes);
+
+  uint64_t bytes() const { return source_.bytes(); }
+  size_t tensors() const { return sizes_.size(); }
+  std::byte* source() const { return source_.data(); }
+  std::byte* destination() const { return destination_.data(); }
+
+  Part MakePart() const;        // of one rank, all of it
+  static Part MakeEmptyPart();  // a plain value and no tensor
+
+  // Seconds of the faster of two one-thread memcpys of the state into the destination: tensor by
+  // tensor, and in one piece.
+  double MeasureCopy() const;
+
+  // Reads everything that `plan` names into the destination.
+  absl::Status Read(RestorePlan& plan, ReadStatistics* statistics = nullptr) const;
+  void ScrubDestination() const;          // so that an equal destination proves something
+  absl::Status CheckDestination() const;  // DATA_LOSS
+
+ private:
+  SampleState(Memory source, Memory destination, std::vector<uint64_t> sizes)
+      : source_(std::move(source)),
+        destination_(std::move(destination)),
+        sizes_(std::move(sizes)) {}
+  Memory source_;
+  Memory destination_;
+  std::vector<uint64_t> sizes_;  // tensors lie one after another
+};
+
+}  // namespace ckpt::bench
+
+#endif  // CKPT_TESTS_BENCHMARK_SAMPLE_STATE_H_
