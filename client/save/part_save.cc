@@ -31,7 +31,6 @@ constexpr uint64_t kCopyChunkBytes = uint64_t{4} << 20;
 constexpr uint64_t kPacedChunkBytes = uint64_t{1} << 20;
 constexpr uint64_t kProgressBytes = uint64_t{8} << 20;
 constexpr uint64_t kDataBytes = kChunkBytesMax;
-constexpr absl::Duration kGrantTimeout = absl::Seconds(30);
 constexpr absl::Duration kResumeGrace = absl::Seconds(25);  // the daemon's is 30 s
 constexpr absl::Duration kResumePause = absl::Milliseconds(200);
 
@@ -67,8 +66,12 @@ void PartSave::Run() {
     const absl::Time now = absl::Now();
     give_up = std::min(give_up, now + kResumeGrace);
     if (now >= give_up) break;
-    MutexLock lock(mutex_);
-    if (!cancelled_.load()) cancelled_changed_.WaitUntil(mutex_, now + kResumePause);
+    {
+      MutexLock lock(mutex_);
+      if (!cancelled_.load()) cancelled_changed_.WaitUntil(mutex_, now + kResumePause);
+    }
+    // A daemon that dies breaks the stream a moment before the session.
+    if (!MayResume(status)) break;
   }
   if (staged_) return;
   if (cancelled_.load())
@@ -80,11 +83,16 @@ void PartSave::Run() {
 }
 
 bool PartSave::MayResume(const absl::Status& status) const {
-  return accepted_ && !session_broken_ && !cancelled_.load() && absl::IsUnavailable(status);
+  const bool session_gone = begin_.transport() == v1::TRANSPORT_SHARED_MEMORY &&
+                            session_ != nullptr && session_->broken();
+  return accepted_ && !session_gone && !cancelled_.load() && absl::IsUnavailable(status);
 }
 
 absl::Status PartSave::Attempt() {
-  CKPT_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session, connection_->GetSession());
+  // Shared memory is resumed over the session that has it mapped, or not at all.
+  if (session_ == nullptr || begin_.transport() != v1::TRANSPORT_SHARED_MEMORY) {
+    CKPT_ASSIGN_OR_RETURN(session_, connection_->GetSession());
+  }
   CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<SaveStream> stream, connection_->OpenSave());
   {
     MutexLock lock(mutex_);
@@ -94,8 +102,8 @@ absl::Status PartSave::Attempt() {
   SaveResponses responses(stream.get());
   workers_->Start([&responses] { responses.ReadAll(); });
   v1::Begin begin = begin_;
-  if (session != nullptr) begin.set_session_token(session->token());
-  const Outcome outcome = Converse(*stream, responses, session.get(), begin);
+  if (session_ != nullptr) begin.set_session_token(session_->token());
+  const Outcome outcome = Converse(*stream, responses, session_.get(), begin);
   if (!outcome.status.ok()) stream->Cancel();
   responses.AwaitEnd();
   {
@@ -103,7 +111,6 @@ absl::Status PartSave::Attempt() {
     stream_ = nullptr;
   }
   const absl::Status ended = stream->Finish();
-  session_broken_ = begin_.transport() == v1::TRANSPORT_SHARED_MEMORY && session->broken();
   if (!outcome.stream_over) return outcome.status;
   if (!ended.ok()) return ended;
   return absl::InternalError("the daemon ended the save stream before the part was staged");

@@ -59,8 +59,8 @@ class PartSave {
   const int copy_threads_;
 
   bool staged_ = false;
-  bool accepted_ = false;        // some attempt was: a broken stream may be resumed
-  bool session_broken_ = false;  // as far as the last attempt saw
+  bool accepted_ = false;  // some attempt was: a broken stream may be resumed
+  std::shared_ptr<Session> session_;
   std::atomic<bool> cancelled_{false};
   Mutex mutex_;
   CondVar cancelled_changed_;

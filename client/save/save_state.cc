@@ -12,7 +12,7 @@ namespace {
 
 // A daemon that was restarted adopts what was staged: asking goes on for this long.
 constexpr absl::Duration kRestartGrace = absl::Seconds(30);
-constexpr absl::Duration kRetryPause = absl::Milliseconds(100);
+constexpr absl::Duration kPollPause = absl::Milliseconds(100);
 
 }  // namespace
 
@@ -75,7 +75,7 @@ absl::Status SaveHandle::Impl::AwaitCommitted(absl::Time deadline) {
     unreachable_since = std::min(unreachable_since, now);
     if (now - unreachable_since > kRestartGrace) return status;
     if (now >= deadline) return absl::DeadlineExceededError(status.message());
-    changed_.WaitUntil(mutex_, std::min(deadline, now + kRetryPause));
+    changed_.WaitUntil(mutex_, std::min(deadline, now + kPollPause));
   }
 }
 

@@ -25,6 +25,8 @@ namespace ckpt {
 namespace {
 
 constexpr char kReadPiecesMethod[] = "/ckpt.v1.RestoreService/ReadPieces";
+// sockaddr_un's, less ".fd" for the session socket and the final zero.
+constexpr size_t kSocketPathBytesMax = 104;
 constexpr absl::Duration kRetryPause = absl::Milliseconds(50);
 constexpr absl::Duration kReleaseTimeout = absl::Seconds(5);
 constexpr absl::Duration kQueryTimeout = absl::Seconds(60);
@@ -163,6 +165,11 @@ absl::StatusOr<std::shared_ptr<Connection>> Connection::Open(const ConnectionOpt
   CKPT_RETURN_IF_ERROR(ForkMark::CheckProcess());
   if (options.address.empty() == options.socket.empty()) {
     return absl::InvalidArgumentError("give a socket path or a host:port address, not both");
+  }
+  // gRPC would print its own complaint on stderr.
+  if (options.socket.size() > kSocketPathBytesMax) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a socket path may have at most ", kSocketPathBytesMax, " bytes: ", options.socket));
   }
   auto impl = std::make_unique<Impl>();
   impl->options = options;

@@ -24,6 +24,9 @@
 
 namespace ckpt {
 
+// How long a caller waits for a descriptor that the daemon has announced.
+inline constexpr absl::Duration kGrantTimeout = absl::Seconds(30);
+
 class GrantedFiles;
 
 // Keeps a staging file mapped while it lives.

@@ -39,7 +39,7 @@ class SaveTest : public ::testing::Test {
  protected:
   SaveTest() : save_(&daemon_) {
     for (size_t i = 0; i < 20; ++i) {
-      std::string& bytes = tensors_.emplace_back(1000 + i * i * 20011, '\0');
+      std::string& bytes = tensors_.emplace_back(1000 + i * i * 2003, '\0');
       for (size_t b = 0; b < bytes.size(); ++b) bytes[b] = static_cast<char>(b * 7 + i);
     }
     client_ = Connect();
@@ -128,7 +128,7 @@ TEST_F(SaveTest, StreamTransportBringsEveryByteInOrder) {
 }
 
 TEST_F(SaveTest, ABrokenStreamIsResumedWithTheSameRequestId) {
-  save_.break_stream_at = 5 << 20;
+  save_.break_stream_at = 3 << 20;
   auto handle = Save({.transport = v1::TRANSPORT_STREAM});
   ASSERT_TRUE(handle.ok());
   ASSERT_TRUE(handle->AwaitStaged().ok()) << handle->status();
