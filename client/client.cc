@@ -23,7 +23,6 @@ namespace {
 constexpr char kDefaultSocket[] = "/run/ckptd/ckptd.sock";
 constexpr int kCopyThreadsMax = 64;
 constexpr int kPopulateThreads = 2;
-constexpr absl::Duration kGrantTimeout = absl::Seconds(30);
 
 void SetDuration(absl::Duration from, google::protobuf::Duration* to) {
   // The proto's range; "for ever" is ten thousand years there.

@@ -19,6 +19,9 @@
 
 namespace ckpt {
 
+// The size field that a file begins with.
+inline constexpr uint64_t kLengthPrefixBytes = 8;
+
 // The header region (length prefix, JSON, padding) of data file `file` of a part. __metadata__:
 // format "ckptd", format_version, run, step, incarnation, rank, world_size, `shards` (JSON: global
 // shape and box of every shard that isn't a whole tensor, by its name in the file), `values` (JSON,

@@ -13,7 +13,6 @@
 namespace ckpt {
 namespace {
 
-constexpr uint64_t kPrefixBytes = 8;
 constexpr uint64_t kRegionBytesMax = kHeaderBytesMax * 4;
 
 absl::Status Bad(absl::string_view why) {
@@ -226,22 +225,22 @@ absl::Status CheckOffsets(SafetensorsHeader& header, uint64_t data_bytes) {
 
 absl::StatusOr<uint64_t> SafetensorsRegionBytes(absl::string_view first_eight_bytes,
                                                 uint64_t file_bytes) {
-  if (first_eight_bytes.size() < kPrefixBytes || file_bytes < kPrefixBytes) {
+  if (first_eight_bytes.size() < kLengthPrefixBytes || file_bytes < kLengthPrefixBytes) {
     return Bad(absl::StrCat("only ", file_bytes, " bytes"));
   }
   uint64_t length = 0;
   for (int i = 7; i >= 0; --i) {
     length = length << 8 | static_cast<unsigned char>(first_eight_bytes[static_cast<size_t>(i)]);
   }
-  if (length > kRegionBytesMax - kPrefixBytes) {
+  if (length > kRegionBytesMax - kLengthPrefixBytes) {
     return Bad(absl::StrCat("its header would have ", length, " bytes, at most ",
-                            kRegionBytesMax - kPrefixBytes, " are allowed"));
+                            kRegionBytesMax - kLengthPrefixBytes, " are allowed"));
   }
-  if (length > file_bytes - kPrefixBytes) {
+  if (length > file_bytes - kLengthPrefixBytes) {
     return Bad(absl::StrCat("its header would have ", length, " bytes, the file has ", file_bytes,
                             "; it may be truncated"));
   }
-  return kPrefixBytes + length;
+  return kLengthPrefixBytes + length;
 }
 
 absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(absl::string_view region,
@@ -251,7 +250,8 @@ absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(absl::string_view regio
     return Bad(absl::StrCat("only ", region.size(), " of the ", region_bytes,
                             " bytes of its header were read"));
   }
-  const absl::string_view json = region.substr(kPrefixBytes, region_bytes - kPrefixBytes);
+  const absl::string_view json =
+      region.substr(kLengthPrefixBytes, region_bytes - kLengthPrefixBytes);
   if (json.empty() || json[0] != '{') return Bad("its header does not begin with '{'");
   // The JSON parser would take a NUL for the end.
   if (json.find('\0') != absl::string_view::npos) return Bad("its header holds a NUL byte");

@@ -15,7 +15,6 @@ namespace ckpt {
 namespace {
 
 constexpr absl::string_view kMetadataName = "__metadata__";
-constexpr uint64_t kPrefixBytes = 8;
 
 uint64_t Digits(uint64_t number) {
   uint64_t digits = 1;
@@ -41,12 +40,12 @@ void AppendTensor(absl::string_view name, DType dtype, absl::Span<const uint64_t
 
 // Adds the length prefix and the padding.
 std::string Region(std::string json) {
-  const uint64_t unpadded = kPrefixBytes + json.size();
+  const uint64_t unpadded = kLengthPrefixBytes + json.size();
   const uint64_t padded =
       (unpadded + kDataAlignmentBytes - 1) / kDataAlignmentBytes * kDataAlignmentBytes;
   std::string region;
   region.reserve(padded);
-  const uint64_t length = padded - kPrefixBytes;
+  const uint64_t length = padded - kLengthPrefixBytes;
   for (int i = 0; i < 8; ++i) region.push_back(static_cast<char>(length >> (8 * i)));
   region += json;
   region.resize(padded, ' ');

@@ -33,7 +33,6 @@
 namespace ckpt {
 namespace {
 
-constexpr absl::Duration kGrantTimeout = absl::Seconds(30);
 constexpr int kThreadsMax = 64;
 
 absl::Status Malformed(absl::string_view what) {

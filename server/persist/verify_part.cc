@@ -12,8 +12,8 @@
 namespace ckpt {
 namespace {
 
-constexpr uint64_t kReadBytes = 8 << 20;
-static_assert(kReadBytes % kHashBlockBytes == 0);
+constexpr uint64_t kVerifyReadBytes = 8 << 20;
+static_assert(kVerifyReadBytes % kHashBlockBytes == 0);
 
 class FileCheck {
  public:
@@ -24,7 +24,7 @@ class FileCheck {
         file_(file),
         callbacks_(callbacks),
         name_(names::DataFile(*FileId::FromBytes(file.file_id(), "file id"))),
-        buffer_(new char[kReadBytes]) {}
+        buffer_(new char[kVerifyReadBytes]) {}
 
   absl::Status Run(DataFolder* folder) {
     auto opened = folder->OpenDataFile(*FileId::FromBytes(file_.file_id(), "file id"));
@@ -52,7 +52,7 @@ class FileCheck {
   absl::Status CheckHeader() {
     Xxh3Stream hash;
     for (uint64_t done = 0; done < file_.header_length();) {
-      const uint64_t bytes = std::min(kReadBytes, file_.header_length() - done);
+      const uint64_t bytes = std::min(kVerifyReadBytes, file_.header_length() - done);
       absl::Status read = input_->ReadAt(done, buffer_.get(), bytes);
       if (!read.ok()) {
         callbacks_.damage(absl::StrCat(name_, ": header: ", read.message()));
@@ -74,7 +74,7 @@ class FileCheck {
     const uint64_t begin =
         file_.header_length() + place.part_offset - layout_.files()[place.file].part_offset;
     for (uint64_t done = 0; done < place.length;) {
-      const uint64_t bytes = std::min(kReadBytes, place.length - done);
+      const uint64_t bytes = std::min(kVerifyReadBytes, place.length - done);
       absl::Status read = input_->ReadAt(begin + done, buffer_.get(), bytes);
       if (!read.ok()) {
         callbacks_.damage(

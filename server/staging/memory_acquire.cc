@@ -17,7 +17,6 @@
 namespace ckpt {
 namespace {
 
-constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kHugePageBytes = 2 << 20;
 constexpr uint64_t kRingBytesMin = 64 << 10;
 constexpr uint32_t kPreparedFilesMax = 16;

@@ -16,7 +16,6 @@
 namespace ckpt {
 namespace {
 
-constexpr uint64_t kPageBytes = 4096;
 constexpr const char* kMarks[] = {"staged", "durable",    "committed", "plan",
                                   "layout", "layout.new", "plan.new",  "durable.new"};
 

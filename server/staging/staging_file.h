@@ -14,6 +14,8 @@
 
 namespace ckpt {
 
+inline constexpr uint64_t kPageBytes = 4096;  // what tmpfs allocates by
+
 // What the tmpfs does about huge pages, found out once at start.
 enum class HugePages {
   kNone,

@@ -20,7 +20,7 @@
 namespace ckpt {
 namespace {
 
-constexpr absl::Duration kPoll = absl::Milliseconds(20);
+constexpr absl::Duration kPartPoll = absl::Milliseconds(20);
 constexpr size_t kLayoutFoldersMax = 1024;
 
 }  // namespace
@@ -84,7 +84,7 @@ absl::StatusOr<v1::Accepted> CheckpointTableImpl::Open(const CheckpointPtr& chec
     MutexLock lock(mutex_);
     // A stream that was taken over is perhaps still at it.
     while (part->opening && CheckHeld(*checkpoint, *part, stream).ok()) {
-      changed_.WaitUntil(mutex_, absl::Now() + kPoll);
+      changed_.WaitUntil(mutex_, absl::Now() + kPartPoll);
     }
     CKPT_RETURN_IF_ERROR(CheckHeld(*checkpoint, *part, stream));
     if (part->finished || part->buffer != nullptr) return MakeAccepted(*part);
@@ -371,7 +371,7 @@ absl::Status CheckpointTableImpl::AwaitStaged(const CheckpointPtr& checkpoint, c
     CKPT_RETURN_IF_ERROR(CheckHeld(*checkpoint, *part, stream));
     if (part->staged) return absl::OkStatus();
     if (cancelled()) return absl::CancelledError("the client has gone away");
-    changed_.WaitUntil(mutex_, absl::Now() + kPoll);
+    changed_.WaitUntil(mutex_, absl::Now() + kPartPoll);
   }
 }
 

@@ -8,7 +8,7 @@
 namespace ckpt {
 namespace {
 
-constexpr absl::Duration kPoll = absl::Milliseconds(50);
+constexpr absl::Duration kWatchPoll = absl::Milliseconds(50);
 
 v1::CheckpointInfo InfoOf(const CheckpointRecord& record) {
   v1::CheckpointInfo info;
@@ -112,7 +112,7 @@ absl::StatusOr<v1::CheckpointInfo> CheckpointTableImpl::Wait(const CheckpointId&
           v1::CheckpointState_Name(checkpoint->state).substr(sizeof("CHECKPOINT_STATE_") - 1), " (",
           checkpoint->CountStaged(), " of ", checkpoint->share.size(), " parts staged)"));
     }
-    changed_.WaitUntil(mutex_, std::min(deadline, now + kPoll));
+    changed_.WaitUntil(mutex_, std::min(deadline, now + kWatchPoll));
   }
 }
 
@@ -132,7 +132,7 @@ absl::Status CheckpointTableImpl::WaitSettled(const std::string& run, absl::Time
       return absl::DeadlineExceededError(
           absl::StrCat("checkpoints of run ", run, " are staged and not yet committed"));
     }
-    changed_.WaitUntil(mutex_, std::min(deadline, now + kPoll));
+    changed_.WaitUntil(mutex_, std::min(deadline, now + kWatchPoll));
   }
 }
 
@@ -235,7 +235,7 @@ uint32_t CheckpointTableImpl::WaitDrained(absl::Time deadline,
     const uint32_t left = CountNotDurable() + open_streams_;
     const absl::Time now = absl::Now();
     if (left == 0 || now >= deadline || stopped_ || cancelled()) return left;
-    changed_.WaitUntil(mutex_, std::min(deadline, now + kPoll));
+    changed_.WaitUntil(mutex_, std::min(deadline, now + kWatchPoll));
   }
 }
 
