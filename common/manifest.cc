@@ -17,7 +17,7 @@ namespace ckpt {
 namespace {
 
 constexpr size_t kMagicBytes = 8;
-constexpr size_t kPrefixBytes = 24;  // magic, version, reserved, length
+constexpr size_t kEnvelopePrefixBytes = 24;  // magic, version, reserved, length
 constexpr size_t kChecksumBytes = 16;
 
 absl::string_view Magic(EnvelopeKind kind) {
@@ -141,7 +141,7 @@ absl::Status CheckCheckpoint(const v1::CheckpointManifest& manifest) {
 std::string SealEnvelope(EnvelopeKind kind, const google::protobuf::MessageLite& message) {
   const size_t payload_bytes = message.ByteSizeLong();
   std::string out;
-  out.reserve(kPrefixBytes + payload_bytes + kChecksumBytes);
+  out.reserve(kEnvelopePrefixBytes + payload_bytes + kChecksumBytes);
   const absl::string_view magic = Magic(kind);
   out.append(magic.data(), magic.size());
   AppendLittleEndian<uint32_t>(kFormatVersion, out);
@@ -159,7 +159,7 @@ std::string SealEnvelope(EnvelopeKind kind, const google::protobuf::MessageLite&
 
 absl::Status OpenEnvelope(EnvelopeKind kind, absl::string_view bytes, absl::string_view file_name,
                           google::protobuf::MessageLite* message) {
-  if (bytes.size() < kPrefixBytes + kChecksumBytes) {
+  if (bytes.size() < kEnvelopePrefixBytes + kChecksumBytes) {
     return Damaged(file_name, absl::StrCat("only ", bytes.size(), " bytes"));
   }
   if (bytes.substr(0, kMagicBytes) != Magic(kind)) {
@@ -177,7 +177,7 @@ absl::Status OpenEnvelope(EnvelopeKind kind, absl::string_view bytes, absl::stri
         "file ", file_name, " has format version ", version, "; this program knows versions up to ",
         kFormatVersion, ": use a newer ckptd"));
   }
-  const absl::string_view payload = checked.substr(kPrefixBytes);
+  const absl::string_view payload = checked.substr(kEnvelopePrefixBytes);
   if (version == 0 || ReadLittleEndian<uint64_t>(bytes.substr(16)) != payload.size()) {
     return Damaged(file_name, "version or length is wrong");
   }
