@@ -27,7 +27,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kIndexName[] = "model.safetensors.index.json";
+constexpr char kExportIndexName[] = "model.safetensors.index.json";
 constexpr uint64_t kShardBytesDefault = 5'000'000'000;  // as the common tools cut
 
 struct ExportTarget {
@@ -90,7 +90,7 @@ absl::Status WriteIndex(const ExportTarget& target,
   }
   CKPT_ASSIGN_OR_RETURN(
       OutputFile file,
-      OutputFile::Create(absl::StrCat(target.path, "/", kIndexName), target.force));
+      OutputFile::Create(absl::StrCat(target.path, "/", kExportIndexName), target.force));
   CKPT_RETURN_IF_ERROR(
       file.WriteAt(0, index.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"));
   CKPT_RETURN_IF_ERROR(file.Sync());
@@ -111,9 +111,9 @@ void RemoveStaleShards(const ExportTarget& target, size_t count) {
   }
 }
 
-absl::StatusOr<std::vector<std::string>> Write(const ExportTarget& target, RestorePlan& plan,
-                                               const std::vector<std::vector<ExportTensor>>& files,
-                                               uint64_t bytes_total) {
+absl::StatusOr<std::vector<std::string>> WriteExport(
+    const ExportTarget& target, RestorePlan& plan,
+    const std::vector<std::vector<ExportTensor>>& files, uint64_t bytes_total) {
   std::map<std::string, std::string> metadata = ExportMetadata(plan);
   ProgressBar bar(NameOf(plan.checkpoint().id()));
   uint64_t bytes_done = 0;
@@ -133,7 +133,7 @@ absl::StatusOr<std::vector<std::string>> Write(const ExportTarget& target, Resto
   }
   if (target.folder && target.force) {
     std::error_code ignored;  // from here to the end the folder says that it isn't complete
-    fs::remove(absl::StrCat(target.path, "/", kIndexName), ignored);
+    fs::remove(absl::StrCat(target.path, "/", kExportIndexName), ignored);
   }
   std::vector<std::string> paths;
   for (OutputFile& output : outputs) {
@@ -142,15 +142,17 @@ absl::StatusOr<std::vector<std::string>> Write(const ExportTarget& target, Resto
   }
   if (target.folder) {
     CKPT_RETURN_IF_ERROR(WriteIndex(target, files, bytes_total));
-    paths.push_back(absl::StrCat(target.path, "/", kIndexName));
+    paths.push_back(absl::StrCat(target.path, "/", kExportIndexName));
     RemoveStaleShards(target, files.size());
   }
   return paths;
 }
 
-absl::StatusOr<std::vector<std::string>> Export(VerbContext& context, const v1::Selector& selector,
-                                                const ExportTarget& target,
-                                                v1::CheckpointInfo& info, uint64_t& bytes_total) {
+absl::StatusOr<std::vector<std::string>> PlanAndWrite(VerbContext& context,
+                                                      const v1::Selector& selector,
+                                                      const ExportTarget& target,
+                                                      v1::CheckpointInfo& info,
+                                                      uint64_t& bytes_total) {
   CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<Client> client, context.connection.ConnectClient());
   RestoreOptions options;
   options.settle_timeout = std::min(context.connection.timeout(), absl::Minutes(10));
@@ -165,18 +167,18 @@ absl::StatusOr<std::vector<std::string>> Export(VerbContext& context, const v1::
   bytes_total = 0;
   for (const ExportTensor& tensor : tensors) bytes_total += tensor.bytes;
   CKPT_RETURN_IF_ERROR(CheckRoom(target.folder ? target.path : FolderOf(target.path), bytes_total));
-  return Write(target, *plan, CutIntoFiles(std::move(tensors), target.shard_bytes_max),
-               bytes_total);
+  return WriteExport(target, *plan, CutIntoFiles(std::move(tensors), target.shard_bytes_max),
+                     bytes_total);
 }
 
-absl::StatusOr<ExitCode> Run(VerbContext& context) {
+absl::StatusOr<ExitCode> ExportCheckpoint(VerbContext& context) {
   CKPT_ASSIGN_OR_RETURN(const v1::Selector selector,
                         ParseSelector(context.arguments.positionals()[0]));
   CKPT_ASSIGN_OR_RETURN(const ExportTarget target, ChooseTarget(context.arguments));
   v1::CheckpointInfo info;
   uint64_t bytes_total = 0;
   absl::StatusOr<std::vector<std::string>> paths =
-      Export(context, selector, target, info, bytes_total);
+      PlanAndWrite(context, selector, target, info, bytes_total);
   if (!paths.ok()) {
     std::error_code ignored;
     if (target.made_folder) fs::remove(target.path, ignored);  // only where it is empty
@@ -230,7 +232,7 @@ Verb CheckpointExport() {
                       "fails leaves "
                       "nothing behind."},
       .default_timeout = absl::InfiniteDuration(),
-      .run = Run};
+      .run = ExportCheckpoint};
 }
 
 }  // namespace ckpt::cli

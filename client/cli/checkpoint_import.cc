@@ -31,7 +31,7 @@ namespace {
   _exit(ToExitCode(status));
 }
 
-PartLeaf LeafOf(const ImportTensor& import) {
+PartLeaf ImportLeaf(const ImportTensor& import) {
   const absl::string_view name = import.tensor.name;
   PartLeaf leaf = TensorLeaf(MakeKey({name}), import.tensor.dtype, import.tensor.shape, nullptr,
                              v1::PLACEMENT_REPLICATED);
@@ -43,9 +43,9 @@ PartLeaf LeafOf(const ImportTensor& import) {
   return leaf;
 }
 
-Part MakePart(const ImportSet& set) {
+Part ImportPart(const ImportSet& set) {
   Part part;
-  for (const ImportTensor& tensor : set.tensors) part.leaves.push_back(LeafOf(tensor));
+  for (const ImportTensor& tensor : set.tensors) part.leaves.push_back(ImportLeaf(tensor));
   for (const auto& [name, text] : set.metadata) {
     v1::Value value;
     value.set_text(text);
@@ -73,7 +73,7 @@ absl::Status CheckNobodyWrites(VerbContext& context, const std::string& run) {
   return absl::OkStatus();
 }
 
-absl::Status AwaitCommitted(SaveHandle& save, ProgressBar& bar, absl::Time deadline) {
+absl::Status AwaitImported(SaveHandle& save, ProgressBar& bar, absl::Time deadline) {
   const auto slice = [deadline] {
     return std::min(absl::Milliseconds(100),
                     std::max(deadline - absl::Now(), absl::ZeroDuration()));
@@ -90,7 +90,7 @@ absl::Status AwaitCommitted(SaveHandle& save, ProgressBar& bar, absl::Time deadl
   return absl::OkStatus();
 }
 
-absl::StatusOr<ExitCode> Run(VerbContext& context) {
+absl::StatusOr<ExitCode> ImportCheckpoint(VerbContext& context) {
   const auto& positionals = context.arguments.positionals();
   CKPT_ASSIGN_OR_RETURN(const v1::Selector selector, ParseSelector(positionals[0]));
   if (selector.which_case() != v1::Selector::kStep) {
@@ -105,10 +105,10 @@ absl::StatusOr<ExitCode> Run(VerbContext& context) {
   const CheckpointId id{selector.run(), selector.step(), Incarnation::TimeOrdered()};
   SaveOptions options;
   options.if_exists = context.arguments.Has("force") ? v1::IF_EXISTS_REPLACE : v1::IF_EXISTS_FAIL;
-  CKPT_ASSIGN_OR_RETURN(SaveHandle save, client->Save(id, MakePart(set), options));
+  CKPT_ASSIGN_OR_RETURN(SaveHandle save, client->Save(id, ImportPart(set), options));
   {
     ProgressBar bar(absl::StrCat(id.run, "@", id.step));
-    CKPT_RETURN_IF_ERROR(AwaitCommitted(save, bar, deadline));
+    CKPT_RETURN_IF_ERROR(AwaitImported(save, bar, deadline));
   }
   Json json;
   json["run"] = id.run;
@@ -144,7 +144,7 @@ Verb CheckpointImport() {
                "as a new launch of its run: import into a run\nof its own, not into one that "
                "a trainer is saving to."},
       .default_timeout = absl::InfiniteDuration(),
-      .run = Run};
+      .run = ImportCheckpoint};
 }
 
 }  // namespace ckpt::cli

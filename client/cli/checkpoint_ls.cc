@@ -12,7 +12,7 @@
 namespace ckpt::cli {
 namespace {
 
-void AddRow(RecordPrinter& printer, const v1::CheckpointInfo& info) {
+void AddCheckpointRow(RecordPrinter& printer, const v1::CheckpointInfo& info) {
   std::string remarks = absl::StrJoin(info.tags(), ",");
   if (info.in_memory()) absl::StrAppend(&remarks, remarks.empty() ? "" : " ", "(in memory)");
   if (!info.abort_reason().empty()) {
@@ -24,7 +24,7 @@ void AddRow(RecordPrinter& printer, const v1::CheckpointInfo& info) {
                absl::BytesToHexString(info.id().incarnation()).substr(0, 12), remarks});
 }
 
-absl::StatusOr<ExitCode> Run(VerbContext& context) {
+absl::StatusOr<ExitCode> ListCheckpoints(VerbContext& context) {
   const std::string& run = context.arguments.positionals()[0];
   if (absl::StrContains(run, '@')) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -51,7 +51,7 @@ absl::StatusOr<ExitCode> Run(VerbContext& context) {
     }));
     for (const v1::CheckpointInfo& info : response.checkpoints()) {
       if (left == 0) break;
-      AddRow(printer, info);
+      AddCheckpointRow(printer, info);
       --left;
     }
     request.set_page_token(response.next_page_token());
@@ -70,7 +70,7 @@ Verb CheckpointLs() {
            .positionals = {{.name = "RUN", .help = "the run's name"}},
            .flags = {{.name = "all", .help = "aborted ones too, with the reason", .letter = 'a'},
                      {.name = "limit", .value = "N", .help = "at most N", .letter = 'n'}}},
-      .run = Run};
+      .run = ListCheckpoints};
 }
 
 }  // namespace ckpt::cli

@@ -16,7 +16,7 @@
 namespace ckpt::cli {
 namespace {
 
-absl::StatusOr<std::vector<v1::CheckpointInfo>> Resolve(VerbContext& context) {
+absl::StatusOr<std::vector<v1::CheckpointInfo>> ResolveExactly(VerbContext& context) {
   std::vector<v1::CheckpointInfo> found;
   for (const std::string& name : context.arguments.positionals()) {
     v1::GetCheckpointRequest request;
@@ -33,8 +33,8 @@ absl::StatusOr<std::vector<v1::CheckpointInfo>> Resolve(VerbContext& context) {
   return found;
 }
 
-absl::StatusOr<ExitCode> Run(VerbContext& context) {
-  CKPT_ASSIGN_OR_RETURN(const std::vector<v1::CheckpointInfo> doomed, Resolve(context));
+absl::StatusOr<ExitCode> RemoveCheckpoints(VerbContext& context) {
+  CKPT_ASSIGN_OR_RETURN(const std::vector<v1::CheckpointInfo> doomed, ResolveExactly(context));
   std::vector<std::string> names;
   uint64_t bytes = 0;
   for (const v1::CheckpointInfo& info : doomed) {
@@ -76,7 +76,7 @@ Verb CheckpointRm() {
                   .details = "A deleted checkpoint is hidden at once; its files go when nobody "
                              "reads them any more.\nWithout a terminal nobody can be asked, and "
                              "--yes is needed (exit code 5)."},
-      .run = Run};
+      .run = RemoveCheckpoints};
 }
 
 }  // namespace ckpt::cli

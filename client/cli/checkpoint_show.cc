@@ -21,7 +21,7 @@ Json PartJson(const v1::PartInfo& part) {
   return json;
 }
 
-void Print(OutputFormat format, const v1::GetCheckpointResponse& response) {
+void PrintCheckpoint(OutputFormat format, const v1::GetCheckpointResponse& response) {
   const v1::CheckpointInfo& info = response.checkpoint();
   Json json = CheckpointJson(info);
   json["pinned"] = response.labels().pinned();
@@ -61,7 +61,7 @@ void Print(OutputFormat format, const v1::GetCheckpointResponse& response) {
   parts.Finish("");
 }
 
-absl::StatusOr<ExitCode> Run(VerbContext& context) {
+absl::StatusOr<ExitCode> ShowCheckpoint(VerbContext& context) {
   v1::GetCheckpointRequest request;
   CKPT_ASSIGN_OR_RETURN(*request.mutable_selector(),
                         ParseSelector(context.arguments.positionals()[0]));
@@ -69,7 +69,7 @@ absl::StatusOr<ExitCode> Run(VerbContext& context) {
   CKPT_RETURN_IF_ERROR(context.connection.Call([&](grpc::ClientContext* call) {
     return context.connection.catalog().GetCheckpoint(call, request, &response);
   }));
-  Print(context.format, response);
+  PrintCheckpoint(context.format, response);
   return kExitOk;
 }
 
@@ -80,7 +80,7 @@ Verb CheckpointShow() {
                       .summary = "Show one checkpoint: its state, labels, and what each rank gave",
                       .positionals = {{.name = "RUN@STEP",
                                        .help = "or RUN@latest, RUN@latest-valid, RUN@TAG"}}},
-          .run = Run};
+          .run = ShowCheckpoint};
 }
 
 }  // namespace ckpt::cli

@@ -8,7 +8,7 @@
 namespace ckpt::cli {
 namespace {
 
-absl::StatusOr<ExitCode> Run(VerbContext& context) {
+absl::StatusOr<ExitCode> TagCheckpoint(VerbContext& context) {
   const auto& positionals = context.arguments.positionals();
   v1::TagCheckpointRequest request;
   CKPT_ASSIGN_OR_RETURN(*request.mutable_selector(), ParseSelector(positionals[0]));
@@ -55,7 +55,7 @@ Verb CheckpointTag() {
                              .letter = 'r',
                              .repeated = true}},
                   .details = "A tag names one checkpoint of a run: setting it elsewhere moves it."},
-      .run = Run};
+      .run = TagCheckpoint};
 }
 
 }  // namespace ckpt::cli

@@ -10,20 +10,20 @@
 namespace ckpt::cli {
 namespace {
 
-struct Outcome {
+struct VerifyOutcome {
   v1::CheckpointId id;
   uint64_t bytes = 0;
   std::vector<std::string> damage;
 };
 
-absl::StatusOr<Outcome> VerifyOne(VerbContext& context, const std::string& name) {
+absl::StatusOr<VerifyOutcome> VerifyOne(VerbContext& context, const std::string& name) {
   v1::VerifyCheckpointRequest request;
   CKPT_ASSIGN_OR_RETURN(*request.mutable_selector(), ParseSelector(name));
   ProgressBar bar(name);
   grpc::ClientContext call;
   context.connection.SetDeadline(call);
   const auto reader = context.connection.catalog().VerifyCheckpoint(&call, request);
-  Outcome outcome;
+  VerifyOutcome outcome;
   bool done = false;
   v1::VerifyCheckpointResponse response;
   while (reader->Read(&response)) {
@@ -38,11 +38,11 @@ absl::StatusOr<Outcome> VerifyOne(VerbContext& context, const std::string& name)
   return outcome;
 }
 
-absl::StatusOr<ExitCode> Run(VerbContext& context) {
+absl::StatusOr<ExitCode> VerifyCheckpoints(VerbContext& context) {
   RecordPrinter printer(context.format, {{"CHECKPOINT"}, {"READ", true}, {"RESULT"}});
   bool damaged = false;
   for (const std::string& name : context.arguments.positionals()) {
-    CKPT_ASSIGN_OR_RETURN(const Outcome outcome, VerifyOne(context, name));
+    CKPT_ASSIGN_OR_RETURN(const VerifyOutcome outcome, VerifyOne(context, name));
     damaged = damaged || !outcome.damage.empty();
     Json json;
     json["run"] = outcome.id.run();
@@ -73,7 +73,7 @@ Verb CheckpointVerify() {
                       .details = "Exit code 6 when anything is damaged: each line names file, key "
                                  "and offset."},
           .default_timeout = absl::InfiniteDuration(),
-          .run = Run};
+          .run = VerifyCheckpoints};
 }
 
 }  // namespace ckpt::cli

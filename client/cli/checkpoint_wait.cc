@@ -10,7 +10,7 @@
 namespace ckpt::cli {
 namespace {
 
-absl::StatusOr<ExitCode> Run(VerbContext& context) {
+absl::StatusOr<ExitCode> WaitForCheckpoint(VerbContext& context) {
   const std::string& name = context.arguments.positionals()[0];
   CKPT_ASSIGN_OR_RETURN(const v1::Selector selector, ParseSelector(name));
   if (selector.which_case() != v1::Selector::kStep) {
@@ -56,7 +56,7 @@ Verb CheckpointWait() {
                              "when it is aborted,\n7 when --timeout passes first; without "
                              "--timeout it waits as long as it takes."},
       .default_timeout = absl::InfiniteDuration(),
-      .run = Run};
+      .run = WaitForCheckpoint};
 }
 
 }  // namespace ckpt::cli

@@ -12,7 +12,7 @@
 namespace ckpt::cli {
 namespace {
 
-void Print(OutputFormat format, const v1::WatchCheckpointsResponse& event, bool existed) {
+void PrintEvent(OutputFormat format, const v1::WatchCheckpointsResponse& event, bool existed) {
   const v1::CheckpointInfo& info = event.checkpoint();
   if (format != OutputFormat::kTable) {
     Json json = CheckpointJson(info);
@@ -29,7 +29,7 @@ void Print(OutputFormat format, const v1::WatchCheckpointsResponse& event, bool 
   std::fflush(stdout);
 }
 
-absl::StatusOr<ExitCode> Run(VerbContext& context) {
+absl::StatusOr<ExitCode> WatchCheckpoints(VerbContext& context) {
   CKPT_ASSIGN_OR_RETURN(uint64_t left, context.arguments.Number("count", UINT64_MAX));
   v1::WatchCheckpointsRequest request;
   const auto& positionals = context.arguments.positionals();
@@ -46,7 +46,7 @@ absl::StatusOr<ExitCode> Run(VerbContext& context) {
     }
     if (!event.has_checkpoint()) continue;
     if (existed && context.arguments.Has("new")) continue;
-    Print(context.format, event, existed);
+    PrintEvent(context.format, event, existed);
     --left;
   }
   if (left == 0) {
@@ -77,7 +77,7 @@ Verb CheckpointWatch() {
                       "--timeout passes (7).\nWith -o json it prints JSON lines, as a "
                       "stream has no end."},
       .default_timeout = absl::InfiniteDuration(),
-      .run = Run};
+      .run = WatchCheckpoints};
 }
 
 }  // namespace ckpt::cli

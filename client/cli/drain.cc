@@ -6,7 +6,7 @@
 namespace ckpt::cli {
 namespace {
 
-absl::StatusOr<ExitCode> Run(VerbContext& context) {
+absl::StatusOr<ExitCode> DrainDaemon(VerbContext& context) {
   const bool resume = context.arguments.Has("resume");
   CKPT_ASSIGN_OR_RETURN(const absl::Duration deadline,
                         context.arguments.Duration("deadline", absl::Seconds(60)));
@@ -46,7 +46,7 @@ Verb Drain() {
                   .details = "The daemon goes on serving restores and the catalogue. Nothing is "
                              "lost by draining;\n--resume undoes it."},
       .default_timeout = absl::InfiniteDuration(),
-      .run = Run};
+      .run = DrainDaemon};
 }
 
 }  // namespace ckpt::cli

@@ -5,7 +5,7 @@
 namespace ckpt::cli {
 namespace {
 
-absl::StatusOr<ExitCode> Run(VerbContext& context) {
+absl::StatusOr<ExitCode> ShowHealth(VerbContext& context) {
   CKPT_ASSIGN_OR_RETURN(const bool serving, context.connection.Serving());
   Json json;
   json["socket"] = context.connection.socket();
@@ -23,7 +23,7 @@ Verb Health() {
                   .summary = "Does the daemon serve? (grpc.health.v1)",
                   .details = "Exit code 0 when it serves, 4 when it doesn't or nobody answers."},
       .default_timeout = absl::Seconds(5),
-      .run = Run};
+      .run = ShowHealth};
 }
 
 }  // namespace ckpt::cli

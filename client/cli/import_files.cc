@@ -20,7 +20,7 @@
 namespace ckpt::cli {
 namespace {
 
-constexpr char kIndexName[] = "model.safetensors.index.json";
+constexpr char kImportIndexName[] = "model.safetensors.index.json";
 constexpr char kSingleName[] = "model.safetensors";
 constexpr uint64_t kIndexBytesMax = 256 << 20;
 
@@ -144,11 +144,12 @@ absl::Status AddPath(const std::string& path, std::set<std::string>& names, Impo
   std::error_code error;
   std::string file = path;
   if (std::filesystem::is_directory(path, error)) {
-    file = absl::StrCat(path, "/", kIndexName);
+    file = absl::StrCat(path, "/", kImportIndexName);
     if (!std::filesystem::exists(file, error)) file = absl::StrCat(path, "/", kSingleName);
     if (!std::filesystem::exists(file, error)) {
-      return absl::NotFoundError(absl::StrCat("the folder ", path, " has neither ", kIndexName,
-                                              " nor ", kSingleName, ": name the files themselves"));
+      return absl::NotFoundError(absl::StrCat("the folder ", path, " has neither ",
+                                              kImportIndexName, " nor ", kSingleName,
+                                              ": name the files themselves"));
     }
   }
   if (absl::EndsWith(file, ".json")) return AddIndex(file, names, set);

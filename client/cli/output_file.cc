@@ -17,11 +17,11 @@
 namespace ckpt::cli {
 namespace {
 
-absl::Status Exists(const std::string& path) {
+absl::Status ExistsAlready(const std::string& path) {
   return absl::AlreadyExistsError(absl::StrCat(path, " exists: give --force to replace it"));
 }
 
-absl::Status Failed(int error, absl::string_view what, const std::string& path) {
+absl::Status FileError(int error, absl::string_view what, const std::string& path) {
   const std::string text = absl::StrCat(what, " ", path);
   if (error == ENOSPC || error == EDQUOT || error == EFBIG) {
     return absl::ResourceExhaustedError(absl::StrCat(text, ": no room on the disk"));
@@ -39,7 +39,7 @@ std::string FolderOf(const std::string& path) {
 
 absl::Status CheckRoom(const std::string& folder, uint64_t bytes) {
   struct statvfs space {};
-  if (statvfs(folder.c_str(), &space) != 0) return Failed(errno, "looking at", folder);
+  if (statvfs(folder.c_str(), &space) != 0) return FileError(errno, "looking at", folder);
   const uint64_t free = static_cast<uint64_t>(space.f_bavail) * space.f_frsize;
   if (bytes <= free) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat("the export needs ", PrintByteSize(bytes),
@@ -53,12 +53,12 @@ absl::StatusOr<OutputFile> OutputFile::Create(const std::string& path, bool repl
     if (S_ISDIR(status.st_mode)) {
       return absl::AlreadyExistsError(absl::StrCat(path, " is a directory"));
     }
-    if (!replace) return Exists(path);
+    if (!replace) return ExistsAlready(path);
   }
   std::string temporary = absl::StrCat(path, ".", FileId::Random().hex().substr(0, 12), ".partial");
   const int descriptor =
       open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
-  if (descriptor < 0) return Failed(errno, "creating", temporary);
+  if (descriptor < 0) return FileError(errno, "creating", temporary);
   return OutputFile(path, std::move(temporary), descriptor, replace);
 }
 
@@ -84,7 +84,7 @@ absl::Status OutputFile::WriteAt(uint64_t offset, absl::string_view bytes) {
     const ssize_t written =
         pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return Failed(errno, "writing", temporary_);
+    if (written < 0) return FileError(errno, "writing", temporary_);
     offset += static_cast<uint64_t>(written);
     bytes.remove_prefix(static_cast<size_t>(written));
   }
@@ -92,27 +92,28 @@ absl::Status OutputFile::WriteAt(uint64_t offset, absl::string_view bytes) {
 }
 
 absl::Status OutputFile::Sync() {
-  return fsync(descriptor_) == 0 ? absl::OkStatus() : Failed(errno, "syncing", temporary_);
+  return fsync(descriptor_) == 0 ? absl::OkStatus() : FileError(errno, "syncing", temporary_);
 }
 
 absl::Status OutputFile::Publish() {
   if (replace_) {
-    if (rename(temporary_.c_str(), path_.c_str()) != 0) return Failed(errno, "renaming to", path_);
+    if (rename(temporary_.c_str(), path_.c_str()) != 0)
+      return FileError(errno, "renaming to", path_);
   } else {
     // A hard link fails where the name is taken; a rename would replace it.
     if (link(temporary_.c_str(), path_.c_str()) != 0) {
-      return errno == EEXIST ? Exists(path_) : Failed(errno, "linking", path_);
+      return errno == EEXIST ? ExistsAlready(path_) : FileError(errno, "linking", path_);
     }
     unlink(temporary_.c_str());
   }
   temporary_.clear();
   const std::string folder = FolderOf(path_);
   const int descriptor = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) return Failed(errno, "opening", folder);
+  if (descriptor < 0) return FileError(errno, "opening", folder);
   const int synced = fsync(descriptor);
   const int error = errno;
   close(descriptor);
-  return synced == 0 ? absl::OkStatus() : Failed(error, "syncing", folder);
+  return synced == 0 ? absl::OkStatus() : FileError(error, "syncing", folder);
 }
 
 }  // namespace ckpt::cli

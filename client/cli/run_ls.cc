@@ -8,7 +8,7 @@
 namespace ckpt::cli {
 namespace {
 
-absl::StatusOr<ExitCode> Run(VerbContext& context) {
+absl::StatusOr<ExitCode> ListRuns(VerbContext& context) {
   const auto& positionals = context.arguments.positionals();
   RecordPrinter printer(context.format,
                         {{"RUN"}, {"CHECKPOINTS", true}, {"LATEST", true}, {"DATA", true}});
@@ -46,7 +46,7 @@ Verb RunLs() {
                       .positionals = {{.name = "PREFIX",
                                        .help = "only runs whose name begins so",
                                        .count_min = 0}}},
-          .run = Run};
+          .run = ListRuns};
 }
 
 }  // namespace ckpt::cli

@@ -31,7 +31,7 @@ Json StatusJson(const v1::GetStatusResponse& status) {
   return json;
 }
 
-absl::StatusOr<ExitCode> Run(VerbContext& context) {
+absl::StatusOr<ExitCode> ShowStatus(VerbContext& context) {
   v1::GetStatusResponse status;
   CKPT_RETURN_IF_ERROR(context.connection.Call([&](grpc::ClientContext* call) {
     return context.connection.admin().GetStatus(call, {}, &status);
@@ -64,7 +64,7 @@ absl::StatusOr<ExitCode> Run(VerbContext& context) {
 Verb Status() {
   return {.command = {.name = "status",
                       .summary = "What the daemon is doing: memory, disk, sessions, work"},
-          .run = Run};
+          .run = ShowStatus};
 }
 
 }  // namespace ckpt::cli

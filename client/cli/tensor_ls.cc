@@ -41,7 +41,7 @@ std::string PlacementText(const v1::Leaf& leaf, uint32_t rank) {
   return leaf.placement() == v1::PLACEMENT_PER_RANK ? absl::StrCat("rank ", rank) : name;
 }
 
-void AddRow(RecordPrinter& printer, const v1::TensorInfo& tensor) {
+void AddTensorRow(RecordPrinter& printer, const v1::TensorInfo& tensor) {
   const v1::Leaf& leaf = tensor.leaf();
   const std::string key = PrintKey(leaf.key());
   const bool is_value = leaf.kind() == v1::LEAF_KIND_VALUE;
@@ -74,7 +74,7 @@ void AddRow(RecordPrinter& printer, const v1::TensorInfo& tensor) {
        value.size() > shown_bytes_max ? value.substr(0, shown_bytes_max) + "..." : value});
 }
 
-absl::StatusOr<ExitCode> Run(VerbContext& context) {
+absl::StatusOr<ExitCode> ListTensors(VerbContext& context) {
   v1::ListTensorsRequest request;
   CKPT_ASSIGN_OR_RETURN(*request.mutable_selector(),
                         ParseSelector(context.arguments.positionals()[0]));
@@ -93,7 +93,7 @@ absl::StatusOr<ExitCode> Run(VerbContext& context) {
     CKPT_RETURN_IF_ERROR(context.connection.Call([&](grpc::ClientContext* call) {
       return context.connection.catalog().ListTensors(call, request, &response);
     }));
-    for (const v1::TensorInfo& tensor : response.tensors()) AddRow(printer, tensor);
+    for (const v1::TensorInfo& tensor : response.tensors()) AddTensorRow(printer, tensor);
     // Later pages are of the very checkpoint that the first one came from.
     if (response.has_id()) *request.mutable_selector() = ExactSelector(response.id());
     request.set_page_token(response.next_page_token());
@@ -121,7 +121,7 @@ Verb TensorLs() {
                                  .repeated = true}},
                       .details = "In a glob * matches any run of characters but '.', ** any run at "
                                  "all, ? one character."},
-          .run = Run};
+          .run = ListTensors};
 }
 
 }  // namespace ckpt::cli
