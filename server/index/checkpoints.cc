@@ -29,7 +29,7 @@ v1::PartManifest WithoutLayout(const v1::PartManifest& part) {
   head.set_world_size(part.world_size());
   *head.mutable_share() = part.share();
   head.set_layout_digest(part.layout_digest());
-  *head.mutable_values() = part.values();
+  if (part.has_values()) *head.mutable_values() = part.values();
   *head.mutable_files() = part.files();
   head.set_block_bytes(part.block_bytes());
   *head.mutable_block_hashes() = part.block_hashes();

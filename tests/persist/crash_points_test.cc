@@ -12,7 +12,6 @@
 namespace ckpt {
 namespace {
 
-
 struct CrashCase {
   const char* name;
   bool power_loss;

@@ -18,6 +18,8 @@ namespace ckpt {
 
 inline constexpr uint64_t kMiB = 1 << 20;
 
+inline constexpr uint64_t kMiB = 1 << 20;
+
 class TemporaryFolder {
  public:
   enum Place {

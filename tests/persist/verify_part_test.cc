@@ -9,7 +9,6 @@
 namespace ckpt {
 namespace {
 
-
 class VerifyPartTest : public testing::Test {
  protected:
   void SetUp() override {
