@@ -3,13 +3,13 @@
 #ifndef CKPT_SERVER_RPC_CATALOG_H_
 #define CKPT_SERVER_RPC_CATALOG_H_
 
-#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "ckpt/v1/catalog.pb.h"
 #include "common/mutex.h"
 #include "server/index/index.h"
 #include "server/persist/persister.h"
+#include "server/rpc/caller.h"
 #include "server/rpc/checkpoint_finder.h"
 #include "server/rpc/tensor_listing.h"
 #include "server/staging/checkpoint_table.h"
@@ -40,9 +40,6 @@ struct Catalog {
   TensorListings listings;
 };
 
-// Polled; true once the caller has gone or the daemon stops.
-using Cancelled = absl::FunctionRef<bool()>;
-
 absl::Status ListRuns(Catalog& catalog, const v1::ListRunsRequest& request,
                       v1::ListRunsResponse& response);
 absl::Status ListCheckpoints(Catalog& catalog, const v1::ListCheckpointsRequest& request,
@@ -51,10 +48,8 @@ absl::Status GetCheckpoint(Catalog& catalog, const v1::GetCheckpointRequest& req
                            Cancelled cancelled, v1::GetCheckpointResponse& response);
 absl::Status ListTensors(Catalog& catalog, const v1::ListTensorsRequest& request,
                          Cancelled cancelled, v1::ListTensorsResponse& response);
-// `send` answers false when the caller has gone.
 absl::Status WatchCheckpoints(Catalog& catalog, const v1::WatchCheckpointsRequest& request,
-                              Cancelled cancelled,
-                              absl::FunctionRef<bool(const v1::WatchCheckpointsResponse&)> send);
+                              Cancelled cancelled, SendTo<v1::WatchCheckpointsResponse> send);
 absl::Status WaitCheckpoint(Catalog& catalog, const v1::WaitCheckpointRequest& request,
                             absl::Time deadline, Cancelled cancelled,
                             v1::WaitCheckpointResponse& response);
@@ -63,8 +58,7 @@ absl::Status DeleteCheckpoint(Catalog& catalog, const v1::DeleteCheckpointReques
 absl::Status TagCheckpoint(Catalog& catalog, const v1::TagCheckpointRequest& request,
                            Cancelled cancelled, v1::TagCheckpointResponse& response);
 absl::Status VerifyCheckpoint(Catalog& catalog, const v1::VerifyCheckpointRequest& request,
-                              Cancelled cancelled,
-                              absl::FunctionRef<bool(const v1::VerifyCheckpointResponse&)> send);
+                              Cancelled cancelled, SendTo<v1::VerifyCheckpointResponse> send);
 
 }  // namespace ckpt
 

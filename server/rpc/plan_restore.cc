@@ -43,10 +43,6 @@ constexpr uint32_t kLeaseSecondsMax = 24 * 3600;
 // Manifests of a checkpoint are kept between the two passes up to this size, then read again.
 constexpr uint64_t kManifestsKeptBytesMax = 64 << 20;
 
-using Send = absl::FunctionRef<bool(const v1::PlanRestoreResponse&)>;
-
-absl::Status CallerGone() { return absl::CancelledError("the caller has gone"); }
-
 absl::StatusOr<absl::Duration> SettleTimeout(const v1::PlanRestoreRequest& request) {
   if (!request.has_settle_timeout()) return kSettleTimeoutDefault;
   const auto& proto = request.settle_timeout();
@@ -62,8 +58,8 @@ absl::StatusOr<absl::Duration> SettleTimeout(const v1::PlanRestoreRequest& reque
 // One call of PlanRestore.
 class Planning {
  public:
-  Planning(Restore& restore, const v1::PlanRestoreRequest& request,
-           absl::FunctionRef<bool()> cancelled, Send send)
+  Planning(Restore& restore, const v1::PlanRestoreRequest& request, Cancelled cancelled,
+           SendTo<v1::PlanRestoreResponse> send)
       : restore_(restore), request_(request), cancelled_(cancelled), send_(send) {}
 
   absl::Status Run() {
@@ -85,7 +81,7 @@ class Planning {
     CKPT_RETURN_IF_ERROR(restore_.plans->Add(std::move(plan_), session_, lease_));
     if (!FlushPieces()) {
       restore_.plans->Release(id);
-      return CallerGone();
+      return CallerHasGone();
     }
     return absl::OkStatus();
   }
@@ -142,7 +138,7 @@ class Planning {
     uint64_t kept_bytes = 0;
     kept_.resize(record_.manifest.parts_size());
     for (int i = 0; i < record_.manifest.parts_size(); ++i) {
-      if (cancelled_()) return CallerGone();
+      if (cancelled_()) return CallerHasGone();
       CKPT_ASSIGN_OR_RETURN(const auto part, ReadOnePart(i));
       CKPT_RETURN_IF_ERROR(
           merge.Add(part->manifest.rank(), *part->layout, part->manifest.values()));
@@ -156,7 +152,7 @@ class Planning {
     v1::PlanRestoreResponse response;
     response.mutable_header()->set_plan_id(plan_->id().bytes());
     *response.mutable_header()->mutable_checkpoint() = InfoOf(record_, *restore_.memory);
-    return send_(response) ? absl::OkStatus() : CallerGone();
+    return send_(response) ? absl::OkStatus() : CallerHasGone();
   }
 
   absl::Status SendLeaves(const LeafMerge& merge) {
@@ -166,11 +162,11 @@ class Planning {
       *response.mutable_leaves()->add_leaves() = leaf;
       bytes += leaf.ByteSizeLong() + 8;
       if (bytes < kBatchBytesMax) continue;
-      if (cancelled_() || !send_(response)) return CallerGone();
+      if (cancelled_() || !send_(response)) return CallerHasGone();
       response.mutable_leaves()->clear_leaves();
       bytes = 0;
     }
-    if (bytes > 0 && !send_(response)) return CallerGone();
+    if (bytes > 0 && !send_(response)) return CallerHasGone();
     return absl::OkStatus();
   }
 
@@ -210,7 +206,7 @@ class Planning {
     for (const auto& [s, blocks] : needed) {
       AddPiece(*part, merge.numbers(number)[layout.proto().shards(static_cast<int>(s)).leaf()], s,
                blocks, places);
-      if (batch_bytes_ >= kBatchBytesMax && !FlushPieces()) return CallerGone();
+      if (batch_bytes_ >= kBatchBytesMax && !FlushPieces()) return CallerHasGone();
     }
     return absl::OkStatus();
   }
@@ -312,8 +308,8 @@ class Planning {
 
   Restore& restore_;
   const v1::PlanRestoreRequest& request_;
-  const absl::FunctionRef<bool()> cancelled_;
-  const Send send_;
+  const Cancelled cancelled_;
+  const SendTo<v1::PlanRestoreResponse> send_;
   std::shared_ptr<Session> session_;
   absl::Duration settle_timeout_;
   absl::Duration lease_;
@@ -328,7 +324,7 @@ class Planning {
 }  // namespace
 
 absl::Status PlanRestore(Restore& restore, const v1::PlanRestoreRequest& request,
-                         absl::FunctionRef<bool()> cancelled, Send send) {
+                         Cancelled cancelled, SendTo<v1::PlanRestoreResponse> send) {
   return Planning(restore, request, cancelled, send).Run();
 }
 

@@ -32,9 +32,8 @@ absl::Status CheckRanges(const OpenPlan& plan, const v1::ReadPiecesRequest& requ
 
 }  // namespace
 
-absl::Status ReadPieces(Restore& restore, const v1::ReadPiecesRequest& request,
-                        absl::FunctionRef<bool()> cancelled,
-                        absl::FunctionRef<bool(const v1::ReadPiecesResponse&)> send) {
+absl::Status ReadPieces(Restore& restore, const v1::ReadPiecesRequest& request, Cancelled cancelled,
+                        SendTo<v1::ReadPiecesResponse> send) {
   CKPT_ASSIGN_OR_RETURN(const std::shared_ptr<OpenPlan> plan,
                         restore.plans->Find(request.plan_id()));
   CKPT_RETURN_IF_ERROR(CheckRanges(*plan, request));
@@ -51,7 +50,7 @@ absl::Status ReadPieces(Restore& restore, const v1::ReadPiecesRequest& request,
       data.resize(bytes);
       CKPT_RETURN_IF_ERROR(plan->Read(piece, range.offset() + done, data.data(), bytes));
       response.set_crc32c(Crc32c(data));
-      if (cancelled() || !send(response)) return absl::CancelledError("the caller has gone");
+      if (cancelled() || !send(response)) return CallerHasGone();
       done += bytes;
       since_renewed += bytes;
       if (since_renewed >= (uint64_t{256} << 20)) {

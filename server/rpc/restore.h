@@ -3,10 +3,10 @@
 #ifndef CKPT_SERVER_RPC_RESTORE_H_
 #define CKPT_SERVER_RPC_RESTORE_H_
 
-#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "ckpt/v1/restore.pb.h"
 #include "server/index/index.h"
+#include "server/rpc/caller.h"
 #include "server/rpc/checkpoint_finder.h"
 #include "server/rpc/plan_table.h"
 #include "server/rpc/restore_groups.h"
@@ -29,14 +29,10 @@ struct Restore {
   SessionServer* sessions = nullptr;  // null: no caller has a session
 };
 
-// Polled; true once the caller has gone or the daemon stops. `send` answers false then.
 absl::Status PlanRestore(Restore& restore, const v1::PlanRestoreRequest& request,
-                         absl::FunctionRef<bool()> cancelled,
-                         absl::FunctionRef<bool(const v1::PlanRestoreResponse&)> send);
-// `send` may take the message's bytes over; they are overwritten by the next.
-absl::Status ReadPieces(Restore& restore, const v1::ReadPiecesRequest& request,
-                        absl::FunctionRef<bool()> cancelled,
-                        absl::FunctionRef<bool(const v1::ReadPiecesResponse&)> send);
+                         Cancelled cancelled, SendTo<v1::PlanRestoreResponse> send);
+absl::Status ReadPieces(Restore& restore, const v1::ReadPiecesRequest& request, Cancelled cancelled,
+                        SendTo<v1::ReadPiecesResponse> send);
 absl::Status ReleasePlan(Restore& restore, const v1::ReleasePlanRequest& request);
 
 }  // namespace ckpt

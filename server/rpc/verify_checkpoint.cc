@@ -9,8 +9,7 @@
 namespace ckpt {
 
 absl::Status VerifyCheckpoint(Catalog& catalog, const v1::VerifyCheckpointRequest& request,
-                              Cancelled cancelled,
-                              absl::FunctionRef<bool(const v1::VerifyCheckpointResponse&)> send) {
+                              Cancelled cancelled, SendTo<v1::VerifyCheckpointResponse> send) {
   CKPT_ASSIGN_OR_RETURN(const CheckpointRecord record,
                         catalog.finder->Find(request.selector(), cancelled));
   size_t damage_sent = 0;
@@ -34,7 +33,7 @@ absl::Status VerifyCheckpoint(Catalog& catalog, const v1::VerifyCheckpointReques
         return !cancelled() && tell(progress, false);
       }));
   do {
-    if (!tell(result, true)) return absl::CancelledError("the caller has gone");
+    if (!tell(result, true)) return CallerHasGone();
   } while (damage_sent < result.damage.size());
   if (!result.damage.empty()) {
     observe::Error("checkpoint is damaged", {{"run", record.manifest.id().run()},

@@ -69,11 +69,8 @@ class Pending {
   bool overflown_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-using Send = absl::FunctionRef<bool(const v1::WatchCheckpointsResponse&)>;
-
-absl::Status CallerGone() { return absl::CancelledError("the caller has gone"); }
-
-absl::Status SendCommitted(Catalog& catalog, const std::string& run, Send send) {
+absl::Status SendCommitted(Catalog& catalog, const std::string& run,
+                           SendTo<v1::WatchCheckpointsResponse> send) {
   std::optional<uint64_t> below;
   while (true) {
     std::vector<v1::CheckpointInfo> batch;  // not sent from within the index's iteration
@@ -85,14 +82,15 @@ absl::Status SendCommitted(Catalog& catalog, const std::string& run, Send send) 
     for (const v1::CheckpointInfo& info : batch) {
       v1::WatchCheckpointsResponse response;
       *response.mutable_checkpoint() = info;
-      if (!send(response)) return CallerGone();
+      if (!send(response)) return CallerHasGone();
     }
     if (batch.size() < kSnapshotBatch) return absl::OkStatus();
     below = batch.back().id().step();
   }
 }
 
-absl::Status SendSnapshot(Catalog& catalog, const std::string& run, Send send) {
+absl::Status SendSnapshot(Catalog& catalog, const std::string& run,
+                          SendTo<v1::WatchCheckpointsResponse> send) {
   std::vector<std::string> runs;
   if (run.empty()) {
     CKPT_RETURN_IF_ERROR(catalog.index->ForEachRun("", "", [&](const v1::RunInfo& info) {
@@ -107,17 +105,17 @@ absl::Status SendSnapshot(Catalog& catalog, const std::string& run, Send send) {
   for (const v1::CheckpointInfo& info : live) {
     v1::WatchCheckpointsResponse response;
     *response.mutable_checkpoint() = info;
-    if (!send(response)) return CallerGone();
+    if (!send(response)) return CallerHasGone();
   }
   v1::WatchCheckpointsResponse end;
   end.set_snapshot_end(true);
-  return send(end) ? absl::OkStatus() : CallerGone();
+  return send(end) ? absl::OkStatus() : CallerHasGone();
 }
 
 }  // namespace
 
 absl::Status WatchCheckpoints(Catalog& catalog, const v1::WatchCheckpointsRequest& request,
-                              Cancelled cancelled, Send send) {
+                              Cancelled cancelled, SendTo<v1::WatchCheckpointsResponse> send) {
   if (!request.run().empty()) CKPT_RETURN_IF_ERROR(ValidateRun(request.run()));
   auto pending = std::make_shared<Pending>();
   const uint64_t number = catalog.live->Subscribe(
@@ -126,14 +124,14 @@ absl::Status WatchCheckpoints(Catalog& catalog, const v1::WatchCheckpointsReques
       });
   absl::Status status = SendSnapshot(catalog, request.run(), send);
   while (status.ok()) {
-    if (cancelled()) status = CallerGone();
+    if (cancelled()) status = CallerHasGone();
     v1::WatchCheckpointsResponse change;
     const absl::StatusOr<bool> taken =
         status.ok() ? pending->Take(change) : absl::StatusOr<bool>(status);
     if (!taken.ok()) {
       status = taken.status();
     } else if (*taken && !send(change)) {
-      status = CallerGone();
+      status = CallerHasGone();
     }
   }
   catalog.live->Unsubscribe(number);
