@@ -226,8 +226,8 @@ absl::Status LoadPlan::Check(const std::string& checkpoint_name) {
   return key_not_found ? absl::NotFoundError(text) : absl::InvalidArgumentError(text);
 }
 
-// Two targets may be views of the same memory without being the same tensor: reading into both at
-// once is a race, so the later one gets a buffer and is copied afterwards.
+// Targets may be views of the same memory without being the same tensor: reading into them at once
+// would be a race, so all of them get buffers, which are copied one after another.
 void LoadPlan::SeparateOverlaps() {
   struct Interval {
     const std::byte* begin;
@@ -243,13 +243,14 @@ void LoadPlan::SeparateOverlaps() {
   }
   std::sort(intervals.begin(), intervals.end(),
             [](const Interval& a, const Interval& b) { return a.begin < b.begin; });
-  const std::byte* end = nullptr;
-  for (const Interval& interval : intervals) {
-    if (end != nullptr && interval.begin < end) {
-      Target& target = targets_[interval.target];
+  for (size_t first = 0, next; first < intervals.size(); first = next) {
+    const std::byte* end = intervals[first].end;
+    for (next = first + 1; next < intervals.size() && intervals[next].begin < end; ++next) {
+      end = std::max(end, intervals[next].end);
+    }
+    for (size_t i = first; next - first > 1 && i < next; ++i) {
+      Target& target = targets_[intervals[i].target];
       target.buffer = NewTensor(target.buffer.scalar_type(), target.region.extent);
-    } else {
-      end = interval.end;
     }
   }
 }

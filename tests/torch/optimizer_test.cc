@@ -168,7 +168,8 @@ TEST(OptimizerErrors, GroupsMustFit) {
   auto model = SmallModel(1);
   torch::optim::SGD saved(model->parameters(), torch::optim::SGDOptions(0.1));
   const auto plan = Saved({{"optimizer", saved}});
-  torch::optim::SGD fewer({model->parameters()[0]}, torch::optim::SGDOptions(0.2));
+  torch::optim::SGD fewer(std::vector<at::Tensor>{model->parameters()[0]},
+                          torch::optim::SGDOptions(0.2));
   for (const bool strict : {true, false}) {
     LoadOptions options;
     options.strict = strict;
@@ -211,7 +212,8 @@ TEST(OptimizerForeign, PythonsOwnDictionaryLoads) {
                                            {"initial_lr", 1.0},
                                            {"params", StateList{0}}}}}};
   auto parameter = torch::ones({2}, torch::requires_grad());
-  torch::optim::AdamW optimizer({parameter}, torch::optim::AdamWOptions(0.1));
+  torch::optim::AdamW optimizer(std::vector<at::Tensor>{parameter},
+                                torch::optim::AdamWOptions(0.1));
   StateDict state{{"optimizer", optimizer}};
   ASSERT_OK(LoadFrom(Saved({{"optimizer", python}}), state).status());
   const auto& options =

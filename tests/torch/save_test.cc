@@ -66,7 +66,7 @@ TEST(SaveUnwrap, OptimizerIsLaidOutAsPythonDoes) {
 
 TEST(SaveUnwrap, AStepThatFloat32CannotHoldIsWrittenAsFloat64) {
   auto parameter = torch::ones({1}, torch::requires_grad());
-  torch::optim::Adam optimizer({parameter}, torch::optim::AdamOptions(0.1));
+  torch::optim::Adam optimizer(std::vector<at::Tensor>{parameter}, torch::optim::AdamOptions(0.1));
   parameter.sum().backward();
   optimizer.step();
   auto& state = static_cast<torch::optim::AdamParamState&>(*optimizer.state().begin()->second);
@@ -79,7 +79,7 @@ TEST(SaveUnwrap, AStepThatFloat32CannotHoldIsWrittenAsFloat64) {
 
 TEST(SaveUnwrap, UnknownOptimizersAreUnimplemented) {
   auto parameter = torch::ones({1}, torch::requires_grad());
-  torch::optim::LBFGS optimizer({parameter});
+  torch::optim::LBFGS optimizer(std::vector<at::Tensor>{parameter});
   EXPECT_TRUE(absl::IsUnimplemented(PartOf({{"optimizer", optimizer}}).status()));
 }
 
