@@ -30,7 +30,7 @@ class RestoreTest : public ::testing::Test {
   RestoreTest() {
     memory_ = memfd_create("memory", MFD_CLOEXEC);
     disk_ = memfd_create("disk", MFD_CLOEXEC);
-    AddTensor("model.big", 40, 300007, {{{0, 0}, {15, 300007}}, {{15, 0}, {25, 300007}}});
+    AddTensor("model.big", 40, 120007, {{{0, 0}, {30, 120007}}, {{30, 0}, {10, 120007}}});
     AddTensor("model.columns", 64, 1000, {{{0, 0}, {64, 300}}, {{0, 300}, {64, 700}}});
     for (int i = 0; i < 30; ++i) {
       AddTensor("small." + std::to_string(i), 1, 100 + static_cast<uint64_t>(i) * 37, {});
@@ -207,9 +207,9 @@ class RestoreTest : public ::testing::Test {
     return regions;
   }
   std::vector<std::pair<uint32_t, Box>> SomeSlices() const {
-    return {{0, Box{{10, 299000}, {20, 1007}}},  // columns over both pieces
-            {0, Box{{14, 0}, {2, 300007}}},      // rows over both
-            {0, Box{{39, 300006}, {1, 1}}},      // the last byte
+    return {{0, Box{{20, 119000}, {20, 1007}}},  // columns over both pieces
+            {0, Box{{29, 0}, {2, 120007}}},      // rows over both
+            {0, Box{{39, 120006}, {1, 1}}},      // the last byte
             {1, Box{{5, 200}, {50, 300}}},       // over both column pieces
             {7, Box{{0, 3}, {1, 4}}}};
   }
@@ -279,7 +279,7 @@ TEST_F(RestoreTest, DamageOnBothTiersNamesCheckpointKeyAndOffset) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("run@5"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("model.big"));
   EXPECT_THAT(std::string(status.message()), HasSubstr(std::to_string(3 * kBlock)));
-  EXPECT_TRUE(ReadAndCompare(*plan, {{0, Box{{20, 0}, {10, 300007}}}}).ok())
+  EXPECT_TRUE(ReadAndCompare(*plan, {{0, Box{{31, 0}, {9, 120007}}}}).ok())
       << "what was not damaged can still be read";
 }
 

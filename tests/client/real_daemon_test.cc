@@ -1,0 +1,147 @@
+// The client library against the real daemon: both transports, all tiers, the ring, and memory that
+// must be given back.
+#include <memory>
+#include <string>
+
+#include "client/client.h"
+#include "common/key.h"
+#include "gtest/gtest.h"
+#include "tests/fixtures/daemon.h"
+#include "tests/fixtures/test_state.h"
+
+namespace ckpt {
+namespace {
+
+using testing::CheckRestored;
+using testing::CheckRestoredWhole;
+using testing::Daemon;
+using testing::MakeTestPart;
+using testing::TestState;
+
+constexpr absl::Duration kPatience = absl::Seconds(60);
+
+class RealDaemonTest : public ::testing::Test {
+ protected:
+  void StartDaemon(const std::string& memory_budget) {
+    auto daemon = Daemon::Start({.memory_budget = memory_budget});
+    ASSERT_TRUE(daemon.ok()) << daemon.status();
+    daemon_ = *std::move(daemon);
+    client_ = Connect();
+  }
+  std::unique_ptr<Client> Connect() {
+    auto client = Client::Connect({.socket = daemon_->socket(), .name = "real_daemon_test"});
+    EXPECT_TRUE(client.ok()) << client.status();
+    return client.ok() ? *std::move(client) : nullptr;
+  }
+  absl::Status SaveAndCommit(const TestState& state, uint64_t step, const SaveOptions& options = {},
+                             uint32_t world_size = 1) {
+    std::vector<SaveHandle> handles;
+    for (uint32_t rank = 0; rank < world_size; ++rank) {
+      auto handle = client_->Save({"run", step, incarnation_},
+                                  MakeTestPart(state, rank, world_size), options);
+      if (!handle.ok()) return handle.status();
+      handles.push_back(*std::move(handle));
+    }
+    for (SaveHandle& handle : handles) {
+      if (absl::Status status = handle.AwaitCommitted(kPatience); !status.ok()) return status;
+    }
+    return absl::OkStatus();
+  }
+  static std::unique_ptr<RestorePlan> Plan(Client& client, uint64_t step,
+                                           const RestoreOptions& options = {}) {
+    v1::Selector selector;
+    selector.set_run("run");
+    selector.set_step(step);
+    auto plan = client.PlanRestore(selector, options);
+    EXPECT_TRUE(plan.ok()) << plan.status();
+    return plan.ok() ? *std::move(plan) : nullptr;
+  }
+
+  std::unique_ptr<Daemon> daemon_;
+  std::unique_ptr<Client> client_;
+  const Incarnation incarnation_ = Incarnation::TimeOrdered();
+};
+
+TEST_F(RealDaemonTest, BothTransportsSaveAndEveryTierRestoresOnOtherWorldSizes) {
+  StartDaemon("64MiB");
+  const TestState state = TestState::Mixed(7, 6 << 20);
+  ASSERT_TRUE(client_->Prepare(3 << 20).ok());
+  const absl::Status shared = SaveAndCommit(state, 1, {.copy_threads = 2}, 3);
+  ASSERT_TRUE(shared.ok()) << shared;
+  const absl::Status stream = SaveAndCommit(state, 2, {.transport = v1::TRANSPORT_STREAM}, 2);
+  ASSERT_TRUE(stream.ok()) << stream;
+  for (const uint64_t step : {1, 2}) {
+    for (const bool over_stream : {false, true}) {
+      const auto plan = Plan(*client_, step, {.stream = over_stream});
+      ASSERT_NE(plan, nullptr);
+      EXPECT_TRUE(CheckRestoredWhole(*plan, state).ok()) << CheckRestoredWhole(*plan, state);
+      EXPECT_TRUE(CheckRestored(*plan, state, 1, 5).ok());
+    }
+  }
+  ASSERT_TRUE(daemon_->Restart().ok());
+  for (const uint64_t step : {1, 2}) {
+    const auto plan = Plan(*client_, step);
+    ASSERT_NE(plan, nullptr);
+    EXPECT_TRUE(CheckRestoredWhole(*plan, state).ok()) << CheckRestoredWhole(*plan, state);
+  }
+}
+
+TEST_F(RealDaemonTest, APartLargerThanTheBudgetGoesThroughTheRing) {
+  StartDaemon("8MiB");
+  const TestState state = TestState::Plain(3, 40 << 20);
+  const absl::Status saved = SaveAndCommit(state, 1, {.copy_threads = 2});
+  ASSERT_TRUE(saved.ok()) << saved;
+  const auto plan = Plan(*client_, 1);
+  ASSERT_NE(plan, nullptr);
+  EXPECT_TRUE(CheckRestoredWhole(*plan, state).ok()) << CheckRestoredWhole(*plan, state);
+}
+
+TEST_F(RealDaemonTest, ASliceReadsOnlyItsBlocksFromMemoryAndFromDisk) {
+  StartDaemon("64MiB");
+  const TestState state = TestState::Plain(5, 24 << 20);
+  ASSERT_TRUE(SaveAndCommit(state, 1).ok());
+  for (const bool restarted : {false, true}) {
+    if (restarted) ASSERT_TRUE(daemon_->Restart().ok());
+    const auto plan = Plan(*client_, 1);
+    ASSERT_NE(plan, nullptr);
+    const uint32_t leaf = *plan->Find(state.tensors[0].key, 0);
+    Box box = Box::Whole(state.tensors[0].shape);
+    box.offset[0] = box.extent[0] / 2;
+    box.extent[0] = 1;
+    std::string bytes(box.volume(), '?');
+    const ReadTarget target{leaf, box, reinterpret_cast<std::byte*>(bytes.data())};
+    ReadStatistics statistics;
+    ASSERT_TRUE(plan->Read({&target, 1}, &statistics).ok());
+    EXPECT_EQ(bytes, testing::TestBytes(state, state.tensors[0], 0, box));
+    EXPECT_LE(statistics.bytes_read, (2 << 20) + bytes.size());
+    EXPECT_EQ(restarted ? statistics.bytes_from_memory : statistics.bytes_from_disk, 0u);
+  }
+}
+
+TEST_F(RealDaemonTest, TheSteadyStateAllocatesNoMemory) {
+  StartDaemon("64MiB");
+  const TestState state = TestState::Plain(9, 10 << 20);
+  for (uint64_t step = 1; step <= 3; ++step) ASSERT_TRUE(SaveAndCommit(state, step).ok());
+  const uint64_t pages = daemon_->MemoryFolderBytes();
+  for (uint64_t step = 4; step <= 8; ++step) ASSERT_TRUE(SaveAndCommit(state, step).ok());
+  EXPECT_LE(daemon_->MemoryFolderBytes(), pages);
+}
+
+// A reader keeps its mapping for the next plan, but not when the daemon needs the pages.
+TEST_F(RealDaemonTest, KeptReadMappingsDoNotHoldTheBudget) {
+  StartDaemon("48MiB");
+  const TestState state = TestState::Plain(11, 30 << 20);
+  const auto reader = Connect();
+  ASSERT_TRUE(SaveAndCommit(state, 1).ok());
+  {
+    const auto plan = Plan(*reader, 1);
+    ASSERT_NE(plan, nullptr);
+    ASSERT_TRUE(CheckRestoredWhole(*plan, state).ok());
+  }
+  client_ = Connect();  // the session that wrote the file has ended
+  const absl::Status second = SaveAndCommit(state, 2, {.memory_wait = absl::Seconds(20)});
+  EXPECT_TRUE(second.ok()) << second;
+}
+
+}  // namespace
+}  // namespace ckpt
