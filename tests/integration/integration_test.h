@@ -3,6 +3,7 @@
 #ifndef CKPT_TESTS_INTEGRATION_INTEGRATION_TEST_H_
 #define CKPT_TESTS_INTEGRATION_INTEGRATION_TEST_H_
 
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>

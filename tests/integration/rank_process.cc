@@ -49,9 +49,9 @@ absl::StatusOr<std::unique_ptr<RankProcess>> RankProcess::Start(const std::strin
     return absl::ErrnoToStatus(errno, "pipe2");
   }
   const absl::StatusOr<pid_t> pid = Spawn({.arguments = {BuiltBinary("test_rank"), socket},
+                                           .output_descriptor = answers[1],
                                            .errors = "/dev/stderr",
-                                           .input = commands[0],
-                                           .output_descriptor = answers[1]});
+                                           .input = commands[0]});
   close(commands[0]);
   close(answers[1]);
   if (!pid.ok()) {

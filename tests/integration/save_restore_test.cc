@@ -1,5 +1,6 @@
 // The whole way of the data: saved by ranks, committed, restored bit-equal, from memory, from disk
 // and over the stream, on as many ranks or on others, and after a restart of the daemon.
+#include "absl/strings/str_cat.h"
 #include "tests/integration/integration_test.h"
 
 namespace ckpt::testing {
@@ -20,7 +21,8 @@ TEST_F(SaveRestore, RestoresOnAnyNumberOfRanks) {
   const TestState state = TestState::Mixed(12);
   CKPT_ASSERT_OK(SaveCommitted(NewId("run", 1), state, 4));
   for (const uint32_t world_size : {1u, 2u, 3u, 7u}) {
-    CKPT_EXPECT_OK(Check("run@1", state, world_size)) << world_size;
+    SCOPED_TRACE(absl::StrCat("on ", world_size, " ranks"));
+    CKPT_EXPECT_OK(Check("run@1", state, world_size));
   }
 }
 
