@@ -2,8 +2,8 @@
 
 #include <iostream>
 
-#include "server/offline/command.h"
 #include "server/observe/log.h"
+#include "server/offline/command.h"
 
 int main(int argc, char** argv) {
   // The verbs say themselves what they found.

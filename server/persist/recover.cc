@@ -36,8 +36,8 @@ class Recovery {
   }
 
   absl::Status IndexManifests() {
-    CKPT_ASSIGN_OR_RETURN(const std::vector<CheckpointUid> listed,
-                          folder_->ListCheckpointManifests());
+    CKPT_ASSIGN_OR_RETURN(std::vector<CheckpointUid> listed, folder_->ListCheckpointManifests());
+    std::sort(listed.begin(), listed.end());  // of two that claim a tag, the newer one gets it
     manifests_.insert(listed.begin(), listed.end());
     absl::flat_hash_set<CheckpointUid> known;
     for (const CheckpointUid uid : index_->AllCheckpoints()) known.insert(uid);
@@ -71,25 +71,27 @@ class Recovery {
     return absl::OkStatus();
   }
 
-  absl::Status AlignLabels() {
+  // `repair`: label files of nothing, and stale ones, are put right; otherwise only the index is.
+  absl::Status AlignLabels(bool repair) {
     CKPT_ASSIGN_OR_RETURN(const std::vector<CheckpointUid> listed, folder_->ListLabels());
     const absl::flat_hash_set<CheckpointUid> labelled(listed.begin(), listed.end());
     for (const CheckpointUid uid : listed) {
-      if (!manifests_.contains(uid)) CKPT_RETURN_IF_ERROR(folder_->RemoveCheckpointManifest(uid));
+      if (repair && !manifests_.contains(uid)) {
+        CKPT_RETURN_IF_ERROR(folder_->RemoveCheckpointManifest(uid));
+      }
     }
     for (const CheckpointUid uid : index_->AllCheckpoints()) {
       CKPT_ASSIGN_OR_RETURN(const CheckpointRecord record, index_->GetCheckpoint(uid));
-      v1::Labels labels;
-      if (labelled.contains(uid)) {
-        absl::StatusOr<v1::Labels> read = folder_->ReadLabels(uid);
-        if (!read.ok()) {
-          Damaged(names::Labels(uid), read.status());
-          continue;
-        }
-        labels = *std::move(read);
+      absl::StatusOr<v1::Labels> labels = v1::Labels();
+      if (labelled.contains(uid)) labels = folder_->ReadLabels(uid);
+      if (!labels.ok()) {
+        Damaged(names::Labels(uid), labels.status());
+        continue;
       }
-      if (Serialized(labels) == Serialized(record.labels)) continue;
-      CKPT_RETURN_IF_ERROR(index_->PutLabels(uid, labels));
+      const bool stale = DropStaleTags(record.manifest.id().run(), uid, *labels);
+      if (stale && repair) CKPT_RETURN_IF_ERROR(folder_->WriteLabels(uid, *labels));
+      if (Serialized(*labels) == Serialized(record.labels)) continue;
+      CKPT_RETURN_IF_ERROR(index_->PutLabels(uid, *labels));
     }
     return absl::OkStatus();
   }
@@ -166,6 +168,25 @@ class Recovery {
     return index_->PutCheckpoint(manifest, parts, labels);
   }
 
+  // A tag moves by two label files, the new holder's first: a crash in between leaves it in both.
+  // The index knows one holder; where that one's file has the tag as well, ours is the stale one.
+  bool DropStaleTags(const std::string& run, CheckpointUid uid, v1::Labels& labels) {
+    auto* tags = labels.mutable_tags();
+    const auto stale = [&](const std::string& tag) {
+      absl::StatusOr<CheckpointRecord> holder = index_->FindTag(run, tag);
+      if (!holder.ok() || holder->manifest.checkpoint_uid() == uid.bytes()) return false;
+      auto other = CheckpointUid::FromBytes(holder->manifest.checkpoint_uid(), "checkpoint_uid");
+      if (!other.ok()) return false;
+      absl::StatusOr<v1::Labels> theirs = folder_->ReadLabels(*other);
+      return theirs.ok() &&
+             std::find(theirs->tags().begin(), theirs->tags().end(), tag) != theirs->tags().end();
+    };
+    const auto kept = std::remove_if(tags->begin(), tags->end(), stale);
+    const bool found = kept != tags->end();
+    tags->erase(kept, tags->end());
+    return found;
+  }
+
   // Map fields have no order of their own: byte-wise comparison needs a deterministic one.
   static std::string Serialized(const v1::Labels& labels) {
     std::string out = absl::StrCat(labels.pinned() ? "1" : "0", labels.note(), "\n");
@@ -208,7 +229,7 @@ absl::StatusOr<RecoveryReport> RecoverDataFolder(DataFolder* folder, Index* inde
 absl::StatusOr<RecoveryReport> IndexDataFolder(DataFolder* folder, Index* index) {
   Recovery recovery(folder, index);
   CKPT_RETURN_IF_ERROR(recovery.IndexManifests());
-  CKPT_RETURN_IF_ERROR(recovery.AlignLabels());
+  CKPT_RETURN_IF_ERROR(recovery.AlignLabels(/*repair=*/false));
   return recovery.TakeReport();
 }
 

@@ -1,5 +1,6 @@
 #include "server/rpc/save_channel.h"
 
+#include <algorithm>
 #include <thread>
 #include <utility>
 
@@ -7,6 +8,9 @@ namespace ckpt {
 namespace {
 
 constexpr size_t kReadAhead = 4;
+// A cancelled call ends its reads as a half-closed one does; that it was cancelled is told beside
+// that, perhaps a little later.
+constexpr absl::Duration kCancelPatience = absl::Milliseconds(200);
 
 bool Replaceable(const v1::SaveResponse& message) {
   return message.kind_case() == v1::SaveResponse::kAck ||
@@ -61,9 +65,13 @@ SaveChannel::Event SaveChannel::Next(v1::SaveRequest* message, absl::Time deadli
       StartReadIfRoom();
       return Event::kMessage;
     }
-    if (half_closed_) return Event::kHalfClosed;
-    if (absl::Now() >= deadline) return Event::kTimeout;
-    changed_.WaitUntil(mutex_, deadline);
+    absl::Time until = deadline;
+    if (half_closed_) {
+      until = std::min(until, half_closed_at_ + kCancelPatience);
+      if (absl::Now() >= until) return Event::kHalfClosed;
+    }
+    if (absl::Now() >= until) return Event::kTimeout;
+    changed_.WaitUntil(mutex_, until);
   }
 }
 
@@ -130,6 +138,7 @@ void SaveChannel::OnReadDone(bool ok) {
     StartReadIfRoom();
   } else {
     half_closed_ = true;
+    half_closed_at_ = absl::Now();
   }
   changed_.NotifyAll();
 }

@@ -58,6 +58,7 @@ class SaveChannel : public std::enable_shared_from_this<SaveChannel> {
   Reactor* reactor_ ABSL_GUARDED_BY(mutex_) = nullptr;  // null once it has been told to finish
   bool reading_ ABSL_GUARDED_BY(mutex_) = false;
   bool half_closed_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Time half_closed_at_ ABSL_GUARDED_BY(mutex_);
   bool broken_ ABSL_GUARDED_BY(mutex_) = false;
   bool rung_ ABSL_GUARDED_BY(mutex_) = false;
   std::deque<v1::SaveRequest> received_ ABSL_GUARDED_BY(mutex_);

@@ -56,23 +56,39 @@ bool MemoryTierImpl::Reclaim(uint64_t bytes, int class_max, const Session* own,
     if (missing == 0) break;
     Slot& slot = *victim.slot;
     missing -= std::min(missing, slot.file->bytes());
-    const std::shared_ptr<Session> session = slot.session.lock();
-    if (slot.granted && !slot.abandoned && session != nullptr) {
-      const bool was_copy = slot.use == Use::kCopy;
-      const std::shared_ptr<PartFolder> folder = slot.folder;
-      ForgetCopy(slot);
-      slot.folder = nullptr;
-      if (folder != nullptr) {  // its name goes now: a durable part's folder keeps its records only
-        rename(folder->data_path().c_str(), DataPath(slot).c_str());
-        if (was_copy) folder->Remove();
-      }
-      slot.use = Use::kRevoking;
-      revocations.push_back({session, slot.file->id()});
-    } else {
-      Unlink(slot);
-    }
+    GiveUp(slot, revocations);
   }
   return true;
+}
+
+void MemoryTierImpl::GiveUp(Slot& slot, std::vector<Revocation>& revocations) {
+  const std::shared_ptr<Session> session = slot.session.lock();
+  if (!slot.granted || slot.abandoned || session == nullptr) {
+    Unlink(slot);
+    return;
+  }
+  const bool was_copy = slot.use == Use::kCopy;
+  const std::shared_ptr<PartFolder> folder = slot.folder;
+  ForgetCopy(slot);
+  slot.folder = nullptr;
+  if (folder != nullptr) {  // a durable part's folder keeps its records
+    rename(folder->data_path().c_str(), DataPath(slot).c_str());
+    if (was_copy) folder->Remove();
+  }
+  slot.use = Use::kRevoking;
+  revocations.push_back({session, slot.file->id()});
+}
+
+void MemoryTierImpl::TakeBack(std::shared_ptr<StagingFile> file) {
+  const FileId id = file->id();
+  file = nullptr;  // first: whoever unlinks it looks at whether it is still held
+  std::vector<Revocation> revocations;
+  {
+    MutexLock lock(mutex_);
+    if (Slot* slot = Find(id)) GiveUp(*slot, revocations);
+    changed_.NotifyAll();
+  }
+  AskBack(std::move(revocations));
 }
 
 void MemoryTierImpl::AskBack(std::vector<Revocation> revocations) {

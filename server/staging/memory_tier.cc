@@ -17,7 +17,6 @@
 namespace ckpt {
 namespace {
 
-
 absl::Status MakeFolder(const std::string& path) {
   if (mkdir(path.c_str(), 0700) == 0 || errno == EEXIST) return absl::OkStatus();
   return absl::InternalError(

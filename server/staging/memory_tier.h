@@ -102,6 +102,9 @@ class MemoryTier : public MemoryCopies {
   // `data` leaves the folder.
   virtual void Release(std::shared_ptr<StagingFile> file) = 0;
   virtual void ReleaseId(FileId file) = 0;  // the same of one given to SetDurable
+  // The part was aborted before it was finished, so that its client is perhaps still writing: the
+  // file is asked back and not granted again.
+  virtual void TakeBack(std::shared_ptr<StagingFile> file) = 0;
   // On disk, not committed: may be given up when memory is wanted. The caller gives up its own
   // hold.
   virtual void SetDurable(std::shared_ptr<StagingFile> file) = 0;

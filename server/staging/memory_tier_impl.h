@@ -33,6 +33,7 @@ class MemoryTierImpl : public MemoryTier {
       const Request& request, const std::shared_ptr<PartFolder>& folder) override;
   void Release(std::shared_ptr<StagingFile> file) override;
   void ReleaseId(FileId file) override;
+  void TakeBack(std::shared_ptr<StagingFile> file) override;
   void SetDurable(std::shared_ptr<StagingFile> file) override;
   bool SetCopy(FileId file, const std::string& run, CheckpointUid uid, uint32_t rank) override;
   void SetNewest(const std::string& run, CheckpointUid uid) override;
@@ -118,6 +119,10 @@ class MemoryTierImpl : public MemoryTier {
   // will when what is on its way has come. False: nothing was given up.
   bool Reclaim(uint64_t bytes, int class_max, const Session* own,
                std::vector<Revocation>& revocations) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Its name goes at once, its pages when the owner has answered: asked by AskBack, or right away
+  // where nobody has it.
+  void GiveUp(Slot& slot, std::vector<Revocation>& revocations)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AskBack(std::vector<Revocation> revocations) ABSL_LOCKS_EXCLUDED(mutex_);
   void Unlink(Slot& slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // the slot is gone afterwards
   void CollectUnlinked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -168,6 +168,7 @@ void CheckpointTableImpl::PartStaged(const CheckpointPtr& checkpoint, const Part
                                      Deferred& deferred) {
   part->staged = true;
   ForgetSession(*part, deferred);
+  part->claim.session = nullptr;  // a promise given does not depend on it, nor hold it open
   if (!part->durable.has_value() && !part->persisting) Persist(checkpoint, part, deferred);
   observe::Debug(
       "part staged",
@@ -300,7 +301,15 @@ void CheckpointTableImpl::LetGo(LiveCheckpoint& checkpoint, LivePart& part, Defe
   if (checkpoint.state != v1::CHECKPOINT_STATE_ABORTED) return;
   if (part.stream != 0 || part.persisting || part.opening) return;
   part.buffer = nullptr;
-  if (part.file != nullptr) {
+  const bool may_be_written_to =
+      !part.finished && part.claim.transport == v1::TRANSPORT_SHARED_MEMORY;
+  if (part.file != nullptr && may_be_written_to) {
+    // Not with the lock: the client may be slow to take the message.
+    deferred.Add([this, file = std::exchange(part.file, nullptr), folder = part.folder]() mutable {
+      tier_.TakeBack(std::move(file));
+      if (folder != nullptr) folder->Remove();
+    });
+  } else if (part.file != nullptr) {
     tier_.Release(std::exchange(part.file, nullptr));
   } else if (!part.file_id.none()) {
     tier_.ReleaseId(part.file_id);
@@ -314,6 +323,7 @@ void CheckpointTableImpl::LetGo(LiveCheckpoint& checkpoint, LivePart& part, Defe
   }
   part.layout = nullptr;
   part.values.Clear();
+  part.claim.session = nullptr;
 }
 
 void CheckpointTableImpl::ForgetSession(LivePart& part, Deferred& deferred) {

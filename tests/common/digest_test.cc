@@ -1,6 +1,7 @@
 #include "common/digest.h"
 
 #include <gtest/gtest.h>
+#define XXH_INLINE_ALL
 #include <xxhash.h>
 
 #include <random>

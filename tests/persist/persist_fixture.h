@@ -18,8 +18,6 @@ namespace ckpt {
 
 inline constexpr uint64_t kMiB = 1 << 20;
 
-inline constexpr uint64_t kMiB = 1 << 20;
-
 class TemporaryFolder {
  public:
   enum Place {

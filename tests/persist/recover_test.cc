@@ -151,5 +151,26 @@ TEST_F(Recover, BringsLabelsInLine) {
   EXPECT_EQ(store_->folder().ListLabels()->size(), 1u);
 }
 
+TEST_F(Recover, ATagInTwoLabelFilesStaysWhereTheIndexHasIt) {
+  ASSERT_TRUE(store_->Save(IdOf("r", 1), uid_, {100}).ok());
+  ASSERT_TRUE(store_->Save(IdOf("r", 2), other_, {100}).ok());
+  v1::Labels labels;
+  labels.add_tags("best");
+  // Moved from the newer to the older one; died before the newer one's file was rewritten.
+  ASSERT_TRUE(store_->folder().WriteLabels(other_, labels).ok());
+  ASSERT_TRUE(store_->index().PutLabels(other_, labels).ok());
+  ASSERT_TRUE(store_->folder().WriteLabels(uid_, labels).ok());
+  ASSERT_TRUE(store_->index().PutLabels(uid_, labels).ok());
+  for (int start = 0; start < 2; ++start) {
+    Open();
+    Run();
+    EXPECT_EQ(store_->index().FindTag("r", "best")->manifest.checkpoint_uid(), uid_.bytes());
+    EXPECT_EQ(store_->folder().ReadLabels(other_)->tags_size(), 0);
+  }
+  ForgetIndex();
+  Run();
+  EXPECT_EQ(store_->index().FindTag("r", "best")->manifest.checkpoint_uid(), uid_.bytes());
+}
+
 }  // namespace
 }  // namespace ckpt
