@@ -220,7 +220,7 @@ absl::StatusOr<RecoveryReport> RecoverDataFolder(DataFolder* folder, Index* inde
   CKPT_RETURN_IF_ERROR(recovery.FinishDeletions());          // 1
   CKPT_RETURN_IF_ERROR(recovery.IndexManifests());           // 2
   CKPT_RETURN_IF_ERROR(recovery.DropVanished());             // 3
-  CKPT_RETURN_IF_ERROR(recovery.AlignLabels());              // 4
+  CKPT_RETURN_IF_ERROR(recovery.AlignLabels(/*repair=*/true));  // 4
   CKPT_RETURN_IF_ERROR(recovery.DeleteReplacedOnes());       // 5
   CKPT_RETURN_IF_ERROR(recovery.RemoveOrphans(keep_parts));  // 6
   return recovery.TakeReport();
