@@ -4,6 +4,10 @@
 // restart; nothing that is visible may hold anything but one step's bytes.
 //
 // CKPT_KILL_LOOP_SEED repeats a run, CKPT_KILL_LOOP_KILLS makes it longer.
+#include <signal.h>
+
+#include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <random>
 #include <thread>
@@ -11,6 +15,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "common/mutex.h"
 #include "tests/integration/integration_test.h"
 #include "tests/integration/rank_process.h"
 
