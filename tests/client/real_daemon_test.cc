@@ -101,7 +101,9 @@ TEST_F(RealDaemonTest, ASliceReadsOnlyItsBlocksFromMemoryAndFromDisk) {
   const TestState state = TestState::Plain(5, 24 << 20);
   ASSERT_TRUE(SaveAndCommit(state, 1).ok());
   for (const bool restarted : {false, true}) {
-    if (restarted) ASSERT_TRUE(daemon_->Restart().ok());
+    if (restarted) {
+      ASSERT_TRUE(daemon_->Restart().ok());
+    }
     const auto plan = Plan(*client_, 1);
     ASSERT_NE(plan, nullptr);
     const uint32_t leaf = *plan->Find(state.tensors[0].key, 0);
