@@ -71,7 +71,9 @@ TEST_F(DaemonCrash, LatestWaitsForAdoptedOnes) {
   // It comes back, but takes its time to persist: `latest` must not say "nothing there" meanwhile.
   CKPT_ASSERT_OK(daemon().Restart({"--persist-delay=2s"}));
   const absl::StatusOr<v1::CheckpointInfo> live = Info("run@9");
-  if (live.ok()) EXPECT_EQ(live->state(), v1::CHECKPOINT_STATE_STAGED);
+  if (live.ok()) {
+    EXPECT_EQ(live->state(), v1::CHECKPOINT_STATE_STAGED);
+  }
   CKPT_EXPECT_OK(Check("run@latest", state, 2));
 }
 
