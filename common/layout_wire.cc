@@ -6,7 +6,9 @@
 #include "absl/strings/str_cat.h"
 #include "ckpt/v1/checkpoint.pb.h"
 #include "common/limits.h"
+#include "common/quoted.h"
 #include "common/status_macros.h"
+#include "common/utf8.h"
 
 namespace ckpt::internal {
 namespace {
@@ -66,7 +68,12 @@ absl::Status ForEachField(
   return absl::OkStatus();
 }
 
-absl::Status NoField(uint64_t, absl::string_view) { return absl::OkStatus(); }
+// Protobuf would refuse it too, but with a line on standard error for each.
+absl::Status CheckText(uint64_t number, absl::string_view text) {
+  if (number != v1::KeySegment::kNameFieldNumber || IsUtf8(text)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("bad layout: a key that is not valid UTF-8: ", Quoted(text)));
+}
 
 absl::Status CheckNumbers(absl::string_view packed) {
   if (packed.size() <= kNumbersWireBytesMax) return absl::OkStatus();
@@ -82,7 +89,7 @@ absl::Status CheckLeaf(absl::string_view leaf) {
   return ForEachField(leaf, kFieldsPerMessageMax, [](uint64_t number, absl::string_view payload) {
     if (number == v1::Leaf::kKeyFieldNumber) {
       return ForEachField(payload, kFieldsPerMessageMax, [](uint64_t, absl::string_view segment) {
-        return ForEachField(segment, kFieldsPerMessageMax, NoField);
+        return ForEachField(segment, kFieldsPerMessageMax, CheckText);
       });
     }
     return number == v1::Leaf::kShapeFieldNumber ? CheckNumbers(payload) : absl::OkStatus();

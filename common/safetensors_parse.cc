@@ -41,7 +41,8 @@ class HeaderSax {
 
   bool number_unsigned(number_unsigned_t number) {
     if (place_ == Place::kShape) {
-      if (tensor_.shape.size() == kDimensionsMax) {
+      // One more than a leaf may have: C64 is written with a trailing 2.
+      if (tensor_.shape.size() == kDimensionsMax + 1) {
         return Refuse(absl::StrCat("more than ", kDimensionsMax, " dimensions"));
       }
       tensor_.shape.push_back(number);

@@ -1,5 +1,6 @@
 // The client library against the real daemon: both transports, all tiers, the ring, and memory that
 // must be given back.
+#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -57,6 +58,16 @@ class RealDaemonTest : public ::testing::Test {
     return plan.ok() ? *std::move(plan) : nullptr;
   }
 
+  // As after a reboot: a daemon that is only restarted still has the memory copies.
+  void RestartWithoutMemory() {
+    daemon_->Kill();
+    for (const std::string& name : daemon_->MemoryFiles()) {
+      std::filesystem::remove(daemon_->memory_folder() + "/" + name);
+    }
+    const absl::Status restarted = daemon_->Restart();
+    ASSERT_TRUE(restarted.ok()) << restarted;
+  }
+
   std::unique_ptr<Daemon> daemon_;
   std::unique_ptr<Client> client_;
   const Incarnation incarnation_ = Incarnation::TimeOrdered();
@@ -78,11 +89,13 @@ TEST_F(RealDaemonTest, BothTransportsSaveAndEveryTierRestoresOnOtherWorldSizes) 
       EXPECT_TRUE(CheckRestored(*plan, state, 1, 5).ok());
     }
   }
-  ASSERT_TRUE(daemon_->Restart().ok());
+  RestartWithoutMemory();
   for (const uint64_t step : {1, 2}) {
-    const auto plan = Plan(*client_, step);
-    ASSERT_NE(plan, nullptr);
-    EXPECT_TRUE(CheckRestoredWhole(*plan, state).ok()) << CheckRestoredWhole(*plan, state);
+    for (const bool over_stream : {false, true}) {
+      const auto plan = Plan(*client_, step, {.stream = over_stream});
+      ASSERT_NE(plan, nullptr);
+      EXPECT_TRUE(CheckRestoredWhole(*plan, state).ok()) << CheckRestoredWhole(*plan, state);
+    }
   }
 }
 
@@ -101,9 +114,7 @@ TEST_F(RealDaemonTest, ASliceReadsOnlyItsBlocksFromMemoryAndFromDisk) {
   const TestState state = TestState::Plain(5, 24 << 20);
   ASSERT_TRUE(SaveAndCommit(state, 1).ok());
   for (const bool restarted : {false, true}) {
-    if (restarted) {
-      ASSERT_TRUE(daemon_->Restart().ok());
-    }
+    if (restarted) RestartWithoutMemory();
     const auto plan = Plan(*client_, 1);
     ASSERT_NE(plan, nullptr);
     const uint32_t leaf = *plan->Find(state.tensors[0].key, 0);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "common/limits.h"
+#include "common/utf8.h"
 
 namespace ckpt {
 namespace {
@@ -22,7 +23,8 @@ TEST(CheckpointIdTest, RunNames) {
     const absl::Status status = ValidateRun(run);
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << run;
     EXPECT_LT(status.message().size(), 700u);
-    for (const char c : status.message()) EXPECT_TRUE(c >= 32 && c < 127) << int{c};
+    EXPECT_TRUE(IsUtf8(status.message()));
+    for (const char c : status.message()) EXPECT_FALSE(c >= 0 && c < 32) << "control characters";
   }
 }
 

@@ -77,20 +77,20 @@ TEST(LayoutHostileTest, EveryBadFieldIsRefusedWithItsReason) {
       {"leaf 4294967295 of 9", [](auto& l) { l.mutable_shards(0)->set_leaf(UINT32_MAX); }},
       {"no tensor",
        [](auto& l) {
-         l.mutable_shards(4)->set_leaf(6);
-         l.mutable_shards(4)->clear_box();
+         l.mutable_shards(0)->set_leaf(6);
+         l.mutable_shards(0)->clear_box();
        }},
-      {"is an alias", [](auto& l) { l.mutable_shards(0)->set_leaf(5); }},
-      {"is empty", [](auto& l) { l.mutable_shards(0)->mutable_box()->set_extent(0, 0); }},
-      {"leaves the shape", [](auto& l) { l.mutable_shards(0)->mutable_box()->set_offset(0, 1); }},
+      {"is an alias", [](auto& l) { l.mutable_shards(2)->set_leaf(5); }},
+      {"is empty", [](auto& l) { l.mutable_shards(2)->mutable_box()->set_extent(0, 0); }},
+      {"leaves the shape", [](auto& l) { l.mutable_shards(2)->mutable_box()->set_offset(0, 1); }},
       {"leaves the shape",
        [=](auto& l) {
-         l.mutable_shards(0)->mutable_box()->set_offset(0, kMax);
-         l.mutable_shards(0)->mutable_box()->set_extent(0, 2);
+         l.mutable_shards(2)->mutable_box()->set_offset(0, kMax);
+         l.mutable_shards(2)->mutable_box()->set_extent(0, 2);
        }},
-      {"offsets and", [](auto& l) { l.mutable_shards(0)->mutable_box()->add_offset(0); }},
-      {"offsets and", [](auto& l) { l.mutable_shards(4)->mutable_box()->add_extent(1); }},
-      {"overlap", [](auto& l) { l.mutable_shards(3)->mutable_box()->set_offset(0, 5); }},
+      {"offsets and", [](auto& l) { l.mutable_shards(2)->mutable_box()->add_offset(0); }},
+      {"offsets and", [](auto& l) { l.mutable_shards(0)->mutable_box()->add_extent(1); }},
+      {"overlap", [](auto& l) { l.mutable_shards(4)->mutable_box()->set_offset(0, 5); }},
       {"there twice", [](auto& l) { *l.add_shards() = v1::Shard(l.shards(0)); }},
   };
   for (const BadEdit& bad : edits) {

@@ -75,7 +75,7 @@ TEST(ManifestTest, EnvelopeIsStable) {
             internal::Hex(std::string("CKPTLABL\x01\0\0\0\0\0\0\0\x06\0\0\0\0\0\0\0\x0a\x04"
                                       "best",
                                       30)));
-  EXPECT_EQ(internal::Hex(bytes.substr(bytes.size() - 16)), "GOLDEN");
+  EXPECT_EQ(internal::Hex(bytes.substr(bytes.size() - 16)), "b3894d008ea53c379bc8b7e6c032ff2f");
 }
 
 TEST(ManifestTest, EveryFlippedByteAndEveryTruncationIsDataLoss) {

@@ -99,7 +99,7 @@ TEST(SafetensorsParseTest, RefusesWithTheReason) {
        0, "too large"},
       {R"({"a":{"dtype":"F64","shape":[2305843009213693952],"data_offsets":[0,0]}})", 0,
        "too large"},
-      {R"({"a":{"dtype":"U8","shape":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],"data_offsets":[0,1]}})",
+      {R"({"a":{"dtype":"U8","shape":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],"data_offsets":[0,1]}})",
        1, "dimensions"},
   };
   for (const Bad& bad : cases) {

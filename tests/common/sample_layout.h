@@ -58,12 +58,13 @@ inline v1::Layout SampleLayout() {
   dict->set_kind(v1::LEAF_KIND_EMPTY_DICT);
   dict->set_placement(v1::PLACEMENT_PER_RANK);
   *layout.add_leaves() = TensorNamed("wave", v1::DTYPE_C64, {2}, v1::PLACEMENT_PER_RANK);
-  AddShard(0, WholeOf(layout.leaves(0)), layout);
-  AddShard(1, WholeOf(layout.leaves(1)), layout);
-  AddShard(2, {{4, 0}, {2, 3}}, layout);
-  AddShard(2, {{6, 1}, {2, 2}}, layout);
+  // In canonical order.
   AddShard(3, Box{}, layout);
   AddShard(8, WholeOf(layout.leaves(8)), layout);
+  AddShard(0, WholeOf(layout.leaves(0)), layout);
+  AddShard(2, {{4, 0}, {2, 3}}, layout);
+  AddShard(2, {{6, 1}, {2, 2}}, layout);
+  AddShard(1, WholeOf(layout.leaves(1)), layout);
   return layout;
 }
 
