@@ -127,7 +127,9 @@ TEST_F(RealDaemonTest, ASliceReadsOnlyItsBlocksFromMemoryAndFromDisk) {
     ASSERT_TRUE(plan->Read({&target, 1}, &statistics).ok());
     EXPECT_EQ(bytes, testing::TestBytes(state, state.tensors[0], 0, box));
     EXPECT_LE(statistics.bytes_read, (2 << 20) + bytes.size());
-    EXPECT_EQ(restarted ? statistics.bytes_from_memory : statistics.bytes_from_disk, 0u);
+    EXPECT_EQ(restarted ? statistics.bytes_from_memory : statistics.bytes_from_disk, 0u)
+        << (restarted ? "after" : "before") << " the restart; the daemon says in_memory: "
+        << plan->checkpoint().in_memory();
   }
 }
 
