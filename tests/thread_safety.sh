@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # clang's thread-safety analysis, as errors, over every source of common, client and server that names a lock (directly or by its own
-# header). Parses only; what to include is read from the minimal build's compile commands.
+# header). Parses only; what to include is read from the compile commands of a build without batches of sources.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cmake --preset minimal >/dev/null
+cmake --preset thread-safety >/dev/null
 # Generated headers have to exist before anything can be parsed.
-cmake --build --preset minimal --target ckpt_proto ckpt_grpc >/dev/null
+cmake --build build/thread-safety --target ckpt_proto ckpt_grpc ckpt_staging_proto >/dev/null
 
 python3 - <<'EOF'
 import concurrent.futures, json, os, re, subprocess, sys
@@ -13,7 +13,7 @@ import concurrent.futures, json, os, re, subprocess, sys
 root = os.getcwd()
 locks = re.compile(r"GUARDED_BY|MutexLock|common/mutex\.h")
 commands = {}
-for entry in json.load(open("build/minimal/compile_commands.json")):
+for entry in json.load(open("build/thread-safety/compile_commands.json")):
     name = os.path.relpath(entry["file"], root)
     if not name.startswith(("common/", "client/", "server/")):
         continue

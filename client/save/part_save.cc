@@ -178,8 +178,9 @@ PartSave::Outcome PartSave::CopyShared(SaveStream& stream, SaveResponses& respon
     return {absl::InternalError("the daemon accepted a part into a file of no bytes")};
   }
   const absl::StatusOr<std::unique_ptr<StagingUse>> use =
-      session.files().UseStaging(*id, accepted.file_bytes(), absl::Now() + kGrantTimeout);
-  if (!use.ok()) return {use.status()};
+      session.files().UseStaging(*id, accepted.file_bytes(), absl::Now() + kGrantTimeout,
+                                 [&responses] { return responses.ended(); });
+  if (!use.ok()) return {use.status(), responses.ended()};
   Mapping& mapping = (*use)->mapping();
   if (accepted.ring() || accepted.credit() < accepted.part_bytes()) {
     return CopyPaced(stream, responses, mapping, accepted);

@@ -2,9 +2,11 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "common/status_macros.h"
 
 namespace ckpt {
@@ -12,6 +14,8 @@ namespace {
 
 // How long a populated read-only mapping outlives its last plan.
 constexpr absl::Duration kIdleMax = absl::Seconds(30);
+// How often somebody who waits for a grant looks at whether it is still wanted.
+constexpr absl::Duration kGivenUpPoll = absl::Milliseconds(20);
 
 // False once the daemon has given the file up: its pages count against the memory budget until the
 // last mapping goes.
@@ -145,8 +149,8 @@ void GrantedFiles::DropIdle(absl::Time now) {
   dropped = TakeUnused(now);
 }
 
-absl::StatusOr<std::unique_ptr<StagingUse>> GrantedFiles::UseStaging(FileId id, uint64_t bytes_min,
-                                                                     absl::Time deadline) {
+absl::StatusOr<std::unique_ptr<StagingUse>> GrantedFiles::UseStaging(
+    FileId id, uint64_t bytes_min, absl::Time deadline, absl::FunctionRef<bool()> given_up) {
   MutexLock lock(mutex_);
   for (;;) {
     if (!closed_.ok()) return closed_;
@@ -165,9 +169,11 @@ absl::StatusOr<std::unique_ptr<StagingUse>> GrantedFiles::UseStaging(FileId id, 
       ++entry.uses;
       return std::make_unique<StagingUse>(shared_from_this(), id, entry.mapping);
     }
-    if (!changed_.WaitUntil(mutex_, deadline)) {
+    if (given_up()) return absl::CancelledError("the staging file is no longer wanted");
+    if (absl::Now() >= deadline) {
       return absl::DeadlineExceededError("the daemon's grant of a staging file did not arrive");
     }
+    changed_.WaitUntil(mutex_, std::min(deadline, absl::Now() + kGivenUpPoll));
   }
 }
 

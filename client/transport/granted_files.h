@@ -14,6 +14,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "ckpt/v1/session.pb.h"
@@ -80,9 +81,11 @@ class GrantedFiles : public std::enable_shared_from_this<GrantedFiles> {
   void DropIdle(absl::Time now);
 
   // Waits for the grant, which may still be on its way. DEADLINE_EXCEEDED, or the status that ended
-  // the session.
-  absl::StatusOr<std::unique_ptr<StagingUse>> UseStaging(FileId id, uint64_t bytes_min,
-                                                         absl::Time deadline);
+  // the session; CANCELLED once `given_up` says so, which is asked while the grant isn't there: the
+  // daemon takes a file back when its checkpoint is aborted.
+  absl::StatusOr<std::unique_ptr<StagingUse>> UseStaging(
+      FileId id, uint64_t bytes_min, absl::Time deadline,
+      absl::FunctionRef<bool()> given_up = [] { return false; });
   absl::StatusOr<std::shared_ptr<ReadFile>> UseRead(FileId id, absl::Time deadline);
   // Whether it is there now.
   std::shared_ptr<ReadFile> FindRead(FileId id);

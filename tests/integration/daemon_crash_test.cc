@@ -204,7 +204,7 @@ TEST_F(DaemonCrash, ADamagedFileIsReportedAndTheRestIsServed) {
   std::filesystem::remove_all(daemon().memory_folder());
   // One byte of the newest checkpoint's data file: the file written last.
   std::string path;
-  std::filesystem::file_time_type latest{};
+  auto latest = std::filesystem::file_time_type::min();
   for (const std::string& name : daemon().DataFiles()) {
     const std::string file = daemon().data_folder() + "/" + name;
     if (!name.ends_with(".safetensors") || std::filesystem::last_write_time(file) < latest)

@@ -50,7 +50,7 @@ TEST_F(DiskFull, APartBiggerThanTheDiskIsRefusedBeforeAByteIsWritten) {
 }
 
 TEST_F(DiskFull, SavesAtTheSameTimeDoNotPromiseTheSameRoomTwice) {
-  SmallDisk disk(64);
+  SmallDisk disk(80);  // two parts and the index, not three parts
   if (!disk.mounted()) GTEST_SKIP() << "mounting a small disk needs root";
   StartDaemon({.flags = {"--persist-delay=1s"}, .data_folder = disk.data_folder()});
   int committed = 0;

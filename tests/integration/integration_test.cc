@@ -41,7 +41,6 @@ std::shared_ptr<grpc::Channel> IntegrationTest::channel() {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 10);
-    arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 10);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 50);
     channel_ = grpc::CreateCustomChannel(absl::StrCat("unix:", daemon().socket()),
                                          grpc::InsecureChannelCredentials(), arguments);
