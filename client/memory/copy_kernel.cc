@@ -10,7 +10,6 @@
 namespace ckpt {
 namespace {
 
-// No software prefetch: the hardware's own is at least as good on everything measured.
 // Below this the head and tail handling costs more than the stores save.
 constexpr size_t kStreamingBytesMin = 2048;
 
@@ -20,64 +19,68 @@ void CopyPlain(std::byte* to, const std::byte* from, size_t bytes) { std::memcpy
 
 #if defined(__x86_64__)
 constexpr size_t kLine = 64;
-constexpr size_t kStride = 4 * kLine;
+constexpr size_t kPair = 2 * kLine;
+constexpr size_t kPage = 4096;
 
-// Copies up to the destination's next cache line and moves past it.
-inline void CopyHead(std::byte*& to, const std::byte*& from, size_t& bytes) {
+// A hardware prefetcher follows a stream to the end of its page and learns the next one anew. So
+// several pages are copied side by side, two lines of each in turn: while one stream begins, the
+// others run. No software prefetch: it was never better, and often worse.
+// Measured on 2 GiB into tmpfs, one thread (Xeon with AVX-512): page after page 8.9 GB/s, side by
+// side 12.1, glibc's memcpy of the whole 11.5.
+template <size_t kPages, typename CopyPair>
+inline __attribute__((always_inline)) void CopyPages(std::byte* to, const std::byte* from,
+                                                     size_t bytes, CopyPair copy_pair) {
   const size_t head = (kLine - reinterpret_cast<uintptr_t>(to) % kLine) % kLine;
   std::memcpy(to, from, head);
   to += head;
   from += head;
   bytes -= head;
+  for (; bytes >= kPages * kPage; bytes -= kPages * kPage) {
+    for (size_t at = 0; at < kPage; at += kPair) {
+      for (size_t page = 0; page < kPages; ++page) {
+        copy_pair(to + page * kPage + at, from + page * kPage + at);
+      }
+    }
+    to += kPages * kPage;
+    from += kPages * kPage;
+  }
+  for (; bytes >= kPair; bytes -= kPair) {
+    copy_pair(to, from);
+    to += kPair;
+    from += kPair;
+  }
+  std::memcpy(to, from, bytes);
 }
 
-__attribute__((target("avx2"))) void CopyAvx2(std::byte* to, const std::byte* from, size_t bytes) {
-  CopyHead(to, from, bytes);
-  while (bytes >= kStride) {
-    const auto* source = reinterpret_cast<const __m256i*>(from);
-    auto* target = reinterpret_cast<__m256i*>(to);
+#pragma GCC push_options
+#pragma GCC target("avx2")
+void CopyAvx2(std::byte* to, const std::byte* from, size_t bytes) {
+  CopyPages<4>(to, from, bytes, [](std::byte* out, const std::byte* in) {
+    const auto* source = reinterpret_cast<const __m256i*>(in);
+    auto* target = reinterpret_cast<__m256i*>(out);
     const __m256i a = _mm256_loadu_si256(source + 0);
     const __m256i b = _mm256_loadu_si256(source + 1);
     const __m256i c = _mm256_loadu_si256(source + 2);
     const __m256i d = _mm256_loadu_si256(source + 3);
-    const __m256i e = _mm256_loadu_si256(source + 4);
-    const __m256i f = _mm256_loadu_si256(source + 5);
-    const __m256i g = _mm256_loadu_si256(source + 6);
-    const __m256i h = _mm256_loadu_si256(source + 7);
     _mm256_stream_si256(target + 0, a);
     _mm256_stream_si256(target + 1, b);
     _mm256_stream_si256(target + 2, c);
     _mm256_stream_si256(target + 3, d);
-    _mm256_stream_si256(target + 4, e);
-    _mm256_stream_si256(target + 5, f);
-    _mm256_stream_si256(target + 6, g);
-    _mm256_stream_si256(target + 7, h);
-    from += kStride;
-    to += kStride;
-    bytes -= kStride;
-  }
-  std::memcpy(to, from, bytes);
+  });
 }
+#pragma GCC pop_options
 
-__attribute__((target("avx512f"))) void CopyAvx512(std::byte* to, const std::byte* from,
-                                                   size_t bytes) {
-  CopyHead(to, from, bytes);
-  while (bytes >= kStride) {
-    const __m512i a = _mm512_loadu_si512(from + 0 * kLine);
-    const __m512i b = _mm512_loadu_si512(from + 1 * kLine);
-    const __m512i c = _mm512_loadu_si512(from + 2 * kLine);
-    const __m512i d = _mm512_loadu_si512(from + 3 * kLine);
-    auto* target = reinterpret_cast<__m512i*>(to);
-    _mm512_stream_si512(target + 0, a);
-    _mm512_stream_si512(target + 1, b);
-    _mm512_stream_si512(target + 2, c);
-    _mm512_stream_si512(target + 3, d);
-    from += kStride;
-    to += kStride;
-    bytes -= kStride;
-  }
-  std::memcpy(to, from, bytes);
+#pragma GCC push_options
+#pragma GCC target("avx512f")
+void CopyAvx512(std::byte* to, const std::byte* from, size_t bytes) {
+  CopyPages<8>(to, from, bytes, [](std::byte* out, const std::byte* in) {
+    const __m512i a = _mm512_loadu_si512(in);
+    const __m512i b = _mm512_loadu_si512(in + kLine);
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(out), a);
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(out + kLine), b);
+  });
 }
+#pragma GCC pop_options
 #endif
 
 struct Kernel {

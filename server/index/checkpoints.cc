@@ -77,7 +77,9 @@ absl::Status RocksIndex::PutCheckpoint(const v1::CheckpointManifest& manifest,
   CheckpointRecord record{.manifest = manifest, .labels = labels};
   absl::flat_hash_map<std::string, uint64_t> layouts;
   for (const v1::PartManifest& part : parts) {
-    if (!layouts.contains(part.layout_digest())) CKPT_RETURN_IF_ERROR(EnsureLayout(part));
+    if (!layouts.contains(part.layout_digest())) {
+      CKPT_RETURN_IF_ERROR(EnsureLayout(batch, part));
+    }
     ++layouts[part.layout_digest()];
     record.shard_count += static_cast<uint64_t>(part.layout().shards_size());
     batch.Put(families_[kParts], index_keys::Part(uid, part.rank()),
@@ -102,7 +104,7 @@ absl::Status RocksIndex::PutCheckpoint(const v1::CheckpointManifest& manifest,
   batch.Put(families_[kAttempts], uid.bytes(), key);
   CKPT_RETURN_IF_ERROR(ClaimTags(batch, id.run, uid, labels));
   batch.Put(families_[kCheckpoints], key, Encode(record));
-  return Write(batch);
+  return FromRocks(db_->Write({}, &batch));  // not synced: index.h says why
 }
 
 absl::Status RocksIndex::PutLabels(CheckpointUid uid, const v1::Labels& labels) {

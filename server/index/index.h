@@ -1,6 +1,7 @@
 // The catalogue of what is durable: RocksDB, derived from manifests, may be thrown away and
 // rebuilt. No other room includes RocksDB, and no RocksDB type stands here. Thread-safe. Every
-// write is one synced batch.
+// write is one batch, and synced, but for PutCheckpoint's: what a power cut takes of those,
+// recovery finds again by the manifests.
 //
 // Column families (keys.h): checkpoints (run 0x00 step incarnation uid -> CheckpointRecord),
 // attempts (uid -> that key), parts (uid rank -> PartManifest without its layout), layouts (digest
@@ -51,9 +52,9 @@ class Index {
   static absl::StatusOr<std::unique_ptr<Index>> Open(const std::string& path);
   virtual ~Index() = default;
 
-  // --- writing; synced before they return
-  // A committed checkpoint with its part manifests (with their layouts). Idempotent: a second call
-  // replaces the labels and nothing else. FAILED_PRECONDITION for one that has a tombstone. A tag
+  // --- writing; synced before they return, PutCheckpoint excepted
+  // A committed checkpoint, its manifest durable, with its part manifests (with their layouts).
+  // Idempotent: a second call replaces the labels and nothing else. FAILED_PRECONDITION for one that has a tombstone. A tag
   // that another checkpoint of the run has moves to this one.
   virtual absl::Status PutCheckpoint(const v1::CheckpointManifest& manifest,
                                      const std::vector<v1::PartManifest>& parts,
@@ -67,8 +68,6 @@ class Index {
   // Aborted checkpoints, kept for a day so that Wait can say why. `uid` as for committed ones.
   virtual absl::Status PutAborted(const v1::CheckpointInfo& info) = 0;
   virtual absl::Status ForgetAbortedBefore(absl::Time time) = 0;
-  virtual absl::Status PutLayout(
-      const PartLayout& layout) = 0;  // known before its first checkpoint commits
 
   // --- reading
   virtual absl::StatusOr<CheckpointRecord> GetCheckpoint(CheckpointUid uid) = 0;  // NOT_FOUND
@@ -114,8 +113,11 @@ class Index {
   virtual absl::StatusOr<v1::PartManifest> GetPart(CheckpointUid uid, uint32_t rank) = 0;
   // The same with an empty `layout`: FindLayout(layout_digest) has it, shared and parsed.
   virtual absl::StatusOr<v1::PartManifest> GetPartHead(CheckpointUid uid, uint32_t rank) = 0;
-  virtual std::shared_ptr<const PartLayout> FindLayout(
-      const std::string& digest) = 0;  // null: unknown
+  // Null: unknown, or not used for long. One that was kept, or found before, may be known for longer
+  // than a checkpoint references it: a layout is what its digest says, so that harms nobody.
+  virtual std::shared_ptr<const PartLayout> FindLayout(const std::string& digest) = 0;
+  // In memory only, so that FindLayout knows it before its first checkpoint commits.
+  virtual void KeepLayout(std::shared_ptr<const PartLayout> layout) = 0;
   virtual uint64_t CheckpointCount() = 0;
 };
 

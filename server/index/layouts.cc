@@ -1,8 +1,9 @@
 // Layouts, stored once per digest: the layout as it came, and one row per leaf for lists of
 // tensors.
 //
-// A layout's rows are written before its reference-count row, the only one that readers look for
-// first: a crash in between leaves rows that the next PutLayout of that digest writes again.
+// A layout's rows are written with its first checkpoint, before or in the batch that has its
+// reference-count row, the one that readers look for first: a crash in between leaves rows that
+// the next checkpoint with that layout writes again.
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -24,50 +25,40 @@ absl::StatusOr<uint64_t> RocksIndex::LayoutCount(const std::string& digest) {
   return index_records::DecodeCount(*row);
 }
 
-absl::Status RocksIndex::PutLayout(const PartLayout& layout) {
-  MutexLock lock(write_mutex_);
-  auto row = Get(kLayouts, index_keys::LayoutReferences(layout.digest()));
-  if (row.ok()) return absl::OkStatus();
-  if (!absl::IsNotFound(row.status())) return row.status();
-  return WriteLayoutRows(layout);
-}
-
-absl::Status RocksIndex::EnsureLayout(const v1::PartManifest& part) {
+absl::Status RocksIndex::EnsureLayout(rocksdb::WriteBatch& batch, const v1::PartManifest& part) {
   auto row = Get(kLayouts, index_keys::LayoutReferences(part.layout_digest()));
   if (row.ok()) return absl::OkStatus();
   if (!absl::IsNotFound(row.status())) return row.status();
-  CKPT_ASSIGN_OR_RETURN(const std::shared_ptr<const PartLayout> layout,
-                        PartLayout::FromProto(part.layout()));
+  std::shared_ptr<const PartLayout> layout = FindInCache(part.layout_digest());
+  if (layout == nullptr) {
+    CKPT_ASSIGN_OR_RETURN(layout, PartLayout::FromProto(part.layout()));
+  }
   if (layout->digest() != part.layout_digest()) {
     return absl::DataLossError(absl::StrCat("the part manifest of rank ", part.rank(),
                                             " does not hold the layout that its digest names"));
   }
-  return WriteLayoutRows(*layout);
-}
-
-absl::Status RocksIndex::WriteLayoutRows(const PartLayout& layout) {
-  const v1::Layout& proto = layout.proto();
+  const v1::Layout& proto = layout->proto();
   std::vector<LeafRecord> leaves(static_cast<size_t>(proto.leaves_size()));
   for (int i = 0; i < proto.shards_size(); ++i) {
     LeafRecord& leaf = leaves[proto.shards(i).leaf()];
     ++leaf.shard_count;
-    leaf.data_bytes += layout.shards()[static_cast<size_t>(i)].length;
+    leaf.data_bytes += layout->shards()[static_cast<size_t>(i)].length;
   }
-  rocksdb::WriteBatch batch;
+  rocksdb::WriteBatch rows;
   for (size_t i = 0; i < leaves.size(); ++i) {
     leaves[i].leaf = static_cast<uint32_t>(i);
     leaves[i].proto = proto.leaves(static_cast<int>(i));
-    batch.Put(families_[kLeaves], index_keys::Leaf(layout.digest(), layout.printed_keys()[i]),
-              index_records::Encode(leaves[i]));
-    if (batch.Count() >= kLeavesPerBatch) {
-      CKPT_RETURN_IF_ERROR(FromRocks(db_->Write({}, &batch)));
-      batch.Clear();
+    rocksdb::WriteBatch& to = leaves.size() <= kLeavesPerBatch ? batch : rows;
+    to.Put(families_[kLeaves], index_keys::Leaf(layout->digest(), layout->printed_keys()[i]),
+           index_records::Encode(leaves[i]));
+    if (rows.Count() >= kLeavesPerBatch) {
+      CKPT_RETURN_IF_ERROR(FromRocks(db_->Write({}, &rows)));
+      rows.Clear();
     }
   }
-  batch.Put(families_[kLayouts], index_keys::LayoutBytes(layout.digest()), layout.serialized());
-  batch.Put(families_[kLayouts], index_keys::LayoutReferences(layout.digest()),
-            index_records::EncodeCount(0));
-  return Write(batch);
+  if (rows.Count() > 0) CKPT_RETURN_IF_ERROR(FromRocks(db_->Write({}, &rows)));
+  batch.Put(families_[kLayouts], index_keys::LayoutBytes(layout->digest()), layout->serialized());
+  return absl::OkStatus();
 }
 
 absl::Status RocksIndex::RemoveLayout(rocksdb::WriteBatch& batch, const std::string& digest) {
@@ -98,20 +89,29 @@ absl::Status RocksIndex::SweepLayouts() {
 }
 
 std::shared_ptr<const PartLayout> RocksIndex::FindLayout(const std::string& digest) {
-  {
-    MutexLock lock(cache_mutex_);
-    for (auto it = layout_cache_.begin(); it != layout_cache_.end(); ++it) {
-      if ((*it)->digest() != digest) continue;
-      std::rotate(layout_cache_.begin(), it, it + 1);
-      return layout_cache_.front();
-    }
-  }
+  if (auto cached = FindInCache(digest)) return cached;
   auto bytes = Get(kLayouts, index_keys::LayoutBytes(digest));
   if (!bytes.ok()) return nullptr;
   auto layout = PartLayout::FromBytes(*std::move(bytes));
   if (!layout.ok() || (*layout)->digest() != digest) return nullptr;
+  KeepLayout(*layout);
+  return *layout;
+}
+
+std::shared_ptr<const PartLayout> RocksIndex::FindInCache(const std::string& digest) {
   MutexLock lock(cache_mutex_);
-  layout_cache_.push_front(*layout);
+  for (auto it = layout_cache_.begin(); it != layout_cache_.end(); ++it) {
+    if ((*it)->digest() != digest) continue;
+    std::rotate(layout_cache_.begin(), it, it + 1);
+    return layout_cache_.front();
+  }
+  return nullptr;
+}
+
+void RocksIndex::KeepLayout(std::shared_ptr<const PartLayout> layout) {
+  if (FindInCache(layout->digest()) != nullptr) return;
+  MutexLock lock(cache_mutex_);
+  layout_cache_.push_front(std::move(layout));
   size_t cached = 0;
   for (size_t i = 0; i < layout_cache_.size(); ++i) {
     cached += layout_cache_[i]->serialized().size();
@@ -120,7 +120,6 @@ std::shared_ptr<const PartLayout> RocksIndex::FindLayout(const std::string& dige
       break;
     }
   }
-  return *layout;
 }
 
 absl::Status RocksIndex::ForEachLeaf(

@@ -57,7 +57,6 @@ class RocksIndex : public Index {
   absl::Status FinishTombstone(CheckpointUid uid) override;
   absl::Status PutAborted(const v1::CheckpointInfo& info) override;
   absl::Status ForgetAbortedBefore(absl::Time time) override;
-  absl::Status PutLayout(const PartLayout& layout) override;
 
   absl::StatusOr<CheckpointRecord> GetCheckpoint(CheckpointUid uid) override;
   absl::StatusOr<CheckpointRecord> FindStep(const std::string& run, uint64_t step,
@@ -84,6 +83,7 @@ class RocksIndex : public Index {
   absl::StatusOr<v1::PartManifest> GetPart(CheckpointUid uid, uint32_t rank) override;
   absl::StatusOr<v1::PartManifest> GetPartHead(CheckpointUid uid, uint32_t rank) override;
   std::shared_ptr<const PartLayout> FindLayout(const std::string& digest) override;
+  void KeepLayout(std::shared_ptr<const PartLayout> layout) override;
   uint64_t CheckpointCount() override;
 
   // Layouts that nobody references, left by saves that never committed: removed at start.
@@ -103,10 +103,10 @@ class RocksIndex : public Index {
 
   absl::StatusOr<index_records::RunRow> RunRowOf(const std::string& run);
   absl::StatusOr<uint64_t> LayoutCount(const std::string& digest);
-  absl::Status WriteLayoutRows(const PartLayout& layout)
+  // Rows of a part's layout, all but its reference count, where there are none yet.
+  absl::Status EnsureLayout(rocksdb::WriteBatch& batch, const v1::PartManifest& part)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
-  absl::Status EnsureLayout(const v1::PartManifest& part)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  std::shared_ptr<const PartLayout> FindInCache(const std::string& digest);
   absl::Status RemoveLayout(rocksdb::WriteBatch& batch, const std::string& digest);
   absl::Status ReplaceLabels(rocksdb::WriteBatch& batch, const std::string& key,
                              CheckpointRecord record, const v1::Labels& labels)

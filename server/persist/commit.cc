@@ -5,9 +5,10 @@
 //      Crash before the rename: not committed; its parts are orphans, or staging persists again.
 //      Crash between rename and folder sync: the manifest is there or it is not; nobody has been
 //      told yet, and either is whole.
-//   8. One synced batch puts it into the index; then whoever waits is answered.
-//      Crash before: recovery finds a manifest that the index lacks and indexes it. The same if the
-//      batch fails (a full disk): the checkpoint is committed all the same.
+//   8. One batch puts it into the index; then whoever waits is answered. The batch is not synced.
+//      Crash before, or a power cut that takes the batch: recovery finds a manifest that the index
+//      lacks and indexes it. The same if the batch fails (a full disk): the checkpoint is committed
+//      all the same.
 //   9. The attempt at this step that it replaces, named in its manifest, is deleted (delete.cc).
 //      Crash before: recovery reads replaces_uid and deletes it then.
 //

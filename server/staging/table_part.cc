@@ -61,7 +61,7 @@ absl::Status CheckpointTableImpl::SetLayout(const CheckpointPtr& checkpoint, con
   }
   CKPT_ASSIGN_OR_RETURN(std::shared_ptr<const PartLayout> layout,
                         PartLayout::FromBytes(std::move(serialized)));
-  CKPT_RETURN_IF_ERROR(index_.PutLayout(*layout));
+  index_.KeepLayout(layout);
   return LayoutKnown(checkpoint, part, std::move(layout));
 }
 

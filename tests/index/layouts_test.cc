@@ -24,21 +24,37 @@ class Layouts : public IndexTest {
   }
 };
 
-TEST_F(Layouts, AreKnownFromTheirFirstPutOn) {
-  const auto layout = LayoutOfSizes({100, 200});
+TEST_F(Layouts, AreKnownBeforeTheirFirstCheckpointAndParsedOnce) {
+  const std::shared_ptr<const PartLayout> layout = LayoutOfSizes({100, 200});
   EXPECT_EQ(index_->FindLayout(layout->digest()), nullptr);
-  ASSERT_TRUE(index_->PutLayout(*layout).ok());
-  ASSERT_TRUE(index_->PutLayout(*layout).ok());
+  index_->KeepLayout(layout);
+  index_->KeepLayout(LayoutOfSizes({100, 200}));  // the same one again
+  EXPECT_EQ(index_->FindLayout(layout->digest()), layout);
+  Put(IdOf("r", 1), {100, 200});
+  Reopen();
   const auto found = index_->FindLayout(layout->digest());
   ASSERT_NE(found, nullptr);
   EXPECT_EQ(found->serialized(), layout->serialized());
   EXPECT_EQ(index_->FindLayout(layout->digest()), found);  // shared, not parsed again
 }
 
+// A job that keeps only its last checkpoint, or none, need not send its layout with every save.
+TEST_F(Layouts, StayKnownWhileTheDaemonRunsThoughTheirCheckpointIsDeleted) {
+  const std::shared_ptr<const PartLayout> layout = LayoutOfSizes({100});
+  index_->KeepLayout(layout);
+  for (uint64_t step = 1; step <= 2; ++step) {
+    const CheckpointUid uid = Put(IdOf("r", step), {100});
+    EXPECT_EQ(Keys(*layout, "", "").size(), 1u);
+    ASSERT_TRUE(index_->Tombstone(uid).ok());
+    ASSERT_TRUE(index_->FinishTombstone(uid).ok());
+    EXPECT_EQ(index_->FindLayout(layout->digest()), layout);
+  }
+}
+
 TEST_F(Layouts, OneThatNothingReferencesIsGoneAtTheNextStart) {
   const auto unused = LayoutOfSizes({1});
   const auto used = LayoutOfSizes({100});
-  ASSERT_TRUE(index_->PutLayout(*unused).ok());
+  index_->KeepLayout(unused);
   Put(IdOf("r", 1), {100});
   Reopen();
   EXPECT_EQ(index_->FindLayout(unused->digest()), nullptr);
@@ -64,9 +80,8 @@ TEST_F(Layouts, LiveAsLongAsTheirLastCheckpoint) {
 
 TEST_F(Layouts, LeavesAreListedByKeyPrefixAndPage) {
   const auto layout = LayoutOfSizes(std::vector<uint64_t>(23, 10));
-  const auto other = LayoutOfSizes({77});
-  ASSERT_TRUE(index_->PutLayout(*other).ok());
-  ASSERT_TRUE(index_->PutLayout(*layout).ok());
+  Put(IdOf("r", 1), {77});
+  Put(IdOf("r", 2), std::vector<uint64_t>(23, 10));
   EXPECT_EQ(Keys(*layout, "", "").size(), 23u);
   EXPECT_THAT(Keys(*layout, "t2", ""), ElementsAre("t2", "t20", "t21", "t22"));
   EXPECT_THAT(Keys(*layout, "t2", "t20"), ElementsAre("t21", "t22"));
