@@ -1,18 +1,18 @@
-// A checkpoint is committed. Steps 1-6 (persist_part.cc) made every part of its share durable.
+// A checkpoint is committed. Steps 1-5 (persist_part.cc) made every part of its share durable.
 //
-//   7. Write `<uid>.checkpoint.partial`, sync it, rename it to `<uid>.checkpoint`, sync the folder.
+//   6. Write `<uid>.checkpoint.partial`, sync it, rename it to `<uid>.checkpoint`, sync the folder.
 //      This is the commit point.
 //      Crash before the rename: not committed; its parts are orphans, or staging persists again.
 //      Crash between rename and folder sync: the manifest is there or it is not; nobody has been
 //      told yet, and either is whole.
-//   8. One batch puts it into the index; then whoever waits is answered. The batch is not synced.
+//   7. One batch puts it into the index; then whoever waits is answered. The batch is not synced.
 //      Crash before, or a power cut that takes the batch: recovery finds a manifest that the index
 //      lacks and indexes it. The same if the batch fails (a full disk): the checkpoint is committed
 //      all the same.
-//   9. The attempt at this step that it replaces, named in its manifest, is deleted (delete.cc).
+//   8. The attempt at this step that it replaces, named in its manifest, is deleted (delete.cc).
 //      Crash before: recovery reads replaces_uid and deletes it then.
 //
-// A repeated commit of the same attempt finds the manifest of step 7 and goes on from there.
+// A repeated commit of the same attempt finds the manifest of step 6 and goes on from there.
 #include "server/persist/commit.h"
 
 #include <utility>
@@ -79,7 +79,7 @@ absl::StatusOr<CheckpointRecord> CommitCheckpoint(DataFolder* folder, Index* ind
             std::pair(id.incarnation.bytes(), uid.bytes())) {
       record.manifest.set_replaces_uid(winner->manifest.checkpoint_uid());
     }
-    CKPT_RETURN_IF_ERROR(folder->PublishCheckpointManifest(record.manifest));  // 7
+    CKPT_RETURN_IF_ERROR(folder->PublishCheckpointManifest(record.manifest));  // 6
   }
 
   // Committed: from here on no error may say otherwise.
@@ -90,13 +90,13 @@ absl::StatusOr<CheckpointRecord> CommitCheckpoint(DataFolder* folder, Index* ind
     record.data_bytes += part.reference.data_bytes();
   }
   if (auto labels = folder->ReadLabels(uid); labels.ok()) record.labels = *std::move(labels);
-  absl::Status indexed = index->PutCheckpoint(record.manifest, manifests, record.labels);  // 8
+  absl::Status indexed = index->PutCheckpoint(record.manifest, manifests, record.labels);  // 7
   if (!indexed.ok()) {
     observe::Error("committed, but could not be indexed: the next start will",
                    {{"checkpoint", id.ToString()}, {"error", indexed}});
     return record;
   }
-  absl::Status deleted = DeleteReplaced(folder, index, record.manifest);  // 9
+  absl::Status deleted = DeleteReplaced(folder, index, record.manifest);  // 8
   if (!deleted.ok()) {
     observe::Warning("the replaced attempt could not be deleted: the next start will",
                      {{"checkpoint", id.ToString()}, {"error", deleted}});

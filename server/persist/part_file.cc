@@ -55,8 +55,11 @@ void PartFile::Abandon(WriteBuffers& buffers, PartWrites& writes) {
   if (buffer_ != nullptr) buffers.GiveBack(writes.holder(), std::exchange(buffer_, nullptr));
 }
 
-absl::Status PartFile::Finish() {
-  if (RoundUp(length()) != length()) CKPT_RETURN_IF_ERROR(file_->Truncate(length()));
+absl::Status PartFile::Cut() {
+  return RoundUp(length()) == length() ? absl::OkStatus() : file_->Truncate(length());
+}
+
+absl::Status PartFile::Sync() {
   CKPT_RETURN_IF_ERROR(file_->Sync());
   return file_->Close();
 }

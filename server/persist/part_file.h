@@ -39,8 +39,9 @@ class PartFile {
   // The buffer at hand, if any, goes back unwritten (the part has failed).
   void Abandon(WriteBuffers& buffers, PartWrites& writes);
 
-  // After all writes are done: true length, durable, closed.
-  absl::Status Finish();
+  // After all writes are done: its true length; then durable, and closed.
+  absl::Status Cut();
+  absl::Status Sync();
 
  private:
   const FileId id_;

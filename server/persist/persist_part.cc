@@ -7,17 +7,19 @@
 //      hand exactly these buffers to the writers. What is hashed is what is written, whatever the
 //      trainer does to its mapping; a short read fails the part. The header region goes the same
 //      way, from the plan.                                                        Crash: as in 1.
-//   3. Cut each file to its true length and sync it. A failed sync is final: the kernel may have
-//      dropped the pages, so the part fails and is never synced a second time.    Crash: as in 1.
-//   4. Write and sync `<manifest id>.part.partial`.                               Crash: as in 1.
-//   5. Rename the data files to their final names, then the part manifest.
+//   3. Cut each file to its true length and rename it; write `<manifest id>.part.partial` and
+//      rename it too. Nothing is synced yet: a name alone makes no part, for only a checkpoint
+//      manifest makes anybody look for it, and that one is written after step 5.
 //      Crash: some or all stand under final names, but no checkpoint manifest references them:
 //      recovery removes them unless staging's records name the part manifest (then it is whole,
-//      for its data files were renamed first and the manifest's checksum and lengths are checked).
-//   6. Sync the folder: durable.
-//      Crash: as in 5; a part that staging still has is simply persisted again under new ids.
+//      for the records are written after step 5).
+//   4. Sync the part manifest and each data file. A failed sync is final: the kernel may have
+//      dropped the pages, so the part fails and is never synced a second time.    Crash: as in 3.
+//   5. Sync the folder: durable. One journal commit has carried names and sizes, since the names
+//      came first: this finds little left to do.
+//      Crash: as in 3; a part that staging still has is simply persisted again under new ids.
 //
-// Steps 7 and 8, the commit, stand in commit.cc.
+// Steps 6 to 8, the commit, stand in commit.cc.
 #include "server/persist/persist_part.h"
 
 #include <algorithm>
@@ -63,13 +65,19 @@ class PartJob {
       absl::Cleanup release = [&] { tools_.reservation->Release(part_.layout->part_bytes()); };
       CKPT_RETURN_IF_ERROR(CreateFiles());  // 1
     }
-    CKPT_RETURN_IF_ERROR(CopyAndHash());                             // 2
-    for (auto& file : files_) CKPT_RETURN_IF_ERROR(file->Finish());  // 3
+    CKPT_RETURN_IF_ERROR(CopyAndHash());  // 2
+    for (auto& file : files_) {           // 3
+      CKPT_RETURN_IF_ERROR(file->Cut());
+      CKPT_RETURN_IF_ERROR(TakeFinalName(names::DataFile(file->id())));
+    }
     DurablePart durable;
     durable.manifest = MakeManifest();
-    CKPT_RETURN_IF_ERROR(WriteManifest(durable));                              // 4
-    CKPT_RETURN_IF_ERROR(RenameAll());                                         // 5
-    CKPT_RETURN_IF_ERROR(files().SyncFolder(tools_.folder->ObjectsFolder()));  // 6
+    CKPT_ASSIGN_OR_RETURN(const auto manifest, WriteManifest(durable));
+    CKPT_RETURN_IF_ERROR(TakeFinalName(names::PartManifest(manifest_id_)));
+    CKPT_RETURN_IF_ERROR(manifest->Sync());  // 4
+    CKPT_RETURN_IF_ERROR(manifest->Close());
+    for (auto& file : files_) CKPT_RETURN_IF_ERROR(file->Sync());
+    CKPT_RETURN_IF_ERROR(files().SyncFolder(tools_.folder->ObjectsFolder()));  // 5
     return durable;
   }
 
@@ -156,7 +164,7 @@ class PartJob {
     return manifest;
   }
 
-  absl::Status WriteManifest(DurablePart& durable) {
+  absl::StatusOr<std::unique_ptr<WritableFile>> WriteManifest(DurablePart& durable) {
     const std::string bytes = SealEnvelope(EnvelopeKind::kPartManifest, durable.manifest);
     durable.reference.set_rank(part_.rank);
     durable.reference.set_manifest_id(manifest_id_.bytes());
@@ -166,16 +174,10 @@ class PartJob {
     const std::string name = names::Partial(names::PartManifest(manifest_id_));
     CKPT_ASSIGN_OR_RETURN(auto file, files().Create(Path(name), {}));
     CKPT_RETURN_IF_ERROR(file->WriteAt(0, bytes.data(), bytes.size()));
-    CKPT_RETURN_IF_ERROR(file->Sync());
-    return file->Close();
+    return file;
   }
 
-  absl::Status RenameAll() {
-    for (const auto& file : files_) {
-      const std::string name = names::DataFile(file->id());
-      CKPT_RETURN_IF_ERROR(files().Rename(Path(names::Partial(name)), Path(name)));
-    }
-    const std::string name = names::PartManifest(manifest_id_);
+  absl::Status TakeFinalName(const std::string& name) {
     return files().Rename(Path(names::Partial(name)), Path(name));
   }
 

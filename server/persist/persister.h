@@ -64,13 +64,13 @@ class Persister {
   absl::Status Reserve(uint64_t part_bytes);
   void ReleaseReservation(uint64_t part_bytes);
 
-  // Steps 1-6: data files and part manifest durable under their final names. The reservation is
+  // Steps 1-5: data files and part manifest durable under their final names. The reservation is
   // released. On failure everything that was written is removed again. `done` is called exactly
   // once.
   using Done = absl::AnyInvocable<void(absl::StatusOr<DurablePart>)>;
   void Persist(PartToPersist part, Done done);
 
-  // Steps 7-8: all parts durable -> checkpoint manifest (committed) -> index batch; then an attempt
+  // Steps 6-7: all parts durable -> checkpoint manifest (committed) -> index batch; then an attempt
   // that is replaced is tombstoned and deleted (unless it is pinned or tagged). Blocking; returns
   // after the commit point is durable. `parts` in rank order. Idempotent for one uid. An error
   // means: not committed, the parts may be discarded. A failure after the commit point is logged.

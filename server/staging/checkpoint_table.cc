@@ -47,6 +47,7 @@ void CheckpointTableImpl::Shutdown() {
     }
   }
   changed_.NotifyAll();
+  timer_changed_.NotifyAll();
   deferred.Add([this] { tier_.WakeWaiters(); });
 }
 

@@ -167,7 +167,8 @@ class CheckpointTableImpl : public CheckpointTable {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Persisted(const CheckpointPtr& checkpoint, const PartPtr& part,
                  absl::StatusOr<DurablePart> result) ABSL_LOCKS_EXCLUDED(mutex_);
-  void Settle(const CheckpointPtr& checkpoint, const PartPtr& part,
+  // As Advance.
+  bool Settle(const CheckpointPtr& checkpoint, const PartPtr& part,
               absl::StatusOr<DurablePart> result, Deferred& deferred)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status RecordDurable(const CheckpointPtr& checkpoint, const PartPtr& part,
@@ -176,10 +177,12 @@ class CheckpointTableImpl : public CheckpointTable {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PartStaged(const CheckpointPtr& checkpoint, const PartPtr& part, Deferred& deferred)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // WRITING -> STAGED, and to the commit, as far as the parts allow.
-  void Advance(const CheckpointPtr& checkpoint, Deferred& deferred)
+  // WRITING -> STAGED, as far as the parts allow. True: it is the caller's to have it committed,
+  // without the lock.
+  [[nodiscard]] bool Advance(const CheckpointPtr& checkpoint, Deferred& deferred)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Commit(const CheckpointPtr& checkpoint) ABSL_LOCKS_EXCLUDED(mutex_);
+  void CommitInBackground(const CheckpointPtr& checkpoint);
   void Committed(const CheckpointPtr& checkpoint, const CheckpointRecord& record)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Abort(const CheckpointPtr& checkpoint, const std::string& reason, Deferred& deferred)
@@ -220,6 +223,7 @@ class CheckpointTableImpl : public CheckpointTable {
 
   mutable Mutex mutex_;
   CondVar changed_;
+  CondVar timer_changed_;  // stopped_, or a checkpoint that makes it busy
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   uint32_t open_streams_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -227,6 +227,7 @@ absl::StatusOr<CheckpointTableImpl::CheckpointPtr> CheckpointTableImpl::FindOrMa
   checkpoint->join_patience = claim.join_deadline;
   checkpoint->join_deadline = checkpoint->begun_at + claim.join_deadline;
   checkpoints_[claim.id] = checkpoint;
+  timer_changed_.NotifyAll();
   observe::Info("checkpoint begun", {{"run", claim.id.run},
                                      {"step", claim.id.step},
                                      {"incarnation", claim.id.incarnation.hex()},

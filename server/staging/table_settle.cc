@@ -52,7 +52,7 @@ absl::Status CheckpointTableImpl::Agree(const CheckpointPtr& checkpoint) {
     if (known != agreed_.end()) {
       agreed_.splice(agreed_.begin(), agreed_, known);
       checkpoint->agreed = true;
-      Advance(checkpoint, deferred);
+      if (Advance(checkpoint, deferred)) CommitInBackground(checkpoint);
       return absl::OkStatus();
     }
     checkpoint->agreeing = true;
@@ -69,7 +69,7 @@ absl::Status CheckpointTableImpl::Agree(const CheckpointPtr& checkpoint) {
   checkpoint->agreed = true;
   agreed_.push_front(key);
   if (agreed_.size() > kAgreedMax) agreed_.pop_back();
-  Advance(checkpoint, deferred);
+  if (Advance(checkpoint, deferred)) CommitInBackground(checkpoint);
   return absl::OkStatus();
 }
 
@@ -107,15 +107,20 @@ void CheckpointTableImpl::Persist(const CheckpointPtr& checkpoint, const PartPtr
 
 void CheckpointTableImpl::Persisted(const CheckpointPtr& checkpoint, const PartPtr& part,
                                     absl::StatusOr<DurablePart> result) {
-  Deferred deferred;
-  MutexLock lock(mutex_);
-  Settle(checkpoint, part, std::move(result), deferred);
-  changed_.NotifyAll();
+  bool commit = false;
+  {
+    Deferred deferred;
+    MutexLock lock(mutex_);
+    commit = Settle(checkpoint, part, std::move(result), deferred);
+    deferred.Add([this] { changed_.NotifyAll(); });
+  }
+  if (commit) Commit(checkpoint);  // by the thread that is here and awake
 }
 
-void CheckpointTableImpl::Settle(const CheckpointPtr& checkpoint, const PartPtr& part,
+bool CheckpointTableImpl::Settle(const CheckpointPtr& checkpoint, const PartPtr& part,
                                  absl::StatusOr<DurablePart> result, Deferred& deferred) {
   part->persisting = false;
+  bool commit = false;
   if (!result.ok()) {
     if (checkpoint->live()) {
       Abort(checkpoint,
@@ -135,10 +140,11 @@ void CheckpointTableImpl::Settle(const CheckpointPtr& checkpoint, const PartPtr&
     } else if (part->ring && part->finished) {
       PartStaged(checkpoint, part, deferred);
     } else {
-      Advance(checkpoint, deferred);
+      commit = Advance(checkpoint, deferred);
     }
   }
   LetGo(*checkpoint, *part, deferred);
+  return commit;
 }
 
 absl::Status CheckpointTableImpl::RecordDurable(const CheckpointPtr& checkpoint,
@@ -174,10 +180,10 @@ void CheckpointTableImpl::PartStaged(const CheckpointPtr& checkpoint, const Part
       "part staged",
       {{"run", checkpoint->id.run}, {"step", checkpoint->id.step}, {"rank", part->claim.rank}});
   Changed(checkpoint, deferred);
-  Advance(checkpoint, deferred);
+  if (Advance(checkpoint, deferred)) CommitInBackground(checkpoint);
 }
 
-void CheckpointTableImpl::Advance(const CheckpointPtr& checkpoint, Deferred& deferred) {
+bool CheckpointTableImpl::Advance(const CheckpointPtr& checkpoint, Deferred& deferred) {
   if (checkpoint->state == v1::CHECKPOINT_STATE_WRITING && checkpoint->agreed &&
       checkpoint->CountStaged() == checkpoint->share.size()) {
     checkpoint->state = v1::CHECKPOINT_STATE_STAGED;
@@ -194,11 +200,16 @@ void CheckpointTableImpl::Advance(const CheckpointPtr& checkpoint, Deferred& def
   if (checkpoint->state == v1::CHECKPOINT_STATE_STAGED && !checkpoint->committing &&
       checkpoint->CountDurable() == checkpoint->share.size()) {
     checkpoint->committing = true;
-    InBackground([this, checkpoint] { Commit(checkpoint); });
+    return true;
   }
+  return false;
 }
 
 // --- commit
+
+void CheckpointTableImpl::CommitInBackground(const CheckpointPtr& checkpoint) {
+  InBackground([this, checkpoint] { Commit(checkpoint); });
+}
 
 void CheckpointTableImpl::Commit(const CheckpointPtr& checkpoint) {
   std::vector<DurablePart> parts;
@@ -335,7 +346,8 @@ void CheckpointTableImpl::ForgetSession(LivePart& part, Deferred& deferred) {
 // --- telling
 
 void CheckpointTableImpl::Changed(const CheckpointPtr& checkpoint, Deferred& deferred) {
-  changed_.NotifyAll();
+  // Without the lock, which whoever wakes up takes first of all.
+  deferred.Add([this] { changed_.NotifyAll(); });
   MutexLock lock(events_mutex_);
   if (subscribers_.empty()) return;
   events_.emplace_back(MakeInfo(*checkpoint), false);

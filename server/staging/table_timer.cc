@@ -102,7 +102,7 @@ void CheckpointTableImpl::RunTimer() {
     while (!stopped_) {
       const absl::Time until = began + (!collected || busy() ? kBusyPoll : kIdlePoll);
       if (absl::Now() >= until) break;
-      changed_.WaitUntil(mutex_, until);
+      timer_changed_.WaitUntil(mutex_, until);
     }
     if (stopped_) return;
   }
