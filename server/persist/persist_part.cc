@@ -28,6 +28,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "common/digest.h"
 #include "common/limits.h"
 #include "common/manifest.h"
@@ -77,6 +78,7 @@ class PartJob {
     CKPT_RETURN_IF_ERROR(manifest->Sync());  // 4
     CKPT_RETURN_IF_ERROR(manifest->Close());
     for (auto& file : files_) CKPT_RETURN_IF_ERROR(file->Sync());
+    durable.durable_at = absl::Now();
     CKPT_RETURN_IF_ERROR(files().SyncFolder(tools_.folder->ObjectsFolder()));  // 5
     return durable;
   }

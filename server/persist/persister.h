@@ -51,6 +51,7 @@ struct PartToPersist {
 struct DurablePart {
   v1::PartReference reference;
   v1::PartManifest manifest;
+  absl::Time durable_at = absl::InfinitePast();  // when its last byte was synced; unset: adopted
 };
 
 class Persister {

@@ -64,14 +64,6 @@ Part SampleState::MakePart() const {
   return part;
 }
 
-Part SampleState::MakeEmptyPart() {
-  Part part;
-  v1::Value value;
-  value.set_integer(1);
-  part.leaves.push_back(ValueLeaf(MakeKey({"value"}), value));
-  return part;
-}
-
 double SampleState::MeasureCopy() const {
   const double begin = Now();
   std::memcpy(destination(), source(), bytes());

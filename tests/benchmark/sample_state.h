@@ -40,7 +40,6 @@ class SampleState {
   std::byte* destination() const { return destination_.data(); }
 
   Part MakePart() const;        // of one rank, all of it
-  static Part MakeEmptyPart();  // a plain value and no tensor
 
   // Seconds of the faster of two one-thread memcpys of the state into the destination: tensor by
   // tensor, and in one piece.
