@@ -1,8 +1,11 @@
 // What the three ways of reading share.
 #include "client/restore/piece_reader.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <atomic>
+#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -11,13 +14,24 @@
 #include "common/mutex.h"
 
 namespace ckpt {
+namespace {
+
+constexpr size_t kAlignment = size_t{2} << 20;  // a huge page: the device is asked for long runs
+
+}  // namespace
 
 std::byte* PieceReader::Scratch::Get(size_t bytes) {
   if (bytes > capacity_) {
-    bytes_.reset(new std::byte[bytes]);  // uninitialised
-    capacity_ = bytes;
+    capacity_ = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    bytes_.reset(static_cast<std::byte*>(
+        ::operator new(capacity_, std::align_val_t{kAlignment})));  // uninitialised
+    madvise(bytes_.get(), capacity_, MADV_HUGEPAGE);                // where the host has them
   }
   return bytes_.get();
+}
+
+void PieceReader::Scratch::Free::operator()(std::byte* bytes) const {
+  ::operator delete(bytes, std::align_val_t{kAlignment});
 }
 
 std::byte* PieceReader::DirectDestination(const Extent& extent) const {

@@ -42,8 +42,9 @@ class PieceReader {
 
   // Memory tier. Returns the extents that cannot be had there: recycled, truncated, wrong hash.
   std::vector<uint32_t> ReadMemory(absl::Span<const uint32_t> extents);
-  // Disk tier, or (use_disk) the disk copies of memory pieces. DATA_LOSS names checkpoint, key and
-  // offset.
+  // Disk tier, or (use_disk) the disk copies of memory pieces: through the page cache what other
+  // ranks want as well or what is there already, past it everything else. DATA_LOSS names
+  // checkpoint, key and offset.
   absl::Status ReadDisk(absl::Span<const uint32_t> extents, bool use_disk);
   // Through the daemon. DATA_LOSS, or what the connection said.
   absl::Status ReadStream(absl::Span<const uint32_t> extents);
@@ -51,18 +52,24 @@ class PieceReader {
   ReadStatistics statistics() const { return statistics_; }
 
  private:
-  // A buffer of one thread, for bytes that do not go straight to a target.
+  // A buffer of one thread, for bytes that do not go straight to a target. Begins on a page.
   class Scratch {
    public:
     std::byte* Get(size_t bytes);
 
    private:
-    std::unique_ptr<std::byte[]> bytes_;
+    struct Free {
+      void operator()(std::byte* bytes) const;
+    };
+    std::unique_ptr<std::byte, Free> bytes_;
     size_t capacity_ = 0;
   };
 
   bool ReadMemoryExtent(const Extent& extent);
   absl::Status ReadDiskBatch(const Batch& batch, bool use_disk, Scratch& scratch);
+  absl::Status ReadCached(const Batch& batch, const ReadFile& file, bool use_disk,
+                          Scratch& scratch);
+  absl::Status ReadDirect(const Batch& batch, ReadFile& file, bool use_disk, Scratch& scratch);
   absl::Status ReadStreamRanges(absl::Span<const uint32_t> extents, Scratch& scratch);
 
   // The one buffer that the whole extent goes to, dense; null where it has several destinations or

@@ -1,6 +1,10 @@
-// The disk tier, through the page cache, so that the ranks of a node that want the same bytes read
-// the disk once: large preadv calls by several threads, with the kernel reading ahead of them;
-// straight into the target where an extent goes there whole, else through a buffer.
+// The disk tier, in large reads by several threads.
+//
+// What other ranks want as well goes through the page cache, so that a node reads it once: preadv,
+// with the kernel reading ahead, straight into the target where an extent goes there whole, else
+// through a buffer. What is in the cache already is taken from there in the same way. Everything
+// else is read past the cache into aligned buffers, which reaches the device's limit at a
+// twentieth of the CPU time, and then copied.
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -19,6 +23,9 @@ namespace {
 
 constexpr int kDiskThreadsMin = 4;                        // so many reads are in flight at least
 constexpr uint64_t kReadAheadBytes = uint64_t{64} << 20;  // ahead of the reads, over all threads
+
+constexpr uint64_t kDirectAlignment = 4096;
+constexpr uint64_t kDirectBytesMin = uint64_t{1} << 20;  // smaller reads gain nothing
 
 // Fills all of `parts` from `offset` on. OUT_OF_RANGE: the file ends before.
 absl::Status ReadFully(int descriptor, uint64_t offset, std::vector<iovec> parts) {
@@ -56,15 +63,14 @@ absl::Status PieceReader::ReadDisk(absl::Span<const uint32_t> extents, bool use_
       const Batch* next = nullptr;
       {
         MutexLock lock(mutex);
-        if (next == nullptr && asked < batches.size() &&
-            asked_bytes < taken_bytes + kReadAheadBytes) {
+        if (asked < batches.size() && asked_bytes < taken_bytes + kReadAheadBytes) {
           next = &batches[asked++];
           asked_bytes += next->bytes;
         }
       }
       if (next == nullptr) break;
       const auto file = source_.files.find(next->file);
-      if (file == source_.files.end()) continue;
+      if (file == source_.files.end() || !next->wanted_by_others) continue;
       posix_fadvise(file->second->descriptor(), static_cast<off_t>(next->file_offset),
                     static_cast<off_t>(next->bytes), POSIX_FADV_WILLNEED);
     }
@@ -85,12 +91,22 @@ absl::Status PieceReader::ReadDisk(absl::Span<const uint32_t> extents, bool use_
 }
 
 absl::Status PieceReader::ReadDiskBatch(const Batch& batch, bool use_disk, Scratch& scratch) {
-  const Extent& first = schedule_.extents[batch.extents.front()];
-  const auto file = source_.files.find(batch.file);
-  if (file == source_.files.end()) {
+  const auto found = source_.files.find(batch.file);
+  if (found == source_.files.end()) {
     return absl::InternalError(absl::StrCat("the daemon planned file ", batch.file.hex(),
                                             " of the disk tier, but did not grant it"));
   }
+  ReadFile& file = *found->second;
+  const bool past_cache = !batch.wanted_by_others && batch.bytes >= kDirectBytesMin &&
+                          file.direct_descriptor() >= 0 &&
+                          !file.IsCached(batch.file_offset, batch.bytes);
+  return past_cache ? ReadDirect(batch, file, use_disk, scratch)
+                    : ReadCached(batch, file, use_disk, scratch);
+}
+
+absl::Status PieceReader::ReadCached(const Batch& batch, const ReadFile& file, bool use_disk,
+                                     Scratch& scratch) {
+  const Extent& first = schedule_.extents[batch.extents.front()];
   const std::string where = absl::StrCat("disk file ", batch.file.hex());
   // The batch as preadv sees it: targets, scratch, and gaps that go to scratch as well.
   std::vector<std::byte*> places;
@@ -107,14 +123,44 @@ absl::Status PieceReader::ReadDiskBatch(const Batch& batch, bool use_disk, Scrat
     parts.push_back({places.back(), extent.bytes});
     at = offset + extent.bytes;
   }
-  const absl::Status read =
-      ReadFully(file->second->descriptor(), batch.file_offset, std::move(parts));
+  const absl::Status read = ReadFully(file.descriptor(), batch.file_offset, std::move(parts));
   if (!read.ok()) return Damaged(first, first.begin, read.message(), where);
   for (size_t i = 0; i < batch.extents.size(); ++i) {
     const Extent& extent = schedule_.extents[batch.extents[i]];
     CKPT_RETURN_IF_ERROR(Verify(extent, places[i], where));
     if (places[i] == DirectDestination(extent)) continue;
     Scatter(extent, extent.begin, extent.begin + extent.bytes, places[i]);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PieceReader::ReadDirect(const Batch& batch, ReadFile& file, bool use_disk,
+                                     Scratch& scratch) {
+  const int descriptor = file.direct_descriptor();
+  const Extent& first = schedule_.extents[batch.extents.front()];
+  const std::string where = absl::StrCat("disk file ", batch.file.hex());
+  const uint64_t begin = batch.file_offset / kDirectAlignment * kDirectAlignment;
+  const uint64_t end = std::min(file.length(), batch.file_offset + batch.bytes);
+  const uint64_t aligned_end = (end + kDirectAlignment - 1) / kDirectAlignment * kDirectAlignment;
+  std::byte* const buffer = scratch.Get(aligned_end - begin);
+  for (uint64_t at = begin; at < end;) {
+    // The file's last page may be short: the read ends there, and past `end`.
+    const ssize_t got = pread(descriptor, buffer + (at - begin), aligned_end - at,
+                              static_cast<off_t>(at));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return Damaged(first, first.begin, strerror(errno), where);
+    at += static_cast<uint64_t>(got);
+    if (at < end && (got == 0 || at % kDirectAlignment != 0)) {
+      return Damaged(first, first.begin, "lies behind the end of a file that is shorter than its "
+                                         "manifest says", where);
+    }
+  }
+  for (const uint32_t number : batch.extents) {
+    const Extent& extent = schedule_.extents[number];
+    const std::byte* bytes =
+        buffer + (FileOffset(source_.pieces[extent.piece], extent, use_disk) - begin);
+    CKPT_RETURN_IF_ERROR(Verify(extent, bytes, where));
+    Scatter(extent, extent.begin, extent.begin + extent.bytes, bytes);
   }
   return absl::OkStatus();
 }

@@ -209,9 +209,10 @@ std::vector<Batch> MakeBatches(absl::Span<const StoredPiece> pieces,
         place.offset - (last->file_offset + last->bytes) <= kGapBytesMax &&
         end - last->file_offset <= kBatchBytesMax && last->extents.size() < kBatchExtentsMax;
     if (!joins) {
-      batches.push_back({place.file, place.from_memory, place.offset, 0, {}});
+      batches.push_back({place.file, place.from_memory, place.offset, 0, false, {}});
       last = &batches.back();
     }
+    last->wanted_by_others |= pieces[extents[place.extent].piece].wanted_by_others;
     last->extents.push_back(place.extent);
     last->bytes = end - last->file_offset;
   }

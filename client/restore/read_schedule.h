@@ -23,6 +23,8 @@ struct StoredPiece {
   Box box;
   FileId file;
   FileId disk_file;  // none() where there is no second copy
+  // Other ranks of the launch are likely to read the same bytes on this node.
+  bool wanted_by_others = false;
   std::string key;   // printed, for errors
 };
 
@@ -60,6 +62,7 @@ struct Batch {
   bool from_memory = false;
   uint64_t file_offset = 0;
   uint64_t bytes = 0;             // from the first extent to the end of the last, gaps included
+  bool wanted_by_others = false;  // one of its pieces is
   std::vector<uint32_t> extents;  // indices, ascending file offset
 };
 

@@ -9,9 +9,9 @@
 //   3. Memory pieces are read from their mapping (read_memory.cc); what cannot be had there -
 //   recycled
 //      or damaged - is read from its disk copy.
-//   4. Disk pieces are read through the page cache (read_disk.cc). A file that was not granted, and
-//   all
-//      files of a remote daemon, come through ReadPieces (read_stream.cc).
+//   4. Disk pieces are read in large reads, through the page cache where several ranks want the same
+//      (read_disk.cc). A file that was not granted, and all files of a remote daemon, come through
+//      ReadPieces (read_stream.cc).
 //   5. The destructor releases the plan: until then the daemon keeps every file that it names.
 #include "client/restore/restore_plan.h"
 
@@ -48,6 +48,7 @@ struct PlanState {
   std::map<std::string, std::vector<uint32_t>> by_key;
   PieceSource source;
   std::shared_ptr<Session> session;  // null: remote, or stream asked for
+  bool one_of_many = false;          // ranks of a launch that restore together
 
   absl::Status Take(v1::PlanRestoreResponse& response);
   absl::Status TakePiece(v1::Piece& piece);
@@ -110,6 +111,7 @@ absl::Status PlanState::TakePiece(v1::Piece& piece) {
   const v1::Leaf& leaf = leaves[piece.leaf_number()].leaf();
   StoredPiece stored;
   stored.key = PrintKey(leaf.key());
+  stored.wanted_by_others = one_of_many && leaf.placement() == v1::PLACEMENT_REPLICATED;
   stored.box = Box::FromProto(piece.box());
   const auto shape =
       absl::MakeConstSpan(leaf.shape().data(), static_cast<size_t>(leaf.shape_size()));
@@ -239,6 +241,7 @@ absl::StatusOr<std::unique_ptr<RestorePlan>> MakeRestorePlan(std::shared_ptr<Con
   state->source.workers = std::move(workers);
   state->source.threads = options.threads;
   state->source.verify = options.verify;
+  state->one_of_many = options.group.has_value() && options.group->world_size() > 1;
   if (session != nullptr && !options.stream) {
     state->session = session;
     request.set_session_token(session->token());

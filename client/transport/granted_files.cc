@@ -1,5 +1,7 @@
 #include "client/transport/granted_files.h"
 
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -14,6 +16,7 @@ namespace {
 
 // How long a populated read-only mapping outlives its last plan.
 constexpr absl::Duration kIdleMax = absl::Seconds(30);
+constexpr uint64_t kPageBytes = 4096;
 // How often somebody who waits for a grant looks at whether it is still wanted.
 constexpr absl::Duration kGivenUpPoll = absl::Milliseconds(20);
 
@@ -42,6 +45,29 @@ absl::StatusOr<std::shared_ptr<Mapping>> ReadFile::Map() {
 bool ReadFile::mapped() const {
   MutexLock lock(mutex_);
   return mapping_ != nullptr;
+}
+
+int ReadFile::direct_descriptor() {
+  MutexLock lock(mutex_);
+  if (!std::exchange(direct_tried_, true)) {
+    // An open of its own: the flag belongs to the open file, which others share.
+    const std::string path = absl::StrCat("/proc/self/fd/", descriptor_.number());
+    direct_ = Descriptor(open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
+  }
+  return direct_.number();
+}
+
+bool ReadFile::IsCached(uint64_t offset, uint64_t bytes) {
+  const absl::StatusOr<std::shared_ptr<Mapping>> mapping = Map();
+  if (!mapping.ok()) return true;
+  const uint64_t begin = offset / kPageBytes * kPageBytes;
+  const uint64_t end = std::min(offset + bytes, (*mapping)->length());
+  if (begin >= end) return true;
+  std::vector<unsigned char> pages((end - begin + kPageBytes - 1) / kPageBytes);
+  if (mincore((*mapping)->data() + begin, end - begin, pages.data()) != 0) return true;
+  const auto resident =
+      std::count_if(pages.begin(), pages.end(), [](unsigned char page) { return (page & 1) != 0; });
+  return static_cast<size_t>(resident) * 2 > pages.size();
 }
 
 GrantedFiles::GrantedFiles(std::function<void(FileId)> send_unmapped)

@@ -57,6 +57,12 @@ class ReadFile {
   // Of the whole file, not populated; made at the first call.
   absl::StatusOr<std::shared_ptr<Mapping>> Map();
   bool mapped() const;
+  // The same file, read past the page cache (offsets, lengths and addresses in multiples of 4096).
+  // -1 where that cannot be had: a file system without it, or the file is another user's.
+  int direct_descriptor();
+  // Whether most of [offset, offset + bytes) is in the page cache. True where nobody says: the
+  // kernel tells only the file's owner.
+  bool IsCached(uint64_t offset, uint64_t bytes);
 
  private:
   friend class GrantedFiles;
@@ -68,6 +74,8 @@ class ReadFile {
   // the daemon is told "unmapped" after mapping_ has let go.
   std::unique_ptr<StagingUse> staging_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<Mapping> mapping_ ABSL_GUARDED_BY(mutex_);
+  bool direct_tried_ ABSL_GUARDED_BY(mutex_) = false;
+  Descriptor direct_ ABSL_GUARDED_BY(mutex_);
 };
 
 class GrantedFiles : public std::enable_shared_from_this<GrantedFiles> {
