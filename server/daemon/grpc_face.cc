@@ -39,10 +39,11 @@ void SetLimits(grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 16 << 20);
 }
 
-// The socket appears with its mode: between bind and chmod nobody else gets in.
+// Between bind and chmod nobody but the daemon's user gets in. The mask is the process's: folders
+// that a first call makes meanwhile have their usual mode.
 class SocketUmask {
  public:
-  explicit SocketUmask(uint32_t mode) : before_(::umask(~mode & 0777)) {}
+  SocketUmask() : before_(::umask(0077)) {}
   ~SocketUmask() { ::umask(before_); }
 
  private:
@@ -65,7 +66,7 @@ absl::StatusOr<std::unique_ptr<GrpcFace>> GrpcFace::Start(const GrpcFaceOptions&
   }
   for (grpc::Service* service : options.services) builder.RegisterService(service);
   {
-    const SocketUmask umask(options.socket_mode);
+    const SocketUmask umask;
     face->server_ = builder.BuildAndStart();
   }
   if (face->server_ == nullptr || (!options.listen.empty() && face->tcp_port_ == 0)) {

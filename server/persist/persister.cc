@@ -2,6 +2,7 @@
 
 #include <deque>
 #include <list>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -45,14 +46,19 @@ class Persister::Impl {
   Reservation& reservation() { return reservation_; }
 
   void Persist(PartToPersist part, Done done) {
-    MutexLock lock(mutex_);
+    const uint64_t part_bytes = part.layout->part_bytes();
     Job job{std::move(part), std::move(done)};
-    if (!job.part.streaming && queued_kind_at_work_ >= options_.parts_at_once) {
-      queue_.push_back(std::move(job));
-      return;
+    {
+      MutexLock lock(mutex_);
+      if (!job.part.streaming && queued_kind_at_work_ >= options_.parts_at_once) {
+        queue_.push_back(std::move(job));
+        return;
+      }
+      if (StartReader(job)) return;
     }
-    if (!job.part.streaming) ++queued_kind_at_work_;
-    StartReader(std::move(job));
+    reservation_.Release(part_bytes);
+    std::move(job.done)(absl::ResourceExhaustedError(
+        "no thread can be started for it: the process is at its limit of threads (pids)"));
   }
 
   absl::StatusOr<CheckpointRecord> Commit(const CheckpointId& id, CheckpointUid uid,
@@ -80,15 +86,29 @@ class Persister::Impl {
     bool ended = false;
   };
 
-  void StartReader(Job job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+  // False, and the job untouched, where the system gives no thread.
+  bool StartReader(Job& job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     for (auto it = readers_.begin(); it != readers_.end();) {  // ended ones: joins at once
       if (it->ended) it->thread.join();
       it = it->ended ? readers_.erase(it) : std::next(it);
     }
-    ++at_work_;
+    auto mine = std::make_shared<Job>();
     Reader& reader = readers_.emplace_back();
-    reader.thread = std::thread(
-        [this, &reader, job = std::move(job)]() mutable { Work(std::move(job), reader); });
+    const bool streaming = job.part.streaming;
+    try {
+      // It waits for the lock that is held here before it looks at its job.
+      reader.thread = std::thread([this, &reader, mine] {
+        { MutexLock lock(mutex_); }
+        Work(std::move(*mine), reader);
+      });
+    } catch (const std::system_error&) {
+      readers_.pop_back();
+      return false;
+    }
+    *mine = std::move(job);
+    ++at_work_;
+    if (!streaming) ++queued_kind_at_work_;
+    return true;
   }
 
   // The job, then whatever is queued. A streaming part's thread takes nothing from the queue.

@@ -4,7 +4,9 @@
 //   2. Index every checkpoint manifest that the index lacks (a crash between commit point and index
 //      batch, a damaged log tail, an empty index): part manifests are read and checked first, so
 //      that only whole checkpoints become visible.
-//   3. Drop from the index what has no checkpoint manifest any more (a tombstone that was lost).
+//   3. Report what the index knows and whose checkpoint manifest is gone without a tombstone (a
+//      folder that was restored in part, a mount that is missing). Nothing is forgotten, and no
+//      orphan removed: only a positive record may cost a file.
 //   4. Bring the index's labels in line with the label files; labels of nothing are removed.
 //   5. Delete attempts that a committed one has replaced.
 //   6. Remove objects that no checkpoint references and that staging does not know - unless
@@ -36,6 +38,8 @@ class Recovery {
   }
 
   absl::Status IndexManifests() {
+    // Names that a process before us left unsynced are made durable before anybody believes them.
+    CKPT_RETURN_IF_ERROR(folder_->files()->SyncFolder(folder_->CheckpointsFolder()));
     CKPT_ASSIGN_OR_RETURN(std::vector<CheckpointUid> listed, folder_->ListCheckpointManifests());
     std::sort(listed.begin(), listed.end());  // of two that claim a tag, the newer one gets it
     manifests_.insert(listed.begin(), listed.end());
@@ -60,15 +64,18 @@ class Recovery {
     return absl::OkStatus();
   }
 
-  absl::Status DropVanished() {
+  void ReportVanished() {
     for (const CheckpointUid uid : index_->AllCheckpoints()) {
       if (manifests_.contains(uid)) continue;
-      observe::Warning("checkpoint has no manifest any more: dropped from the index",
-                       {{"uid", uid.hex()}});
-      CKPT_RETURN_IF_ERROR(index_->Tombstone(uid));
-      CKPT_RETURN_IF_ERROR(index_->FinishTombstone(uid));
+      absl::StatusOr<CheckpointRecord> record = index_->GetCheckpoint(uid);
+      const std::string which =
+          record.ok() ? absl::StrCat(record->manifest.id().run(), "@", record->manifest.id().step())
+                      : uid.hex();
+      Damaged(names::CheckpointManifest(uid),
+              absl::NotFoundError(absl::StrCat(
+                  "the index knows ", which, ", but its manifest is gone: put the file back, or ",
+                  "delete the checkpoint (ckptctl checkpoint rm ", which, ")")));
     }
-    return absl::OkStatus();
   }
 
   // `repair`: label files of nothing, and stale ones, are put right; otherwise only the index is.
@@ -219,7 +226,7 @@ absl::StatusOr<RecoveryReport> RecoverDataFolder(DataFolder* folder, Index* inde
   Recovery recovery(folder, index);
   CKPT_RETURN_IF_ERROR(recovery.FinishDeletions());          // 1
   CKPT_RETURN_IF_ERROR(recovery.IndexManifests());           // 2
-  CKPT_RETURN_IF_ERROR(recovery.DropVanished());             // 3
+  recovery.ReportVanished();                                 // 3
   CKPT_RETURN_IF_ERROR(recovery.AlignLabels(/*repair=*/true));  // 4
   CKPT_RETURN_IF_ERROR(recovery.DeleteReplacedOnes());       // 5
   CKPT_RETURN_IF_ERROR(recovery.RemoveOrphans(keep_parts));  // 6

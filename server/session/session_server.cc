@@ -156,7 +156,7 @@ class Server : public SessionServer {
     if (admitted.ok() && connections_.size() >= options_.sessions_max) {
       admitted = absl::ResourceExhaustedError(
           absl::StrCat("the daemon has its greatest number of sessions (", options_.sessions_max,
-                       "); raise --sessions-max or close some"));
+                       "); raise --session-max or close some"));
     }
     auto connection = std::make_shared<SessionConnection>(descriptor, peer, options_.send_patience);
     if (!admitted.ok()) {

@@ -153,6 +153,9 @@ class CheckpointTableImpl : public CheckpointTable {
                              uint64_t part_bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   staging::StagedPlan MakePlan(const LiveCheckpoint& checkpoint, const LivePart& part) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The memory folder took no plan or mark: the checkpoint is aborted, and `why` returned.
+  absl::Status NotStaged(const CheckpointPtr& checkpoint, const PartPtr& part, absl::Status why,
+                         Deferred& deferred) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status AwaitStaged(const CheckpointPtr& checkpoint, const PartPtr& part, uint64_t stream,
                            absl::FunctionRef<bool()> cancelled) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status StartRing(const CheckpointPtr& checkpoint, const PartPtr& part, Deferred& deferred)
@@ -226,6 +229,7 @@ class CheckpointTableImpl : public CheckpointTable {
   CondVar timer_changed_;  // stopped_, or a checkpoint that makes it busy
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  bool adopting_ ABSL_GUARDED_BY(mutex_) = false;  // the timer keeps off
   uint32_t open_streams_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t next_stream_ ABSL_GUARDED_BY(mutex_) = 1;
   absl::flat_hash_map<CheckpointId, CheckpointPtr> checkpoints_ ABSL_GUARDED_BY(mutex_);

@@ -66,6 +66,7 @@ struct LiveCheckpoint {
   bool agreeing = false;                                // their agreement is being looked at
   bool agreed = false;                                  // all layouts are known and fit together
   std::map<uint32_t, std::shared_ptr<LivePart>> parts;  // by rank
+  uint64_t parts_version = 0;                           // counts the parts that were begun anew
   absl::Time ended_at;                                  // COMMITTED or ABORTED
   absl::Time committed_at;                              // what the manifest says
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <tuple>
 
+#include "absl/time/clock.h"
 #include "server/staging/memory_tier_impl.h"
 
 namespace ckpt {
@@ -37,7 +38,10 @@ bool MemoryTierImpl::Reclaim(uint64_t bytes, int class_max, const Session* own,
   std::vector<Victim> victims;
   uint64_t possible = 0;
   for (const auto& [id, slot] : slots_) {
-    if (slot->use == Use::kRevoking) coming += slot->file->bytes();
+    // What a client does not answer in time is no longer counted on.
+    if (slot->use == Use::kRevoking && absl::Now() < slot->revoked_at + options_.revoke_timeout) {
+      coming += slot->file->bytes();
+    }
     const int rank_class = VictimClass(*slot);
     const bool ours = own != nullptr && slot->owner == own->token() && slot->use == Use::kIdle &&
                       slot->file->bytes() < bytes;
@@ -76,6 +80,7 @@ void MemoryTierImpl::GiveUp(Slot& slot, std::vector<Revocation>& revocations) {
     if (was_copy) folder->Remove();
   }
   slot.use = Use::kRevoking;
+  slot.revoked_at = absl::Now();
   revocations.push_back({session, slot.file->id()});
 }
 

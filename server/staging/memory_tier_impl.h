@@ -58,6 +58,7 @@ class MemoryTierImpl : public MemoryTier {
     bool abandoned = false;  // its session has ended, or an earlier daemon's had it: not recycled
     uint64_t sequence = 0;   // greater: used later
     int pins = 0;
+    absl::Time revoked_at;  // kRevoking: since when
     bool drop_at_unpin = false;
     Descriptor read_only;  // for pins; made at the first
     // Of a copy.

@@ -87,6 +87,7 @@ absl::Status CheckBoxes(absl::string_view key, const SharedLeaf& shared, bool mu
   const bool cover = must_cover && !shared.alias && CoversWhole(leaf);
   if (shared.boxes.size() == 1 && shared.boxes[0] == whole) return absl::OkStatus();
   absl::Status tiling = CheckTiling(shared.boxes, nullptr);
+  if (absl::IsResourceExhausted(tiling)) return tiling;  // too irregular to be looked at
   if (!tiling.ok()) {
     std::vector<std::string> who;
     for (size_t i = 0; i < shared.boxes.size() && i < 16; ++i) {
@@ -96,7 +97,10 @@ absl::Status CheckBoxes(absl::string_view key, const SharedLeaf& shared, bool mu
     return absl::InvalidArgumentError(absl::StrCat(
         "boxes of '", key, "' overlap: ", tiling.message(), " (", absl::StrJoin(who, "; "), ")"));
   }
-  if (cover && !CheckTiling(shared.boxes, &whole).ok()) {
+  if (!cover) return absl::OkStatus();
+  tiling = CheckTiling(shared.boxes, &whole);
+  if (absl::IsResourceExhausted(tiling)) return tiling;
+  if (!tiling.ok()) {
     uint64_t have = 0;
     for (const Box& box : shared.boxes) have += box.volume();
     return absl::InvalidArgumentError(

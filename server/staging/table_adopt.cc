@@ -31,6 +31,10 @@ void RemoveFound(const FoundPart& found) {
 }  // namespace
 
 CheckpointTable::Adopted CheckpointTableImpl::Adopt() {
+  {
+    MutexLock lock(mutex_);
+    adopting_ = true;
+  }
   Adopted adopted;
   std::map<CheckpointUid, CheckpointPtr> groups;
   const std::vector<CheckpointUid> deleted = index_.Tombstones();
@@ -45,10 +49,18 @@ CheckpointTable::Adopted CheckpointTableImpl::Adopt() {
       ++adopted.damaged;
       continue;
     }
-    if (index_.GetCheckpoint(*uid).ok()) {
+    const absl::Status indexed = index_.GetCheckpoint(*uid).status();
+    const bool tombstoned = std::find(deleted.begin(), deleted.end(), *uid) != deleted.end();
+    if (indexed.ok()) {
       if (AdoptCopy(found, *uid)) ++adopted.copies;
-    } else if (found.committed ||
-               std::find(deleted.begin(), deleted.end(), *uid) != deleted.end()) {
+    } else if (!absl::IsNotFound(indexed) ||
+               (!tombstoned &&
+                !absl::IsNotFound(options_.folder->ReadCheckpointManifest(*uid).status()))) {
+      // Committed, as its manifest says, but damaged: these may be the only good bytes.
+      observe::Error("checkpoint is damaged on disk; its bytes in memory are left alone",
+                     {{"uid", uid->hex()}});
+      ++adopted.damaged;
+    } else if (found.committed || tombstoned) {
       RemoveFound(found);
     } else {
       CheckpointPtr& group = groups[*uid];
@@ -69,6 +81,9 @@ CheckpointTable::Adopted CheckpointTableImpl::Adopt() {
                        index_.NewestIncarnation(checkpoint->id.run).value_or(Incarnation())});
   }
   for (const auto& [uid, checkpoint] : groups) AdoptCheckpoint(checkpoint);
+  MutexLock lock(mutex_);
+  adopting_ = false;
+  timer_changed_.NotifyAll();
   return adopted;
 }
 
@@ -206,10 +221,20 @@ void CheckpointTableImpl::RetryAdopted() {
     }
   }
   for (const auto& [checkpoint, part] : waiting) {
-    if (!persister_.Reserve(part->layout->part_bytes()).ok()) continue;
+    std::shared_ptr<const PartLayout> layout;
+    {
+      MutexLock lock(mutex_);
+      layout = part->layout;
+    }
+    if (layout == nullptr || !persister_.Reserve(layout->part_bytes()).ok()) continue;
     Deferred deferred;
     MutexLock lock(mutex_);
+    if (part->reserved || part->persisting || part->durable.has_value()) {
+      persister_.ReleaseReservation(layout->part_bytes());
+      continue;
+    }
     part->reserved = true;
+    if (part->layout == nullptr) part->layout = layout;  // aborted meanwhile: LetGo gives it back
     LetGo(*checkpoint, *part, deferred);
     if (checkpoint->state == v1::CHECKPOINT_STATE_STAGED) Persist(checkpoint, part, deferred);
   }

@@ -9,6 +9,7 @@
 //      can never be completed and is aborted at once
 //   6. a new checkpoint is made, unless the daemon is draining
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -83,7 +84,10 @@ CheckpointTableImpl::Known CheckpointTableImpl::AskIndex(const PartClaim& claim)
   known.newest = index_.NewestIncarnation(claim.id.run);
   known.exists = CheckExists(claim);
   known.layout = index_.FindLayout(claim.layout_digest);
-  known.aborted = index_.FindAborted(claim.id);
+  // An attempt that failed is no news once a later one at the same triple has committed.
+  if (!index_.FindStep(claim.id.run, claim.id.step, claim.id.incarnation).ok()) {
+    known.aborted = index_.FindAborted(claim.id);
+  }
   return known;
 }
 
@@ -110,8 +114,9 @@ absl::Status CheckpointTableImpl::CheckExists(const PartClaim& claim) {
 }
 
 absl::Status CheckpointTableImpl::CheckIncarnation(const PartClaim& claim) {
-  const Incarnation newest = newest_[claim.id.run];
-  if (claim.id.incarnation >= newest) return absl::OkStatus();
+  const auto found = newest_.find(claim.id.run);
+  if (found == newest_.end() || claim.id.incarnation >= found->second) return absl::OkStatus();
+  const Incarnation newest = found->second;
   return absl::FailedPreconditionError(
       absl::StrCat("incarnation ", claim.id.incarnation.hex(), " of run ", claim.id.run,
                    " is older than the newest that saved (", newest.hex(),
@@ -178,10 +183,13 @@ absl::StatusOr<CheckpointTableImpl::CheckpointPtr> CheckpointTableImpl::FindOrMa
     // A part that was refused memory holds nothing: the rank may also begin it anew.
     const bool holds_nothing = there != checkpoint->parts.end() && there->second->stream == 0 &&
                                there->second->buffer == nullptr && !there->second->finished &&
-                               !there->second->opening;
+                               !there->second->opening && !there->second->persisting &&
+                               !there->second->durable.has_value();
     if (holds_nothing) {
+      checkpoint->agreed = false;
+      ++checkpoint->parts_version;
       ForgetSession(*there->second, deferred);
-      if (there->second->reserved) {
+      if (std::exchange(there->second->reserved, false)) {
         deferred.Add([this, bytes = there->second->layout->part_bytes()] {
           persister_.ReleaseReservation(bytes);
         });

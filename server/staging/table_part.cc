@@ -70,6 +70,10 @@ absl::Status CheckpointTableImpl::LayoutKnown(const CheckpointPtr& checkpoint, c
   {
     MutexLock lock(mutex_);
     if (checkpoint->state == v1::CHECKPOINT_STATE_ABORTED) return checkpoint->aborted;
+    const auto there = checkpoint->parts.find(part->claim.rank);
+    if (there == checkpoint->parts.end() || there->second != part) {
+      return absl::FailedPreconditionError("the part was begun anew; this stream no longer holds it");
+    }
     if (part->layout == nullptr) part->layout = std::move(layout);
   }
   return Agree(checkpoint);
@@ -87,7 +91,10 @@ absl::StatusOr<v1::Accepted> CheckpointTableImpl::Open(const CheckpointPtr& chec
       changed_.WaitUntil(mutex_, absl::Now() + kPartPoll);
     }
     CKPT_RETURN_IF_ERROR(CheckHeld(*checkpoint, *part, stream));
-    if (part->finished || part->buffer != nullptr) return MakeAccepted(*part);
+    // Durable, but not finished: a ring whose stream broke before its Finish.
+    if (part->finished || part->durable.has_value() || part->buffer != nullptr) {
+      return MakeAccepted(*part);
+    }
     if (part->layout == nullptr) return absl::FailedPreconditionError("the layout is missing");
     part->opening = true;
   }
@@ -171,7 +178,7 @@ absl::Status CheckpointTableImpl::OpenMemory(const CheckpointPtr& checkpoint, co
 v1::Accepted CheckpointTableImpl::MakeAccepted(const LivePart& part) const {
   v1::Accepted accepted;
   accepted.set_transport(part.claim.transport);
-  if (part.buffer == nullptr) {  // finished already: nothing is left to be written
+  if (part.buffer == nullptr) {  // finished or durable: nothing is left to be written
     const uint64_t bytes = part.layout == nullptr ? 0 : part.layout->part_bytes();
     accepted.set_part_bytes(bytes);
     accepted.set_file_bytes(bytes);
@@ -198,8 +205,9 @@ absl::Status CheckpointTableImpl::SetValues(const CheckpointPtr& checkpoint, con
   {
     MutexLock lock(mutex_);
     CKPT_RETURN_IF_ERROR(CheckHeld(*checkpoint, *part, stream));
-    if (part->finished || part->persisting)
+    if (part->finished || part->persisting || part->durable.has_value()) {
       return absl::OkStatus();  // a resumed stream says it again
+    }
     if (part->buffer == nullptr) return absl::FailedPreconditionError("values before Accepted");
     if (part->buffer->written() > 0 && !part->values_given) {
       return absl::FailedPreconditionError("values must come before any Progress or Data");
@@ -223,7 +231,7 @@ absl::Status CheckpointTableImpl::Progress(const CheckpointPtr& checkpoint, cons
   if (part->claim.transport != v1::TRANSPORT_SHARED_MEMORY) {
     return absl::FailedPreconditionError("Progress belongs to the shared-memory transport");
   }
-  if (part->finished) return absl::OkStatus();
+  if (part->finished || part->durable.has_value()) return absl::OkStatus();
   if (part->buffer == nullptr) return absl::FailedPreconditionError("Progress before Accepted");
   CKPT_RETURN_IF_ERROR(part->buffer->Advance(written));
   part->heard_at = options_.clock->Now();
@@ -339,7 +347,8 @@ absl::StatusOr<v1::Staged> CheckpointTableImpl::Finish(const CheckpointPtr& chec
     if (part->ring && !part->staged) {
       part->finished = true;
       if (part->durable.has_value()) {
-        CKPT_RETURN_IF_ERROR(StageRing(checkpoint, part));
+        absl::Status recorded = StageRing(checkpoint, part);
+        if (!recorded.ok()) return NotStaged(checkpoint, part, std::move(recorded), deferred);
         PartStaged(checkpoint, part, deferred);
       }
     } else if (!part->finished) {
@@ -352,8 +361,8 @@ absl::StatusOr<v1::Staged> CheckpointTableImpl::Finish(const CheckpointPtr& chec
     Deferred deferred;
     MutexLock lock(mutex_);
     CKPT_RETURN_IF_ERROR(CheckHeld(*checkpoint, *part, stream));
-    CKPT_RETURN_IF_ERROR(written);
-    CKPT_RETURN_IF_ERROR(folder->MarkStaged());
+    if (written.ok()) written = folder->MarkStaged();
+    if (!written.ok()) return NotStaged(checkpoint, part, std::move(written), deferred);
     part->finished = true;
     PartStaged(checkpoint, part, deferred);
   }
@@ -361,6 +370,15 @@ absl::StatusOr<v1::Staged> CheckpointTableImpl::Finish(const CheckpointPtr& chec
   v1::Staged staged;
   staged.set_checkpoint_uid(checkpoint->uid.bytes());
   return staged;
+}
+
+absl::Status CheckpointTableImpl::NotStaged(const CheckpointPtr& checkpoint, const PartPtr& part,
+                                            absl::Status why, Deferred& deferred) {
+  Abort(checkpoint,
+        absl::StrCat("rank ", part->claim.rank, "'s part could not be marked as staged: ",
+                     why.message()),
+        deferred);
+  return why;
 }
 
 absl::Status CheckpointTableImpl::AwaitStaged(const CheckpointPtr& checkpoint, const PartPtr& part,

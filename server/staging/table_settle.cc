@@ -29,14 +29,17 @@ constexpr absl::Duration kCommitPause = absl::Milliseconds(200);
 absl::Status CheckpointTableImpl::Agree(const CheckpointPtr& checkpoint) {
   std::vector<RankLayout> parts;
   std::string key;
+  uint64_t parts_version = 0;
   {
     Deferred deferred;
     MutexLock lock(mutex_);
+    parts_version = checkpoint->parts_version;
     if (!checkpoint->live() || checkpoint->agreed || checkpoint->agreeing) return absl::OkStatus();
     // As early as two layouts show it: the replicated lists.
     for (const auto& [rank, part] : checkpoint->parts) {
       if (part->layout != nullptr) parts.push_back({rank, part->layout});
     }
+    if (parts.empty()) return absl::OkStatus();
     if (parts.size() < checkpoint->share.size()) {
       const std::string& first = parts.front().layout->proto().replicated_digest();
       const bool same = std::all_of(parts.begin(), parts.end(), [&](const RankLayout& part) {
@@ -59,18 +62,24 @@ absl::Status CheckpointTableImpl::Agree(const CheckpointPtr& checkpoint) {
   }
   const bool whole_world = checkpoint->share.size() == checkpoint->world_size;
   absl::Status status = CheckAgreement(parts, whole_world);
-  Deferred deferred;
-  MutexLock lock(mutex_);
-  checkpoint->agreeing = false;
-  if (!status.ok()) {
-    Abort(checkpoint, std::string(status.message()), deferred);
-    return status;
+  bool again = false;
+  {
+    Deferred deferred;
+    MutexLock lock(mutex_);
+    checkpoint->agreeing = false;
+    again = checkpoint->parts_version != parts_version;  // a part was begun anew meanwhile
+    if (!again) {
+      if (!status.ok()) {
+        Abort(checkpoint, std::string(status.message()), deferred);
+        return status;
+      }
+      checkpoint->agreed = true;
+      agreed_.push_front(key);
+      if (agreed_.size() > kAgreedMax) agreed_.pop_back();
+      if (Advance(checkpoint, deferred)) CommitInBackground(checkpoint);
+    }
   }
-  checkpoint->agreed = true;
-  agreed_.push_front(key);
-  if (agreed_.size() > kAgreedMax) agreed_.pop_back();
-  if (Advance(checkpoint, deferred)) CommitInBackground(checkpoint);
-  return absl::OkStatus();
+  return again ? Agree(checkpoint) : absl::OkStatus();
 }
 
 // --- persisting

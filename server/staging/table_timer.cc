@@ -10,6 +10,9 @@ namespace {
 constexpr absl::Duration kBusyPoll = absl::Milliseconds(200);
 constexpr absl::Duration kIdlePoll = absl::Seconds(5);
 constexpr absl::Duration kSweepAbortedEvery = absl::Hours(1);
+// Between its values and its Finish a client that shares memory has nothing to say: a short join
+// deadline must not cut a long copy off.
+constexpr absl::Duration kStallPatienceMin = absl::Minutes(2);
 // Committed ones stay for ranks that resume to hear the end of it; the index has the rest.
 constexpr absl::Duration kKeepCommitted = absl::Minutes(2);
 constexpr size_t kAbortedMax = 10000;
@@ -31,7 +34,8 @@ std::string Overdue(const LivePart& part, absl::Time now, absl::Duration grace) 
                         "'s connection broke, and it did not resume within ",
                         absl::FormatDuration(grace));
   }
-  if (part.opening || now < part.heard_at + part.claim.join_deadline) return "";
+  const absl::Duration patience = std::max(part.claim.join_deadline, kStallPatienceMin);
+  if (part.opening || now < part.heard_at + patience) return "";
   if (part.buffer != nullptr) {
     const uint64_t credit = part.buffer->credit();
     const bool waits_for_disk =
@@ -39,12 +43,16 @@ std::string Overdue(const LivePart& part, absl::Time now, absl::Duration grace) 
     if (waits_for_disk) return "";
   }
   return absl::StrCat("rank ", part.claim.rank, " stalled: nothing came from it for ",
-                      absl::FormatDuration(part.claim.join_deadline));
+                      absl::FormatDuration(patience));
 }
 
 }  // namespace
 
 void CheckpointTableImpl::Tick() {
+  {
+    MutexLock lock(mutex_);
+    if (adopting_) return;
+  }
   RetryAdopted();
   Deferred deferred;
   MutexLock lock(mutex_);

@@ -72,12 +72,22 @@ TEST_F(Recover, FinishesADeletionThatACrashInterrupted) {
   EXPECT_THAT(store_->index().Tombstones(), testing::IsEmpty());
 }
 
-TEST_F(Recover, DropsFromTheIndexWhatHasNoManifest) {
+// A folder that was restored in part, or a mount that is missing: no file may go for that.
+TEST_F(Recover, ManifestsThatAreGoneWithoutATombstoneCostNothingElse) {
   ASSERT_TRUE(store_->Save(IdOf("r", 1), uid_, {100}).ok());
-  ASSERT_TRUE(store_->folder().RemoveCheckpointManifest(uid_).ok());
-  Run();
-  EXPECT_EQ(store_->index().CheckpointCount(), 0u);
-  EXPECT_THAT(store_->FilesOnDisk(), testing::IsEmpty());
+  const std::string path = store_->folder().CheckpointsFolder();
+  std::filesystem::rename(path, path + ".away");
+  std::filesystem::create_directory(path);
+  const size_t files = store_->FilesOnDisk().size();
+  const RecoveryReport report = Run();
+  EXPECT_EQ(report.damaged, 1u);
+  EXPECT_THAT(report.damage[0], testing::HasSubstr("r@1"));
+  EXPECT_EQ(report.orphans_removed, 0u);
+  EXPECT_EQ(store_->FilesOnDisk().size(), files);
+  std::filesystem::remove(path);
+  std::filesystem::rename(path + ".away", path);
+  EXPECT_EQ(Run().damaged, 0u);
+  EXPECT_TRUE(store_->index().GetCheckpoint(uid_).ok());
 }
 
 TEST_F(Recover, RemovesOrphansButNotWhatStagingKnows) {

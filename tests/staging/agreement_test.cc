@@ -117,5 +117,23 @@ TEST(AgreementInTable, AgreedLayoutsSaveAgain) {
   }
 }
 
+// A rank that holds nothing yet may begin anew with another layout: that one has to agree as well.
+TEST(Agreement, IsLookedAtAgainWhenAPartIsBegunAnew) {
+  StagingRig rig;
+  const auto half = Shard(Rows(0, 4, 4)), good = Shard(Rows(4, 8, 4)), bad = Shard(Rows(3, 8, 4));
+  auto first = rig.Open(rig.Claim(1, 0, 2, *half), half);
+  ASSERT_TRUE(first.ok()) << first.status();
+  {
+    auto stream = rig.table().Begin(rig.Claim(1, 1, 2, *good), [] {});
+    ASSERT_TRUE(stream.ok()) << stream.status();
+    ASSERT_TRUE((*stream)->SetLayout(good->serialized()).ok());  // all agree, and then it is gone
+  }
+  auto anew = rig.table().Begin(rig.Claim(1, 1, 2, *bad), [] {});
+  ASSERT_TRUE(anew.ok()) << anew.status();
+  const absl::Status refused = (*anew)->SetLayout(bad->serialized());
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("overlap"));
+  EXPECT_TRUE(absl::IsAborted(first->stream->status()));
+}
+
 }  // namespace
 }  // namespace ckpt

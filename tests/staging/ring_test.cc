@@ -52,6 +52,29 @@ TEST_F(RingTest, APartLargerThanTheBudgetSavesThroughSharedMemory) {
   EXPECT_FALSE(rig_.tier().Has(CheckpointUid(), 0));
 }
 
+// The last byte is on disk, and then the stream breaks before Finish.
+TEST_F(RingTest, AStreamThatBreaksBeforeItsFinishIsResumedWithNothingLeftToWrite) {
+  SessionClient client(rig_.socket_path());
+  const std::string bytes = Pattern(layout_->part_bytes(), 3);
+  const PartClaim claim = rig_.Claim(1, 0, 1, *layout_, &client);
+  {
+    auto opened = rig_.Open(claim, layout_);
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    ASSERT_TRUE(Write(*opened, client, bytes, bytes.size()).ok());
+    const absl::Time deadline = absl::Now() + absl::Seconds(30);
+    while (rig_.table().Live(rig_.run).at(0).parts_durable() == 0 && absl::Now() < deadline) {
+      absl::SleepFor(absl::Milliseconds(5));
+    }
+    ASSERT_EQ(rig_.table().Live(rig_.run).at(0).parts_durable(), 1u);
+  }
+  auto resumed = rig_.Open(claim, layout_);
+  ASSERT_TRUE(resumed.ok()) << resumed.status();
+  EXPECT_EQ(resumed->accepted.resume_from(), bytes.size());
+  ASSERT_TRUE(resumed->stream->Finish(bytes.size(), Never).ok());
+  ASSERT_TRUE(rig_.WaitFor(rig_.Id(1), v1::CHECKPOINT_STATE_COMMITTED).ok());
+  EXPECT_EQ(rig_.ReadBack(rig_.Id(1), 0).value(), bytes);
+}
+
 TEST_F(RingTest, APartLargerThanTheBudgetSavesThroughTheStream) {
   const std::string bytes = Pattern(layout_->part_bytes(), 2);
   auto opened = rig_.Open(rig_.Claim(1, 0, 1, *layout_), layout_);
