@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "client/client.h"
+#include "client/save/save_state.h"
 #include "common/key.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -377,6 +378,47 @@ TEST_F(SaveTest, CommittedIsAskedOfTheDaemonAcrossItsRestarts) {
   EXPECT_TRUE(handle->AwaitCommitted().ok());
   EXPECT_EQ(asked.load(), 2);
   EXPECT_EQ(handle->Progress().state, v1::CHECKPOINT_STATE_COMMITTED);
+}
+
+class AwaitCommittedTest : public SaveTest {
+ protected:
+  AwaitCommittedTest() {
+    auto connection = Connection::Open({.socket = daemon_.socket(), .name = "save_test"});
+    EXPECT_TRUE(connection.ok()) << connection.status();
+    state_ = std::make_unique<SaveHandle::Impl>(Id(), *connection, 0, absl::Now(), kGrace);
+    state_->SetStaged();
+  }
+  absl::Status Poll(absl::Duration timeout) {
+    return state_->AwaitCommitted(absl::Now() + timeout);
+  }
+  static constexpr absl::Duration kGrace = absl::Milliseconds(300);
+  std::unique_ptr<SaveHandle::Impl> state_;
+};
+
+TEST_F(AwaitCommittedTest, ShortWaitsLearnThatTheDaemonIsGone) {
+  daemon_.Stop();
+  const absl::Time begin = absl::Now();
+  absl::Status status;
+  do {
+    status = Poll(absl::Milliseconds(20));
+  } while (absl::IsDeadlineExceeded(status) && absl::Now() < begin + absl::Seconds(20));
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_GT(absl::Now() - begin, kGrace);
+}
+
+TEST_F(AwaitCommittedTest, AnAnswerBetweenTwoRestartsEndsTheFirst) {
+  std::atomic<bool> stopping{true};
+  daemon_.on_wait = [&](const v1::WaitCheckpointRequest&, v1::WaitCheckpointResponse*,
+                        grpc::ServerContext* context) {
+    if (stopping.load()) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "stopping");
+    while (!context->IsCancelled()) std::this_thread::yield();
+    return grpc::Status::CANCELLED;
+  };
+  EXPECT_TRUE(absl::IsDeadlineExceeded(Poll(absl::Milliseconds(50))));
+  stopping.store(false);
+  EXPECT_TRUE(absl::IsDeadlineExceeded(Poll(kGrace)));
+  stopping.store(true);
+  EXPECT_TRUE(absl::IsDeadlineExceeded(Poll(absl::Milliseconds(50))));
 }
 
 TEST_F(SaveTest, CommittedMayTimeOutOrBeAborted) {
