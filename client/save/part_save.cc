@@ -141,7 +141,8 @@ PartSave::Outcome PartSave::Converse(SaveStream& stream, SaveResponses& response
   if (!values_.empty() && accepted.resume_from() == 0) {
     if (!SendChunks(stream, v1::Chunk::KIND_VALUES, values_)) return over;
   }
-  if (bytes_->part_bytes() > 0) {
+  // Resumed after Finish, everything is there, and the daemon names no file any more.
+  if (accepted.resume_from() < bytes_->part_bytes()) {
     const Outcome copied = accepted.transport() == v1::TRANSPORT_STREAM
                                ? SendData(stream, responses, accepted)
                                : CopyShared(stream, responses, *session, accepted);
@@ -150,8 +151,8 @@ PartSave::Outcome PartSave::Converse(SaveStream& stream, SaveResponses& response
   request.mutable_finish()->set_part_bytes(bytes_->part_bytes());
   if (!stream.Write(request) || !responses.AwaitStaged()) return over;
   staged_ = true;
-  bytes_.reset();
-  state_->SetStaged();
+  state_->SetStaged();  // from here on the tensors may change: nothing reads them
+  bytes_.reset();       // takes its time, which is not part of the stall
   return {};
 }
 

@@ -142,6 +142,20 @@ TEST_F(SaveTest, ABrokenStreamIsResumedWithTheSameRequestId) {
   ExpectReceived(part);
 }
 
+TEST_F(SaveTest, AStreamThatBreaksAfterFinishNeedsNoFileAnyMore) {
+  save_.break_after_finish = true;
+  for (const v1::Transport transport : {v1::TRANSPORT_SHARED_MEMORY, v1::TRANSPORT_STREAM}) {
+    auto handle = Save({.transport = transport}, static_cast<uint64_t>(transport));
+    ASSERT_TRUE(handle.ok());
+    ASSERT_TRUE(handle->AwaitStaged(absl::Seconds(30)).ok()) << handle->status();
+    EXPECT_EQ(handle->Progress().bytes_copied, handle->Progress().bytes_total);
+    FakeSave::Received part = save_.received().back();
+    part.values.add_entries()->mutable_value()->set_integer(42);  // the first attempt's
+    ExpectReceived(part);
+  }
+  EXPECT_EQ(save_.begins().size(), 4u);
+}
+
 TEST_F(SaveTest, TheGrantMayComeAfterAccepted) {
   save_.grant_after_accepted = true;
   auto handle = Save();
@@ -270,6 +284,8 @@ TEST_F(SaveTest, ThePartIsLetGoWhenStaged) {
   part.keep_alive = std::move(kept);
   auto handle = client_->Save(Id(), std::move(part), {});
   ASSERT_TRUE(handle.ok() && handle->AwaitStaged().ok());
+  const absl::Time patience = absl::Now() + absl::Seconds(10);
+  while (!watched.expired() && absl::Now() < patience) std::this_thread::yield();
   EXPECT_TRUE(watched.expired());
 }
 
