@@ -64,6 +64,11 @@ absl::Status CheckId(const CheckpointId& id) {
 
 // All of the client's belongings: leaked as a whole in a forked child.
 struct Belongings {
+  void Forget(const std::shared_ptr<PartSave>& save) {
+    MutexLock lock(mutex);
+    saves.erase(std::find(saves.begin(), saves.end(), save));
+  }
+
   std::function<void(LogLevel, absl::string_view)> log;
   std::shared_ptr<Connection> connection;
   PlanCache plans;
@@ -186,14 +191,14 @@ absl::Status ClientImpl::Start(std::shared_ptr<PartSave> save,
     if (own_->closing) return absl::CancelledError("the client is being closed");
     own_->saves.push_back(save);
   }
-  own_->workers.Start([own = own_, save = std::move(save), state = std::move(state)]() mutable {
+  const absl::Status started = own_->workers.Start([own = own_, save, state = std::move(state)] {
     save->Run();
     const absl::Status status = state->status();
     if (!status.ok() && own->log) own->log(LogLevel::kWarning, status.message());
-    MutexLock lock(own->mutex);
-    own->saves.erase(std::find(own->saves.begin(), own->saves.end(), save));
+    own->Forget(save);
   });
-  return absl::OkStatus();
+  if (!started.ok()) own_->Forget(save);
+  return started;
 }
 
 absl::StatusOr<std::unique_ptr<RestorePlan>> ClientImpl::PlanRestore(

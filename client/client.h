@@ -56,7 +56,8 @@ class Client {
   // Starts saving this rank's part of checkpoint `id`; never blocks on disk or on memory of the
   // daemon. The bytes that `part` points at must stay as they are until AwaitStaged returns; values
   // are copied before Save returns. Errors of the arguments come back at once (INVALID_ARGUMENT),
-  // all others on the handle.
+  // and so does RESOURCE_EXHAUSTED where this process gets no more threads; all others come on the
+  // handle.
   virtual absl::StatusOr<SaveHandle> Save(const CheckpointId& id, Part part,
                                           const SaveOptions& options) = 0;
 

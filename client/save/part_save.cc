@@ -100,10 +100,15 @@ absl::Status PartSave::Attempt() {
     if (cancelled_.load()) stream->Cancel();
   }
   SaveResponses responses(stream.get());
-  workers_->Start([&responses] { responses.ReadAll(); });
+  const absl::Status reading = workers_->Start([&responses] { responses.ReadAll(); });
+  if (!reading.ok()) {
+    stream->Cancel();
+    responses.ReadAll();
+  }
   v1::Begin begin = begin_;
   if (session_ != nullptr) begin.set_session_token(session_->token());
-  const Outcome outcome = Converse(*stream, responses, session_.get(), begin);
+  const Outcome outcome =
+      reading.ok() ? Converse(*stream, responses, session_.get(), begin) : Outcome{reading};
   if (!outcome.status.ok()) stream->Cancel();
   responses.AwaitEnd();
   {
