@@ -101,6 +101,7 @@ class ClientImpl : public Client {
   }
 
   absl::Status Prepare(uint64_t part_bytes, int files) override;
+  absl::Status Prepare(const Part& part, int files) override;
   absl::StatusOr<SaveHandle> Save(const CheckpointId& id, Part part,
                                   const SaveOptions& options) override;
   absl::StatusOr<std::unique_ptr<RestorePlan>> PlanRestore(const v1::Selector& selector,
@@ -145,6 +146,14 @@ absl::Status ClientImpl::Prepare(uint64_t part_bytes, int files) {
     for (const absl::Status& status : statuses) CKPT_RETURN_IF_ERROR(status);
   }
   return absl::OkStatus();
+}
+
+absl::Status ClientImpl::Prepare(const Part& part, int files) {
+  CKPT_RETURN_IF_ERROR(mark_.Check());
+  CKPT_ASSIGN_OR_RETURN(const std::shared_ptr<const PartStructure> structure,
+                        own_->plans.Get(part));
+  const uint64_t part_bytes = structure->layout->part_bytes();
+  return part_bytes == 0 ? absl::OkStatus() : Prepare(part_bytes, files);
 }
 
 absl::StatusOr<v1::Transport> ClientImpl::ChooseTransport(v1::Transport asked) const {

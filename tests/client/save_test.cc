@@ -1,4 +1,6 @@
 // Client::Save against a fake daemon that is strict about the protocol.
+#include <pthread.h>
+
 #include <atomic>
 #include <cstring>
 #include <thread>
@@ -287,6 +289,40 @@ TEST_F(SaveTest, ThePartIsLetGoWhenStaged) {
   const absl::Time patience = absl::Now() + absl::Seconds(10);
   while (!watched.expired() && absl::Now() < patience) std::this_thread::yield();
   EXPECT_TRUE(watched.expired());
+}
+
+TEST_F(SaveTest, WithoutAnotherThreadForItTheSaveIsRefusedAtOnce) {
+  pthread_attr_t before;
+  ASSERT_EQ(pthread_getattr_default_np(&before), 0);
+  pthread_attr_t huge = before;
+  ASSERT_EQ(pthread_attr_setstacksize(&huge, size_t{1} << 60), 0);
+  ASSERT_EQ(pthread_setattr_default_np(&huge), 0);
+  const auto refused = Save();
+  ASSERT_EQ(pthread_setattr_default_np(&before), 0);
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted) << refused.status();
+  auto next = Save({}, 2);
+  ASSERT_TRUE(next.ok());
+  EXPECT_TRUE(next->AwaitStaged().ok()) << next->status();
+}
+
+TEST_F(SaveTest, PreparingForAPartAsksForItsBytesAndReadsNone) {
+  Part part = MakePart();
+  const auto plan = MakePartPlan(part);
+  ASSERT_TRUE(plan.ok());
+  std::atomic<uint64_t> asked{0};
+  daemon_.on_prepare = [&](const v1::PrepareRequest& request, v1::PrepareResponse*) {
+    asked.store(request.part_bytes());
+    EXPECT_EQ(request.files(), 2u);
+    return grpc::Status::OK;
+  };
+  for (PartLeaf& leaf : part.leaves) leaf.data = nullptr;
+  EXPECT_TRUE(client_->Prepare(part).ok());
+  EXPECT_EQ(asked.load(), plan->layout->part_bytes());
+  auto handle = Save();
+  ASSERT_TRUE(handle.ok() && handle->AwaitStaged().ok());
+  ExpectReceived(save_.received().back());
+  part.leaves.push_back(part.leaves[0]);  // the same key twice
+  EXPECT_EQ(client_->Prepare(part).code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(SaveTest, APartOfValuesAlone) {
