@@ -11,11 +11,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "client/cli/arguments.h"
 #include "client/cli/connection.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/output.h"
+#include "client/cli/terminal.h"
 #include "client/cli/verb.h"
 #include "common/key.h"
 #include "common/status_macros.h"
@@ -159,13 +159,7 @@ int main(int argc, char** argv) {
   absl::StatusOr<ckpt::cli::ExitCode> code =
       ckpt::cli::Main(std::vector<std::string>(argv + 1, argv + argc));
   if (!code.ok()) {
-    std::fflush(stdout);
-    // A message may have several lines (a list of damage), but nothing else that moves the cursor.
-    const std::vector<std::string> lines = absl::StrSplit(code.status().message(), '\n');
-    for (size_t i = 0; i < lines.size(); ++i) {
-      std::fprintf(stderr, "%s%s\n", i == 0 ? "ckptctl: " : "  ",
-                   ckpt::cli::Printable(lines[i]).c_str());
-    }
+    ckpt::cli::PrintError(code.status());
     return ckpt::cli::ToExitCode(code.status());
   }
   if (std::fflush(stdout) != 0) {

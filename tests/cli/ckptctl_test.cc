@@ -266,6 +266,13 @@ TEST_F(Ckptctl, VerifyFindsDamageAndNamesIt) {
   EXPECT_EQ(damaged.exit_status, 6) << damaged.errors;
   EXPECT_THAT(damaged.output, HasSubstr("data"));
   EXPECT_THAT(damaged.output, HasSubstr(".safetensors"));
+  // What comes after it cannot hide it.
+  const CommandResult both = Run({"checkpoint", "verify", "run@1", "run@77", "-o", "json"});
+  EXPECT_EQ(both.exit_status, 6) << both.errors;
+  EXPECT_THAT(both.errors, HasSubstr("77"));
+  const Json found = Json::parse(both.output, nullptr, false);
+  ASSERT_EQ(found.size(), 1u) << both.output;
+  EXPECT_EQ(found[0]["valid"], false);
 }
 
 TEST_F(Ckptctl, WaitAndWatch) {
