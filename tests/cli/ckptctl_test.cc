@@ -91,6 +91,17 @@ TEST_F(Ckptctl, HelpOfEveryVerb) {
   }
 }
 
+TEST_F(Ckptctl, HelpOfAGroupListsItsVerbs) {
+  for (const auto& words : std::vector<std::vector<std::string>>{
+           {"checkpoint", "--help"}, {"checkpoint", "-h"}, {"--help", "checkpoint"}}) {
+    const CommandResult help = Run(words);
+    EXPECT_EQ(help.exit_status, 0) << help.errors;
+    EXPECT_THAT(help.output, HasSubstr("checkpoint export"));
+    EXPECT_THAT(help.output, ::testing::Not(HasSubstr("run ls")));
+  }
+  EXPECT_EQ(Run({"chekpoint", "--help"}).exit_status, 2);
+}
+
 TEST_F(Ckptctl, WrongCommandLines) {
   EXPECT_EQ(Run({}).exit_status, 2);
   const CommandResult unknown = Run({"checkpoint", "lst"});
