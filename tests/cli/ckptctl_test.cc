@@ -123,8 +123,10 @@ TEST_F(Ckptctl, NoDaemonSaysWhatToDo) {
                                              {"checkpoint", "export", "r@1", folder_ / "out"}}) {
     std::vector<std::string> words = verb;
     words.push_back("--socket=" + nowhere);
+    const absl::Time begin = absl::Now();
     const CommandResult result = Run(words);
     EXPECT_EQ(result.exit_status, 4) << result.errors;
+    EXPECT_LT(absl::Now() - begin, absl::Seconds(15)) << "it waits for a daemon";
     EXPECT_THAT(result.errors, HasSubstr(nowhere));
     EXPECT_THAT(result.errors, HasSubstr("ckptd"));
   }
