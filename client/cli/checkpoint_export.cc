@@ -148,6 +148,19 @@ absl::StatusOr<std::vector<std::string>> WriteExport(
   return paths;
 }
 
+absl::Status CheckSelection(const Arguments& arguments, const RestorePlan& plan) {
+  const auto selected = [](const v1::PlannedLeaf& leaf) { return leaf.selected(); };
+  const bool filtered = arguments.Has("include") || arguments.Has("exclude");
+  if (!filtered || std::any_of(plan.leaves().begin(), plan.leaves().end(), selected)) {
+    return absl::OkStatus();
+  }
+  const std::string name = NameOf(plan.checkpoint().id());
+  return absl::NotFoundError(
+      absl::StrCat("no key of ", name,
+                   " is left by --include and --exclude: nothing was written; ckptctl tensor ls ",
+                   name, " lists the keys"));
+}
+
 absl::StatusOr<std::vector<std::string>> PlanAndWrite(VerbContext& context,
                                                       const v1::Selector& selector,
                                                       const ExportTarget& target,
@@ -163,6 +176,7 @@ absl::StatusOr<std::vector<std::string>> PlanAndWrite(VerbContext& context,
   CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<RestorePlan> plan,
                         client->PlanRestore(selector, options));
   info = plan->checkpoint();
+  CKPT_RETURN_IF_ERROR(CheckSelection(context.arguments, *plan));
   std::vector<ExportTensor> tensors = ExportTensors(*plan);
   bytes_total = 0;
   for (const ExportTensor& tensor : tensors) bytes_total += tensor.bytes;

@@ -366,6 +366,18 @@ TEST_F(Ckptctl, ExportsOneFile) {
   EXPECT_EQ(found.size(), 1u);
 }
 
+TEST_F(Ckptctl, AnExportOfNothingIsNotFound) {
+  CKPT_ASSERT_OK(SaveCommitted(NewId("run", 100), TestState::Mixed(1), 1));
+  for (const std::string& out : {folder_ / "file", folder_ / "folder/"}) {
+    const CommandResult result =
+        Run({"checkpoint", "export", "run@100", out, "--include", "modle.**"});
+    EXPECT_EQ(result.exit_status, 3) << result.errors;
+    EXPECT_THAT(result.errors, HasSubstr("--include"));
+    EXPECT_THAT(result.errors, HasSubstr("run@100"));
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(folder_.path()));
+}
+
 TEST_F(Ckptctl, ExportsAFolderOfShardsWithAnIndex) {
   const TestState state = TestState::Mixed(3, 3 << 20);
   CKPT_ASSERT_OK(SaveCommitted(NewId("run", 100), state, 2));
