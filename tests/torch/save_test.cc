@@ -54,6 +54,7 @@ TEST(SaveUnwrap, OptimizerIsLaidOutAsPythonDoes) {
               ElementsAre("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize", "foreach",
                           "capturable", "differentiable", "fused", "params"));
   EXPECT_EQ(*group.Find("lr")->AsDouble(), 0.25);
+  EXPECT_EQ(*group.Find("fused")->AsBool(), false);
   EXPECT_EQ(*(*group.Find("params")->If<StateList>())[1].AsInt(), 1);
 
   const auto part = PartOf({{"optimizer", optimizer}});
