@@ -168,13 +168,20 @@ TEST_P(LoadDType, BitsComeBack) {
   torch::manual_seed(3);
   auto bytes = torch::randint(0, 256, {96}, torch::kUInt8);
   auto tensor = type == c10::ScalarType::Bool ? bytes.gt(127) : bytes.view(type);
-  const StateDict saved{
-      {"flat", tensor}, {"scalar", tensor[0].clone()}, {"empty", torch::empty({0, 4}, type)}};
+  const StateDict saved{{"flat", tensor},
+                        {"turned", tensor.view({-1, 2}).t()},
+                        {"apart", tensor.view({-1, 4}).slice(1, 1, 3)},
+                        {"scalar", tensor[0].clone()},
+                        {"empty", torch::empty({0, 4}, type)}};
   StateDict state{{"flat", torch::zeros_like(tensor)},
+                  {"turned", torch::zeros({2, tensor.numel() / 2}, type)},
+                  {"apart", torch::zeros({tensor.numel() / 4, 2}, type)},
                   {"scalar", torch::zeros({}, type)},
                   {"empty", torch::empty({0, 4}, type)}};
   ASSERT_OK(LoadFrom(Saved(saved), state).status());
   EXPECT_TRUE(BitEqual(TensorAt(state, "flat"), tensor));
+  EXPECT_TRUE(BitEqual(TensorAt(state, "turned"), tensor.view({-1, 2}).t()));
+  EXPECT_TRUE(BitEqual(TensorAt(state, "apart"), tensor.view({-1, 4}).slice(1, 1, 3)));
   EXPECT_TRUE(BitEqual(TensorAt(state, "scalar"), tensor[0]));
   EXPECT_EQ(TensorAt(state, "scalar").dim(), 0);
 }
