@@ -64,6 +64,11 @@ absl::Status CheckId(const CheckpointId& id) {
 
 // All of the client's belongings: leaked as a whole in a forked child.
 struct Belongings {
+  void Forget(const std::shared_ptr<PartSave>& save) {
+    MutexLock lock(mutex);
+    saves.erase(std::find(saves.begin(), saves.end(), save));
+  }
+
   std::function<void(LogLevel, absl::string_view)> log;
   std::shared_ptr<Connection> connection;
   PlanCache plans;
@@ -96,6 +101,7 @@ class ClientImpl : public Client {
   }
 
   absl::Status Prepare(uint64_t part_bytes, int files) override;
+  absl::Status Prepare(const Part& part, int files) override;
   absl::StatusOr<SaveHandle> Save(const CheckpointId& id, Part part,
                                   const SaveOptions& options) override;
   absl::StatusOr<std::unique_ptr<RestorePlan>> PlanRestore(const v1::Selector& selector,
@@ -142,6 +148,14 @@ absl::Status ClientImpl::Prepare(uint64_t part_bytes, int files) {
   return absl::OkStatus();
 }
 
+absl::Status ClientImpl::Prepare(const Part& part, int files) {
+  CKPT_RETURN_IF_ERROR(mark_.Check());
+  CKPT_ASSIGN_OR_RETURN(const std::shared_ptr<const PartStructure> structure,
+                        own_->plans.Get(part));
+  const uint64_t part_bytes = structure->layout->part_bytes();
+  return part_bytes == 0 ? absl::OkStatus() : Prepare(part_bytes, files);
+}
+
 absl::StatusOr<v1::Transport> ClientImpl::ChooseTransport(v1::Transport asked) const {
   const bool remote = own_->connection->remote();
   if (asked == v1::TRANSPORT_UNSPECIFIED) {
@@ -186,14 +200,14 @@ absl::Status ClientImpl::Start(std::shared_ptr<PartSave> save,
     if (own_->closing) return absl::CancelledError("the client is being closed");
     own_->saves.push_back(save);
   }
-  own_->workers.Start([own = own_, save = std::move(save), state = std::move(state)]() mutable {
+  const absl::Status started = own_->workers.Start([own = own_, save, state = std::move(state)] {
     save->Run();
     const absl::Status status = state->status();
     if (!status.ok() && own->log) own->log(LogLevel::kWarning, status.message());
-    MutexLock lock(own->mutex);
-    own->saves.erase(std::find(own->saves.begin(), own->saves.end(), save));
+    own->Forget(save);
   });
-  return absl::OkStatus();
+  if (!started.ok()) own_->Forget(save);
+  return started;
 }
 
 absl::StatusOr<std::unique_ptr<RestorePlan>> ClientImpl::PlanRestore(

@@ -52,11 +52,15 @@ class Client {
   // Allocates and maps staging for parts of this size, so that the first save is as fast as the
   // tenth. Blocking.
   virtual absl::Status Prepare(uint64_t part_bytes, int files = 2) = 0;
+  // The same for parts like this one, whose layout is made here and kept for the saves to come. No
+  // byte of it is read. INVALID_ARGUMENT names the leaf.
+  virtual absl::Status Prepare(const Part& part, int files = 2) = 0;
 
   // Starts saving this rank's part of checkpoint `id`; never blocks on disk or on memory of the
   // daemon. The bytes that `part` points at must stay as they are until AwaitStaged returns; values
   // are copied before Save returns. Errors of the arguments come back at once (INVALID_ARGUMENT),
-  // all others on the handle.
+  // and so does RESOURCE_EXHAUSTED where this process gets no more threads; all others come on the
+  // handle.
   virtual absl::StatusOr<SaveHandle> Save(const CheckpointId& id, Part part,
                                           const SaveOptions& options) = 0;
 

@@ -2,13 +2,15 @@
 //
 // 1. PlanRestore keeps every file of the checkpoint until the end.
 // 2. Each output file is written under a temporary name, tensor by tensor, every block verified,
-//    and synced. An error or a kill leaves nothing under a final name.
+//    and synced. An error or a kill leaves nothing under a final name; an error or a signal that
+//    can be caught leaves nothing at all.
 // 3. The files get their names; in a folder the index comes last: where it is, everything is.
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <optional>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -17,6 +19,7 @@
 #include "client/cli/export_files.h"
 #include "client/cli/output_file.h"
 #include "client/cli/terminal.h"
+#include "client/cli/unfinished_path.h"
 #include "client/cli/verb.h"
 #include "common/byte_size.h"
 #include "common/checkpoint_id.h"
@@ -93,7 +96,7 @@ absl::Status WriteIndex(const ExportTarget& target,
       OutputFile::Create(absl::StrCat(target.path, "/", kExportIndexName), target.force));
   CKPT_RETURN_IF_ERROR(
       file.WriteAt(0, index.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n"));
-  CKPT_RETURN_IF_ERROR(file.Sync());
+  CKPT_RETURN_IF_ERROR(file.SyncAndClose());
   return file.Publish();
 }
 
@@ -148,6 +151,19 @@ absl::StatusOr<std::vector<std::string>> WriteExport(
   return paths;
 }
 
+absl::Status CheckSelection(const Arguments& arguments, const RestorePlan& plan) {
+  const auto selected = [](const v1::PlannedLeaf& leaf) { return leaf.selected(); };
+  const bool filtered = arguments.Has("include") || arguments.Has("exclude");
+  if (!filtered || std::any_of(plan.leaves().begin(), plan.leaves().end(), selected)) {
+    return absl::OkStatus();
+  }
+  const std::string name = NameOf(plan.checkpoint().id());
+  return absl::NotFoundError(
+      absl::StrCat("no key of ", name,
+                   " is left by --include and --exclude: nothing was written; ckptctl tensor ls ",
+                   name, " lists the keys"));
+}
+
 absl::StatusOr<std::vector<std::string>> PlanAndWrite(VerbContext& context,
                                                       const v1::Selector& selector,
                                                       const ExportTarget& target,
@@ -163,6 +179,7 @@ absl::StatusOr<std::vector<std::string>> PlanAndWrite(VerbContext& context,
   CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<RestorePlan> plan,
                         client->PlanRestore(selector, options));
   info = plan->checkpoint();
+  CKPT_RETURN_IF_ERROR(CheckSelection(context.arguments, *plan));
   std::vector<ExportTensor> tensors = ExportTensors(*plan);
   bytes_total = 0;
   for (const ExportTensor& tensor : tensors) bytes_total += tensor.bytes;
@@ -175,6 +192,8 @@ absl::StatusOr<ExitCode> ExportCheckpoint(VerbContext& context) {
   CKPT_ASSIGN_OR_RETURN(const v1::Selector selector,
                         ParseSelector(context.arguments.positionals()[0]));
   CKPT_ASSIGN_OR_RETURN(const ExportTarget target, ChooseTarget(context.arguments));
+  std::optional<UnfinishedPath> unfinished_folder;
+  if (target.made_folder) unfinished_folder.emplace(target.path);
   v1::CheckpointInfo info;
   uint64_t bytes_total = 0;
   absl::StatusOr<std::vector<std::string>> paths =

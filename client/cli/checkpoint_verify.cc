@@ -38,28 +38,40 @@ absl::StatusOr<VerifyOutcome> VerifyOne(VerbContext& context, const std::string&
   return outcome;
 }
 
+void AddOutcome(const VerbContext& context, const VerifyOutcome& outcome, RecordPrinter& printer) {
+  Json json;
+  json["run"] = outcome.id.run();
+  json["step"] = outcome.id.step();
+  json["bytes"] = outcome.bytes;
+  json["valid"] = outcome.damage.empty();
+  json["damage"] = outcome.damage;
+  printer.Add(json, {NameOf(outcome.id), PrintByteSize(outcome.bytes),
+                     outcome.damage.empty()
+                         ? "valid"
+                         : absl::StrCat("DAMAGED in ", outcome.damage.size(), " places")});
+  for (const std::string& damage : outcome.damage) {
+    if (context.format == OutputFormat::kTable) printer.Add(Json(), {"", "", damage});
+  }
+}
+
 absl::StatusOr<ExitCode> VerifyCheckpoints(VerbContext& context) {
   RecordPrinter printer(context.format, {{"CHECKPOINT"}, {"READ", true}, {"RESULT"}});
+  bool any = false;
   bool damaged = false;
+  absl::Status failed;
   for (const std::string& name : context.arguments.positionals()) {
-    CKPT_ASSIGN_OR_RETURN(const VerifyOutcome outcome, VerifyOne(context, name));
-    damaged = damaged || !outcome.damage.empty();
-    Json json;
-    json["run"] = outcome.id.run();
-    json["step"] = outcome.id.step();
-    json["bytes"] = outcome.bytes;
-    json["valid"] = outcome.damage.empty();
-    json["damage"] = outcome.damage;
-    printer.Add(json, {NameOf(outcome.id), PrintByteSize(outcome.bytes),
-                       outcome.damage.empty()
-                           ? "valid"
-                           : absl::StrCat("DAMAGED in ", outcome.damage.size(), " places")});
-    for (const std::string& damage : outcome.damage) {
-      if (context.format == OutputFormat::kTable) printer.Add(Json(), {"", "", damage});
-    }
+    const absl::StatusOr<VerifyOutcome> outcome = VerifyOne(context, name);
+    failed = outcome.status();
+    if (!failed.ok()) break;
+    any = true;
+    damaged = damaged || !outcome->damage.empty();
+    AddOutcome(context, *outcome, printer);
   }
-  printer.Finish("");
-  return damaged ? kExitDamaged : kExitOk;
+  if (any) printer.Finish("");
+  if (!damaged) return failed.ok() ? absl::StatusOr<ExitCode>(kExitOk) : failed;
+  // The damage that was found weighs more than why the rest was not looked at.
+  if (!failed.ok()) PrintError(failed);
+  return kExitDamaged;
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/limits.h"
+#include "common/status_macros.h"
 #include "google/protobuf/wrappers.pb.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/generic/generic_stub.h"
@@ -116,7 +117,9 @@ absl::StatusOr<bool> Connection::Serving() {
   return response.value() == kServing;
 }
 
-absl::StatusOr<std::unique_ptr<Client>> Connection::ConnectClient() const {
+absl::StatusOr<std::unique_ptr<Client>> Connection::ConnectClient() {
+  // The library waits for a daemon that may be starting; a verb without one fails at once.
+  CKPT_RETURN_IF_ERROR(Serving().status());
   return Client::Connect({.socket = socket_,
                           .name = "ckptctl",
                           .connect_timeout = std::min(timeout_, absl::Seconds(30))});

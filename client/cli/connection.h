@@ -39,8 +39,8 @@ class Connection {
 
   // grpc.health.v1 of the whole server. UNAVAILABLE where nobody answers.
   absl::StatusOr<bool> Serving();
-  // For the verbs that move bytes: the client library on the same socket.
-  absl::StatusOr<std::unique_ptr<Client>> ConnectClient() const;
+  // For the verbs that move bytes: the client library on the same socket. UNAVAILABLE as Serving.
+  absl::StatusOr<std::unique_ptr<Client>> ConnectClient();
 
  private:
   Connection(std::string socket, absl::Duration timeout);

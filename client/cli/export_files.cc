@@ -165,7 +165,7 @@ absl::Status WriteSafetensors(RestorePlan& plan, absl::Span<const ExportTensor> 
     CKPT_RETURN_IF_ERROR(status);
   }
   CKPT_RETURN_IF_ERROR(batch.Flush());
-  return file.Sync();
+  return file.SyncAndClose();
 }
 
 void ForEachSlab(absl::Span<const uint64_t> shape, uint64_t element_bytes, uint64_t bytes_max,

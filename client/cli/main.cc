@@ -11,11 +11,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "client/cli/arguments.h"
 #include "client/cli/connection.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/output.h"
+#include "client/cli/terminal.h"
 #include "client/cli/verb.h"
 #include "common/key.h"
 #include "common/status_macros.h"
@@ -92,6 +92,26 @@ const Verb* FindVerb(const std::vector<std::string>& words, size_t at, size_t& n
   return nullptr;
 }
 
+bool AsksForHelp(const std::vector<std::string>& words) {
+  return std::any_of(words.begin(), words.end(),
+                     [](const std::string& word) { return word == "--help" || word == "-h"; });
+}
+
+// "checkpoint --help", "checkpoint -h", "--help checkpoint": the verbs of a group. Empty: something
+// else was asked.
+std::string GroupHelp(const std::vector<std::string>& words, size_t at) {
+  const bool names_verb = at + 1 < words.size() && !absl::StartsWith(words[at + 1], "-");
+  if (names_verb || !AsksForHelp(words)) return "";
+  std::string help;
+  for (const Verb& verb : Verbs()) {
+    if (!absl::StartsWith(verb.command.name, words[at] + " ")) continue;
+    absl::StrAppendFormat(&help, "  %-19s %s\n", verb.command.name, verb.command.summary);
+  }
+  if (help.empty()) return "";
+  return absl::StrCat("Usage: ckptctl ", words[at], " VERB [arguments] [flags]\n\nVerbs:\n", help,
+                      "\nckptctl ", words[at], " VERB --help tells about one verb.\n");
+}
+
 absl::Status UnknownVerb(const std::vector<std::string>& words, size_t at) {
   std::vector<std::string> names;
   std::vector<std::string> of_group;
@@ -127,9 +147,7 @@ absl::StatusOr<ExitCode> RunVerb(const Verb& verb, const Arguments& arguments) {
 absl::StatusOr<ExitCode> Main(std::vector<std::string> words) {
   const size_t at = SkipFlags(words);
   if (at == words.size()) {
-    const bool asked = std::any_of(words.begin(), words.end(), [](const std::string& word) {
-      return word == "--help" || word == "-h";
-    });
+    const bool asked = AsksForHelp(words);
     std::fputs(GeneralHelp().c_str(), asked ? stdout : stderr);
     return asked ? kExitOk : kExitUsage;
   }
@@ -139,7 +157,12 @@ absl::StatusOr<ExitCode> Main(std::vector<std::string> words) {
   }
   size_t name_words = 0;
   const Verb* verb = FindVerb(words, at, name_words);
-  if (verb == nullptr) return UnknownVerb(words, at);
+  if (verb == nullptr) {
+    const std::string help = GroupHelp(words, at);
+    if (help.empty()) return UnknownVerb(words, at);
+    std::fputs(help.c_str(), stdout);
+    return kExitOk;
+  }
   words.erase(words.begin() + static_cast<ptrdiff_t>(at),
               words.begin() + static_cast<ptrdiff_t>(at + name_words));
   CKPT_ASSIGN_OR_RETURN(const Arguments arguments,
@@ -159,13 +182,7 @@ int main(int argc, char** argv) {
   absl::StatusOr<ckpt::cli::ExitCode> code =
       ckpt::cli::Main(std::vector<std::string>(argv + 1, argv + argc));
   if (!code.ok()) {
-    std::fflush(stdout);
-    // A message may have several lines (a list of damage), but nothing else that moves the cursor.
-    const std::vector<std::string> lines = absl::StrSplit(code.status().message(), '\n');
-    for (size_t i = 0; i < lines.size(); ++i) {
-      std::fprintf(stderr, "%s%s\n", i == 0 ? "ckptctl: " : "  ",
-                   ckpt::cli::Printable(lines[i]).c_str());
-    }
+    ckpt::cli::PrintError(code.status());
     return ckpt::cli::ToExitCode(code.status());
   }
   if (std::fflush(stdout) != 0) {

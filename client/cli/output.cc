@@ -33,6 +33,14 @@ std::string Row(const std::vector<Column>& columns, const std::vector<size_t>& w
   return line + "\n";
 }
 
+// The length of the control character that `text` begins with; 0: it begins with something else.
+// Terminals obey U+0080 to U+009F as well: U+009B is another way to begin an escape sequence.
+size_t ControlBytes(absl::string_view text) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  if (byte(0) < 0x20 || byte(0) == 0x7F) return 1;
+  return byte(0) == 0xC2 && text.size() > 1 && byte(1) >= 0x80 && byte(1) < 0xA0 ? 2 : 0;
+}
+
 bool IsPlain(absl::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return c >= 0x20 && c < 0x7F; });
 }
@@ -111,10 +119,11 @@ std::string Printable(absl::string_view text) {
   if (IsPlain(text)) return std::string(text);
   // Bytes above 0x7F stay; the trip through JSON replaces those that are not UTF-8.
   std::string escaped;
-  for (const char c : text) {
-    const bool control = (c >= 0 && c < 0x20) || c == 0x7F;
-    absl::StrAppend(&escaped,
-                    control ? absl::CEscape(absl::string_view(&c, 1)) : std::string(1, c));
+  while (!text.empty()) {
+    const size_t control = ControlBytes(text);
+    const absl::string_view next = text.substr(0, std::max<size_t>(control, 1));
+    absl::StrAppend(&escaped, control > 0 ? absl::CEscape(next) : std::string(next));
+    text.remove_prefix(next.size());
   }
   return Json::parse(Dump(Json(escaped), -1)).get<std::string>();
 }

@@ -29,6 +29,17 @@ absl::Status FileError(int error, absl::string_view what, const std::string& pat
   return absl::ErrnoToStatus(error, text);
 }
 
+// As rename(), but EEXIST where the name is taken. A hard link is asked for first: more file
+// systems have them than know RENAME_NOREPLACE, but not all (FAT, some of FUSE).
+int MoveToFreeName(const char* from, const char* to) {
+  if (link(from, to) == 0) {
+    unlink(from);
+    return 0;
+  }
+  if (errno != EPERM && errno != EOPNOTSUPP && errno != ENOSYS) return -1;
+  return renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
+}
+
 }  // namespace
 
 std::string FolderOf(const std::string& path) {
@@ -56,21 +67,25 @@ absl::StatusOr<OutputFile> OutputFile::Create(const std::string& path, bool repl
     if (!replace) return ExistsAlready(path);
   }
   std::string temporary = absl::StrCat(path, ".", FileId::Random().hex().substr(0, 12), ".partial");
+  UnfinishedPath unfinished(temporary);
   const int descriptor =
       open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
   if (descriptor < 0) return FileError(errno, "creating", temporary);
-  return OutputFile(path, std::move(temporary), descriptor, replace);
+  return OutputFile(path, std::move(temporary), std::move(unfinished), descriptor, replace);
 }
 
-OutputFile::OutputFile(std::string path, std::string temporary, int descriptor, bool replace)
+OutputFile::OutputFile(std::string path, std::string temporary, UnfinishedPath unfinished,
+                       int descriptor, bool replace)
     : path_(std::move(path)),
       temporary_(std::move(temporary)),
+      unfinished_(std::move(unfinished)),
       descriptor_(descriptor),
       replace_(replace) {}
 
 OutputFile::OutputFile(OutputFile&& other) noexcept
     : path_(std::move(other.path_)),
       temporary_(std::exchange(other.temporary_, "")),
+      unfinished_(std::move(other.unfinished_)),
       descriptor_(std::exchange(other.descriptor_, -1)),
       replace_(other.replace_) {}
 
@@ -91,22 +106,21 @@ absl::Status OutputFile::WriteAt(uint64_t offset, absl::string_view bytes) {
   return absl::OkStatus();
 }
 
-absl::Status OutputFile::Sync() {
-  return fsync(descriptor_) == 0 ? absl::OkStatus() : FileError(errno, "syncing", temporary_);
+absl::Status OutputFile::SyncAndClose() {
+  if (fsync(descriptor_) != 0) return FileError(errno, "syncing", temporary_);
+  return close(std::exchange(descriptor_, -1)) == 0 ? absl::OkStatus()
+                                                    : FileError(errno, "closing", temporary_);
 }
 
 absl::Status OutputFile::Publish() {
   if (replace_) {
     if (rename(temporary_.c_str(), path_.c_str()) != 0)
       return FileError(errno, "renaming to", path_);
-  } else {
-    // A hard link fails where the name is taken; a rename would replace it.
-    if (link(temporary_.c_str(), path_.c_str()) != 0) {
-      return errno == EEXIST ? ExistsAlready(path_) : FileError(errno, "linking", path_);
-    }
-    unlink(temporary_.c_str());
+  } else if (MoveToFreeName(temporary_.c_str(), path_.c_str()) != 0) {
+    return errno == EEXIST ? ExistsAlready(path_) : FileError(errno, "renaming to", path_);
   }
   temporary_.clear();
+  unfinished_.Forget();
   const std::string folder = FolderOf(path_);
   const int descriptor = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) return FileError(errno, "opening", folder);

@@ -1,6 +1,6 @@
 // A file that appears whole or not at all: written under a temporary name beside its final one,
-// synced, renamed, and the folder synced. Never replaces a file that exists unless told to. One
-// thread.
+// synced, renamed, and the folder synced; a signal that ends the process removes the temporary one.
+// Never replaces a file that exists unless told to. One thread.
 #ifndef CKPT_CLIENT_CLI_OUTPUT_FILE_H_
 #define CKPT_CLIENT_CLI_OUTPUT_FILE_H_
 
@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "client/cli/unfinished_path.h"
 
 namespace ckpt::cli {
 
@@ -23,16 +24,18 @@ class OutputFile {
 
   const std::string& path() const { return path_; }
   absl::Status WriteAt(uint64_t offset, absl::string_view bytes);  // RESOURCE_EXHAUSTED: disk full
-  absl::Status Sync();
-  // Sync first. Gives it its final name and syncs the folder. ALREADY_EXISTS as Create: what
-  // appeared meanwhile is not replaced either.
+  absl::Status SyncAndClose();
+  // SyncAndClose first. Gives it its final name and syncs the folder. ALREADY_EXISTS as Create:
+  // what appeared meanwhile is not replaced either.
   absl::Status Publish();
 
  private:
-  OutputFile(std::string path, std::string temporary, int descriptor, bool replace);
+  OutputFile(std::string path, std::string temporary, UnfinishedPath unfinished, int descriptor,
+             bool replace);
   std::string path_;
   std::string temporary_;  // empty once published
-  int descriptor_;
+  UnfinishedPath unfinished_;
+  int descriptor_;  // -1 once closed
   bool replace_;
 };
 

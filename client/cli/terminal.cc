@@ -5,10 +5,13 @@
 #include <algorithm>
 #include <cstdio>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "client/cli/output.h"
 #include "common/byte_size.h"
 
 namespace ckpt::cli {
@@ -43,6 +46,14 @@ void ProgressBar::Show(uint64_t bytes_done, uint64_t bytes_total) {
                       PrintByteSize(bytes_done), PrintByteSize(bytes_total), PrintByteSize(rate));
   std::fputs(line.c_str(), stderr);
   std::fflush(stderr);
+}
+
+void PrintError(const absl::Status& status) {
+  std::fflush(stdout);
+  const std::vector<std::string> lines = absl::StrSplit(status.message(), '\n');
+  for (size_t i = 0; i < lines.size(); ++i) {
+    std::fprintf(stderr, "%s%s\n", i == 0 ? "ckptctl: " : "  ", Printable(lines[i]).c_str());
+  }
 }
 
 absl::Status Confirm(bool yes, absl::string_view what) {

@@ -29,6 +29,10 @@ class ProgressBar {
   absl::Time drawn_ = absl::InfinitePast();
 };
 
+// The status of a verb, after what it has printed on stdout. A message may have several lines (a
+// list of damage), but nothing else that moves the cursor.
+void PrintError(const absl::Status& status);
+
 // OK when `yes` is set or the person at the terminal says y. FAILED_PRECONDITION otherwise: without
 // a terminal nobody is asked.
 absl::Status Confirm(bool yes, absl::string_view what);

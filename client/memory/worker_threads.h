@@ -10,12 +10,15 @@
 
 #include "absl/functional/any_invocable.h"
 #include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "common/mutex.h"
 
 namespace ckpt {
 
-// A thread with all signals blocked and a name of at most 15 bytes.
-std::thread StartThread(const std::string& name, absl::AnyInvocable<void()> body);
+// A thread with all signals blocked and a name of at most 15 bytes. RESOURCE_EXHAUSTED: the system
+// gives this process no more threads.
+absl::StatusOr<std::thread> StartThread(const std::string& name, absl::AnyInvocable<void()> body);
 
 // Thread-safe. Every task gets a thread at once: tasks may wait for each other. So the number of
 // threads is the greatest number of tasks that ever ran together.
@@ -24,9 +27,11 @@ class WorkerThreads {
   WorkerThreads() = default;
   ~WorkerThreads();  // waits for all tasks
 
-  void Start(absl::AnyInvocable<void()> task);
+  // RESOURCE_EXHAUSTED as StartThread: the task will not run.
+  [[nodiscard]] absl::Status Start(absl::AnyInvocable<void()> task);
   // Calls work(i) for i in [0, count), each on its own thread (this one takes 0); returns when all
-  // have returned.
+  // have returned. What gets no thread runs on this one after work(0): calls that wait for each
+  // other would hang there.
   void RunTogether(int count, absl::FunctionRef<void(int)> work);
 
  private:

@@ -100,10 +100,15 @@ absl::Status PartSave::Attempt() {
     if (cancelled_.load()) stream->Cancel();
   }
   SaveResponses responses(stream.get());
-  workers_->Start([&responses] { responses.ReadAll(); });
+  const absl::Status reading = workers_->Start([&responses] { responses.ReadAll(); });
+  if (!reading.ok()) {
+    stream->Cancel();
+    responses.ReadAll();
+  }
   v1::Begin begin = begin_;
   if (session_ != nullptr) begin.set_session_token(session_->token());
-  const Outcome outcome = Converse(*stream, responses, session_.get(), begin);
+  const Outcome outcome =
+      reading.ok() ? Converse(*stream, responses, session_.get(), begin) : Outcome{reading};
   if (!outcome.status.ok()) stream->Cancel();
   responses.AwaitEnd();
   {
@@ -141,7 +146,8 @@ PartSave::Outcome PartSave::Converse(SaveStream& stream, SaveResponses& response
   if (!values_.empty() && accepted.resume_from() == 0) {
     if (!SendChunks(stream, v1::Chunk::KIND_VALUES, values_)) return over;
   }
-  if (bytes_->part_bytes() > 0) {
+  // Resumed after Finish, everything is there, and the daemon names no file any more.
+  if (accepted.resume_from() < bytes_->part_bytes()) {
     const Outcome copied = accepted.transport() == v1::TRANSPORT_STREAM
                                ? SendData(stream, responses, accepted)
                                : CopyShared(stream, responses, *session, accepted);
@@ -150,8 +156,8 @@ PartSave::Outcome PartSave::Converse(SaveStream& stream, SaveResponses& response
   request.mutable_finish()->set_part_bytes(bytes_->part_bytes());
   if (!stream.Write(request) || !responses.AwaitStaged()) return over;
   staged_ = true;
-  bytes_.reset();
-  state_->SetStaged();
+  state_->SetStaged();  // from here on the tensors may change: nothing reads them
+  bytes_.reset();       // takes its time, which is not part of the stall
   return {};
 }
 

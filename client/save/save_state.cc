@@ -10,18 +10,17 @@
 namespace ckpt {
 namespace {
 
-// A daemon that was restarted adopts what was staged: asking goes on for this long.
-constexpr absl::Duration kRestartGrace = absl::Seconds(30);
 constexpr absl::Duration kPollPause = absl::Milliseconds(100);
 
 }  // namespace
 
 SaveHandle::Impl::Impl(CheckpointId id, std::shared_ptr<Connection> connection,
-                       uint64_t bytes_total, absl::Time called_at)
+                       uint64_t bytes_total, absl::Time called_at, absl::Duration restart_grace)
     : id_(std::move(id)),
       connection_(std::move(connection)),
       bytes_total_(bytes_total),
-      called_at_(called_at) {}
+      called_at_(called_at),
+      restart_grace_(restart_grace) {}
 
 void SaveHandle::Impl::SetStaged() {
   MutexLock lock(mutex_);
@@ -56,12 +55,13 @@ absl::Status SaveHandle::Impl::AwaitCommitted(absl::Time deadline) {
   v1::WaitCheckpointRequest request;
   *request.mutable_id() = id_.ToProto();
   request.set_state(v1::CHECKPOINT_STATE_COMMITTED);
-  absl::Time unreachable_since = absl::InfiniteFuture();
   for (;;) {
+    const bool in_time = absl::Now() < deadline;
     const absl::StatusOr<v1::WaitCheckpointResponse> answer =
         connection_->WaitCheckpoint(request, deadline);
     MutexLock lock(mutex_);
     if (answer.ok()) {
+      unreachable_since_ = absl::InfiniteFuture();
       state_ = std::max(answer->checkpoint().state(), v1::CHECKPOINT_STATE_COMMITTED);
       return absl::OkStatus();
     }
@@ -70,12 +70,21 @@ absl::Status SaveHandle::Impl::AwaitCommitted(absl::Time deadline) {
       state_ = v1::CHECKPOINT_STATE_ABORTED;
       status_ = status;
     }
-    if (!absl::IsUnavailable(status)) return status;
+    if (!absl::IsUnavailable(status)) {
+      // A call whose deadline had passed before was never made.
+      if (in_time || !absl::IsDeadlineExceeded(status)) unreachable_since_ = absl::InfiniteFuture();
+      return status;
+    }
     const absl::Time now = absl::Now();
-    unreachable_since = std::min(unreachable_since, now);
-    if (now - unreachable_since > kRestartGrace) return status;
-    if (now >= deadline) return absl::DeadlineExceededError(status.message());
-    changed_.WaitUntil(mutex_, std::min(deadline, now + kPollPause));
+    unreachable_since_ = std::min(unreachable_since_, now);
+    if (now - unreachable_since_ > restart_grace_) return status;
+    const absl::Time again = now + kPollPause;
+    if (again < deadline) {
+      changed_.WaitUntil(mutex_, again);
+      continue;
+    }
+    changed_.WaitUntil(mutex_, deadline);
+    return absl::DeadlineExceededError(status.message());
   }
 }
 

@@ -13,11 +13,14 @@
 
 namespace ckpt {
 
+// A daemon that was restarted adopts what was staged: asking goes on for this long.
+constexpr absl::Duration kRestartGrace = absl::Seconds(30);
+
 // Thread-safe.
 class SaveHandle::Impl {
  public:
   Impl(CheckpointId id, std::shared_ptr<Connection> connection, uint64_t bytes_total,
-       absl::Time called_at);
+       absl::Time called_at, absl::Duration restart_grace = kRestartGrace);
 
   // From the save's thread.
   void SetCopied(uint64_t bytes) { bytes_copied_.store(bytes, std::memory_order_relaxed); }
@@ -38,6 +41,7 @@ class SaveHandle::Impl {
   const std::shared_ptr<Connection> connection_;
   const uint64_t bytes_total_;
   const absl::Time called_at_;
+  const absl::Duration restart_grace_;
   std::atomic<uint64_t> bytes_copied_{0};
 
   mutable Mutex mutex_;
@@ -45,6 +49,8 @@ class SaveHandle::Impl {
   v1::CheckpointState state_ ABSL_GUARDED_BY(mutex_) = v1::CHECKPOINT_STATE_WRITING;
   absl::Status status_ ABSL_GUARDED_BY(mutex_);
   absl::Duration stall_ ABSL_GUARDED_BY(mutex_);
+  // Over all calls of AwaitCommitted, so that short ones find out too.
+  absl::Time unreachable_since_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
 };
 
 }  // namespace ckpt

@@ -47,7 +47,7 @@ struct Part {
   uint32_t world_size = 1;
   std::vector<uint32_t> share;             // sorted; empty: all ranks
   std::vector<PartLeaf> leaves;            // in the order of the caller's state
-  std::shared_ptr<const void> keep_alive;  // held until the save is staged or failed
+  std::shared_ptr<const void> keep_alive;  // let go of just after the save is staged or has failed
 };
 
 // Convenience makers. Values longer than LIMIT_VALUE_INLINE_BYTES_MAX become STRING_BYTES /

@@ -11,17 +11,32 @@ namespace {
 
 using Kind = CheckpointNode::Kind;
 
-absl::Status Become(CheckpointNode& node, Kind kind) {
-  if (node.kind == Kind::kUnknown) node.kind = kind;
-  if (node.kind == kind) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat(
-      "the checkpoint's keys contradict each other: two kinds of value at ", node.printed));
+bool EveryLeafNeedsRankRule(const CheckpointNode& node) {
+  if (node.kind == Kind::kLeaf) return node.needs_rank_rule;
+  return std::all_of(node.children.begin(), node.children.end(),
+                     [](const auto& child) { return EveryLeafNeedsRankRule(*child); });
 }
 
-absl::StatusOr<CheckpointNode*> Child(CheckpointNode& parent, const v1::KeySegment& segment) {
-  const bool in_list = segment.kind_case() == v1::KeySegment::kIndex;
-  CKPT_RETURN_IF_ERROR(Become(parent, in_list ? Kind::kList : Kind::kDict));
-  StateKey key = in_list                                          ? StateKey(segment.index())
+// False where ranks that have their own have different kinds of value here: the node is then one
+// leaf that needs a rank rule, and stands for all below it.
+absl::StatusOr<bool> Become(CheckpointNode& node, Kind kind, const v1::PlannedLeaf& leaf,
+                            bool needs_rank_rule) {
+  if (node.kind == Kind::kUnknown) node.kind = kind;
+  if (node.kind == kind) return true;
+  if (!needs_rank_rule || !EveryLeafNeedsRankRule(node)) {
+    return absl::DataLossError(absl::StrCat(
+        "the checkpoint's keys contradict each other: two kinds of value at ", node.printed));
+  }
+  node.kind = Kind::kLeaf;
+  node.leaf = &leaf;
+  node.needs_rank_rule = true;
+  node.child_by_key.clear();
+  node.children.clear();
+  return false;
+}
+
+CheckpointNode* Child(CheckpointNode& parent, const v1::KeySegment& segment) {
+  StateKey key = segment.kind_case() == v1::KeySegment::kIndex    ? StateKey(segment.index())
                  : segment.kind_case() == v1::KeySegment::kNumber ? StateKey(segment.number())
                                                                   : StateKey(segment.name());
   const auto [found, is_new] = parent.child_by_key.emplace(key, parent.children.size());
@@ -35,23 +50,33 @@ absl::StatusOr<CheckpointNode*> Child(CheckpointNode& parent, const v1::KeySegme
   return parent.children[found->second].get();
 }
 
-absl::Status AddLeaf(CheckpointNode& node, const v1::PlannedLeaf& leaf, bool needs_rank_rule) {
-  switch (leaf.leaf().kind()) {
-    case v1::LEAF_KIND_EMPTY_DICT:
-      return Become(node, Kind::kDict);
-    case v1::LEAF_KIND_EMPTY_LIST:
-      return Become(node, Kind::kList);
-    default:
-      break;
+absl::Status SetLeaf(CheckpointNode& node, const v1::PlannedLeaf& leaf, bool needs_rank_rule) {
+  const v1::LeafKind kind = leaf.leaf().kind();
+  if (kind == v1::LEAF_KIND_EMPTY_DICT || kind == v1::LEAF_KIND_EMPTY_LIST) {
+    const Kind container = kind == v1::LEAF_KIND_EMPTY_DICT ? Kind::kDict : Kind::kList;
+    return Become(node, container, leaf, needs_rank_rule).status();
   }
   if (node.leaf != nullptr && needs_rank_rule) return absl::OkStatus();  // another rank's
   if (node.leaf != nullptr) {
     return absl::DataLossError(absl::StrCat("the checkpoint has two leaves at ", node.printed));
   }
-  CKPT_RETURN_IF_ERROR(Become(node, Kind::kLeaf));
+  CKPT_ASSIGN_OR_RETURN(const bool fits, Become(node, Kind::kLeaf, leaf, needs_rank_rule));
+  if (!fits) return absl::OkStatus();
   node.leaf = &leaf;
   node.needs_rank_rule = needs_rank_rule;
   return absl::OkStatus();
+}
+
+absl::Status AddLeaf(CheckpointNode& root, const v1::PlannedLeaf& leaf, bool needs_rank_rule) {
+  CheckpointNode* node = &root;
+  for (const v1::KeySegment& segment : leaf.leaf().key().segments()) {
+    const bool in_list = segment.kind_case() == v1::KeySegment::kIndex;
+    CKPT_ASSIGN_OR_RETURN(
+        const bool fits, Become(*node, in_list ? Kind::kList : Kind::kDict, leaf, needs_rank_rule));
+    if (!fits) return absl::OkStatus();
+    node = Child(*node, segment);
+  }
+  return SetLeaf(*node, leaf, needs_rank_rule);
 }
 
 }  // namespace
@@ -112,11 +137,7 @@ absl::StatusOr<std::unique_ptr<CheckpointNode>> BuildCheckpointTree(
     if (leaf.leaf().key().segments().empty()) {
       return absl::DataLossError("the checkpoint has a leaf without a key");
     }
-    CheckpointNode* node = root.get();
-    for (const v1::KeySegment& segment : leaf.leaf().key().segments()) {
-      CKPT_ASSIGN_OR_RETURN(node, Child(*node, segment));
-    }
-    CKPT_RETURN_IF_ERROR(AddLeaf(*node, leaf, needs_rank_rule));
+    CKPT_RETURN_IF_ERROR(AddLeaf(*root, leaf, needs_rank_rule));
   }
   return root;
 }

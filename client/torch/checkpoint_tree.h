@@ -23,7 +23,8 @@ struct CheckpointNode {
   StateKey key = "";    // in the parent; the position in a list
   std::string printed;  // the whole key
   const v1::PlannedLeaf* leaf = nullptr;
-  // PER_RANK, and nobody said whose to take: this is the first one found.
+  // PER_RANK, and nobody said whose to take: this is the first one found. A leaf even where some
+  // rank has a dictionary or a list here, and `leaf` is then one of those below it.
   bool needs_rank_rule = false;
   bool taken = false;  // set by a load for what it has dealt with, with all below
   std::vector<std::unique_ptr<CheckpointNode>> children;
@@ -35,7 +36,7 @@ struct CheckpointNode {
 };
 
 // `per_rank_source`: whose PER_RANK leaves to take. Leaves in checkpoint order. DATA_LOSS where
-// they don't make a tree (a leaf inside a leaf, a list used as a dictionary).
+// they don't make a tree (a leaf inside a leaf, a list used as a dictionary) for a single rank.
 absl::StatusOr<std::unique_ptr<CheckpointNode>> BuildCheckpointTree(
     absl::Span<const v1::PlannedLeaf> leaves, std::optional<uint32_t> per_rank_source);
 

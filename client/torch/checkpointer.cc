@@ -95,8 +95,7 @@ absl::StatusOr<std::unique_ptr<Checkpointer>> Checkpointer::Connect(Checkpointer
 
 absl::Status Checkpointer::Prepare(const StateDict& state, const TorchSaveOptions& options) {
   CKPT_ASSIGN_OR_RETURN(const Part part, impl_->ToPart(state, options));
-  CKPT_ASSIGN_OR_RETURN(const PartPlan plan, MakePartPlan(part));
-  return impl_->client_->Prepare(plan.layout->part_bytes());
+  return impl_->client_->Prepare(part);
 }
 
 absl::StatusOr<SaveHandle> Checkpointer::Save(uint64_t step, const StateDict& state,

@@ -66,7 +66,8 @@ struct TorchSaveOptions {
 
 struct LoadOptions {
   // Every key that `state` asks for must be there, and the names in modules must match exactly.
-  // False: what is missing keeps its value, what is unexpected is ignored; the report tells.
+  // False: what is missing keeps its value, what is unexpected is ignored; the report tells. What
+  // an optimizer has for one parameter is loaded whole or keeps its value as a whole.
   bool strict = true;
   enum class Mismatch { kError, kSkip, kCast };
   // A tensor of another shape or dtype, when not strict (strict: always an error). kCast converts

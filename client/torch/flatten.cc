@@ -128,10 +128,11 @@ class Flattener {
     }
     for (const uint64_t extent : shape) leaf.leaf.add_shape(extent);
     leaf.copy_early = !converter_.changes_in_step(live);
-    const auto [first, is_new] =
-        seen_.emplace(IdentityOf(tensor, sharded, placement), part_.leaves.size());
-    if (!is_new) {
-      leaf.leaf.set_alias_of_plus_one(static_cast<uint32_t>(first->second) + 1);
+    // Tensors without bytes are shared by chance: one rank's empty boxes, where others hold two.
+    if (tensor.numel() > 0) {
+      const auto [first, is_new] =
+          seen_.emplace(IdentityOf(tensor, sharded, placement), part_.leaves.size());
+      if (!is_new) leaf.leaf.set_alias_of_plus_one(static_cast<uint32_t>(first->second) + 1);
     }
     if (tensor.is_contiguous()) {
       leaf.data = static_cast<const std::byte*>(tensor.data_ptr());

@@ -100,14 +100,12 @@ class Matcher {
     node.taken = true;
     auto entries = ModuleEntries(module);
     if (!entries.ok()) return plan_.Problem(node.printed, entries.status().message());
-    if (node.kind != Kind::kDict)
-      return plan_.Mismatched(node.printed, "expected a module's state");
-    const std::vector<std::string> names = node.ChildNames();
+    if (node.kind != Kind::kDict) return plan_.Mismatched(node, "expected a module's state");
     for (const ModuleEntry& entry : *entries) {
       if (CheckpointNode* stored = node.Find(entry.name)) {
         plan_.WantWhole(*stored, entry.tensor);
       } else {
-        plan_.Missing(node.printed, entry.name, names, Asked::kModuleName);
+        plan_.Missing(node, entry.name, Asked::kModuleName);
       }
     }
     for (const auto& child : node.children) {
@@ -117,10 +115,8 @@ class Matcher {
 
   void MatchStateful(Stateful* object, CheckpointNode& node) {
     if (object == nullptr) return plan_.Problem(node.printed, "the object is null");
+    if (node.kind != Kind::kDict) return plan_.Mismatched(node, "expected an object's state");
     plan_.WantRaw(node);
-    if (node.kind != Kind::kDict) {
-      return plan_.Mismatched(node.printed, "expected an object's state");
-    }
     plan_.OnCommit([this_plan = &plan_, object, &node]() -> absl::Status {
       const StateValue value = this_plan->RawValue(node);
       const absl::Status loaded = object->LoadState(*value.If<StateDict>());
@@ -130,29 +126,23 @@ class Matcher {
   }
 
   void MatchDict(StateDict& dict, CheckpointNode& node) {
-    if (node.kind != Kind::kDict) {
-      node.taken = true;
-      return plan_.Mismatched(node.printed, "expected a dictionary");
-    }
+    if (node.kind != Kind::kDict) return plan_.Mismatched(node, "expected a dictionary");
     for (StateEntry& entry : dict) {
       if (CheckpointNode* child = node.Find(entry.key)) {
         Match(entry.value, *child);
       } else {
-        plan_.Missing(node.printed, entry.key.ToString(), node.ChildNames(), Asked::kKey);
+        plan_.Missing(node, entry.key.ToString(), Asked::kKey);
       }
     }
   }
 
   void MatchList(StateList& list, CheckpointNode& node) {
-    if (node.kind != Kind::kList) {
-      node.taken = true;
-      return plan_.Mismatched(node.printed, "expected a list");
-    }
+    if (node.kind != Kind::kList) return plan_.Mismatched(node, "expected a list");
     for (size_t i = 0; i < list.size(); ++i) {
       if (CheckpointNode* child = node.Find(static_cast<int64_t>(i))) {
         Match(list[i], *child);
       } else {
-        plan_.Missing(node.printed, std::to_string(i), {}, Asked::kKey);
+        plan_.Missing(node.printed, std::to_string(i), Asked::kKey, LoadPlan::NoNames);
       }
     }
   }
@@ -257,7 +247,11 @@ absl::StatusOr<CheckpointNode*> FindPath(CheckpointNode& root, const std::vector
     if (child == nullptr) {
       LoadOptions strict;
       LoadPlan complaint(strict);
-      complaint.Missing(node->printed, key.ToString(), node->ChildNames(), Asked::kKey);
+      if (node->needs_rank_rule) {
+        complaint.Mismatched(*node, "");
+      } else {
+        complaint.Missing(*node, key.ToString(), Asked::kKey);
+      }
       return complaint.Check(NameOf(plan));
     }
     node = child;

@@ -16,6 +16,9 @@ namespace {
 
 using Kind = CheckpointNode::Kind;
 
+// Missing keys that near names are looked up for: comparing each with all names is quadratic.
+constexpr size_t kSuggestionsMax = 20;
+
 std::string Describe(absl::string_view dtype, const Extents& shape) {
   return absl::StrCat(dtype, " [", absl::StrJoin(shape, ", "), "]");
 }
@@ -70,38 +73,41 @@ void LoadPlan::WantWhole(CheckpointNode& node, const at::Tensor& target) {
 
 void LoadPlan::WantBox(CheckpointNode& node, const at::Tensor& target, const Extents& global_shape,
                        const Box& region) {
+  if (Accepts(node, target, global_shape)) Take(node, target, region);
+}
+
+bool LoadPlan::Accepts(CheckpointNode& node, const at::Tensor& target,
+                       const Extents& global_shape) {
   node.taken = true;
   if (absl::Status status = CheckStorable(target); !status.ok()) {
-    return Problem(node.printed, status.message());
+    Problem(node.printed, status.message());
+    return false;
   }
   const DType wanted = *DTypeOf(target.scalar_type());
-  if (!node.is_tensor()) {
-    return Mismatched(node.printed, absl::StrCat("the checkpoint has no tensor here, expected ",
-                                                 Describe(DTypeName(wanted), global_shape)));
-  }
-  if (node.needs_rank_rule) {
-    needs_rank_rule_.push_back(node.printed);
-    return;
+  if (node.needs_rank_rule || !node.is_tensor()) {
+    Mismatched(node, absl::StrCat("the checkpoint has no tensor here, expected ",
+                                  Describe(DTypeName(wanted), global_shape)));
+    return false;
   }
   const v1::Leaf& leaf = node.leaf->leaf();
   const bool shapes_equal = StoredShape(node) == global_shape;
   const bool cast = leaf.dtype() != wanted && !options_.strict &&
                     options_.mismatch == LoadOptions::Mismatch::kCast;
   if (!shapes_equal || (leaf.dtype() != wanted && !cast)) {
-    return Mismatched(
-        node.printed,
-        absl::StrCat("stored as ", Describe(DTypeName(leaf.dtype()), StoredShape(node)),
-                     ", expected ", Describe(DTypeName(wanted), global_shape)));
+    Mismatched(node,
+               absl::StrCat("stored as ", Describe(DTypeName(leaf.dtype()), StoredShape(node)),
+                            ", expected ", Describe(DTypeName(wanted), global_shape)));
+    return false;
   }
   const auto stored_type = ScalarTypeOf(leaf.dtype());
-  if (!stored_type.ok()) return Problem(node.printed, stored_type.status().message());
-  AddTarget(node, target, region, *stored_type);
-  Restored(node);
+  if (!stored_type.ok()) Problem(node.printed, stored_type.status().message());
+  return stored_type.ok();
 }
 
-void LoadPlan::AddTarget(const CheckpointNode& node, const at::Tensor& target, Box region,
-                         c10::ScalarType stored_type) {
-  Target entry{node.leaf->leaf_number(), std::move(region), target, target};
+void LoadPlan::Take(const CheckpointNode& node, const at::Tensor& target, const Box& region) {
+  Restored(node);
+  const c10::ScalarType stored_type = *ScalarTypeOf(node.leaf->leaf().dtype());
+  Target entry{node.leaf->leaf_number(), region, target, target};
   if (!IsDense(target) || target.scalar_type() != stored_type) {
     entry.buffer = NewTensor(stored_type, entry.region.extent);
   }
@@ -181,19 +187,26 @@ LoadReport LoadPlan::TakeReport() {
   return std::move(report_);
 }
 
-void LoadPlan::Missing(const std::string& parent, const std::string& name,
-                       const std::vector<std::string>& siblings, Asked asked) {
+void LoadPlan::Missing(const std::string& parent, const std::string& name, Asked asked,
+                       Names names) {
   const std::string printed = parent.empty() ? name : absl::StrCat(parent, ".", name);
   report_.missing.push_back(printed);
   if (asked == Asked::kKey) missing_key_ = true;
-  const std::vector<std::string> nearest = NearestNames(name, siblings, 3);
+  if (!options_.strict) return;
+  std::vector<std::string> nearest;
+  if (missing_texts_.size() < kSuggestionsMax) nearest = NearestNames(name, names(), 3);
   missing_texts_.push_back(
       nearest.empty() ? printed
                       : absl::StrCat(printed, " (nearest: ", absl::StrJoin(nearest, ", "), ")"));
 }
 
-void LoadPlan::Mismatched(const std::string& printed, absl::string_view text) {
-  report_.mismatched.push_back(absl::StrCat(printed, ": ", text));
+void LoadPlan::Mismatched(CheckpointNode& node, absl::string_view text) {
+  node.taken = true;
+  if (node.needs_rank_rule) {
+    needs_rank_rule_.push_back(node.printed);
+  } else {
+    report_.mismatched.push_back(absl::StrCat(node.printed, ": ", text));
+  }
 }
 
 void LoadPlan::Problem(const std::string& printed, absl::string_view text) {

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "client/restore/restore.h"
@@ -39,6 +40,10 @@ class LoadPlan {
   void WantBox(CheckpointNode& node, const at::Tensor& target, const Extents& global_shape,
                const Box& region);
   void WantWhole(CheckpointNode& node, const at::Tensor& target);
+  // The two halves of WantBox, for tensors that are read all or not at all: Accepts complains,
+  // and is false, where the stored tensor doesn't fit; Take is for what was accepted.
+  bool Accepts(CheckpointNode& node, const at::Tensor& target, const Extents& global_shape);
+  void Take(const CheckpointNode& node, const at::Tensor& target, const Box& region);
   // Everything under `node`, as values and tensors of its own: read now, taken by RawValue after
   // Read. Reported as restored only where the caller asked for it.
   void WantRaw(CheckpointNode& node, bool asked_for = true);
@@ -50,13 +55,19 @@ class LoadPlan {
 
   void OnCommit(std::function<absl::Status()> action) { commits_.push_back(std::move(action)); }
 
-  // A key that the caller asked for; `siblings` are the names that exist in its place.
+  // A key that the caller asked for. `names` gives those that exist in its place, where near ones
+  // may help; it is called only while the complaints are few.
   enum class Asked { kKey, kModuleName };
-  void Missing(const std::string& parent, const std::string& name,
-               const std::vector<std::string>& siblings, Asked asked);
+  using Names = absl::FunctionRef<std::vector<std::string>()>;
+  static std::vector<std::string> NoNames() { return {}; }
+  void Missing(const std::string& parent, const std::string& name, Asked asked, Names names);
+  void Missing(const CheckpointNode& parent, const std::string& name, Asked asked) {
+    Missing(parent.printed, name, asked, [&parent] { return parent.ChildNames(); });
+  }
   void Unexpected(const std::string& printed) { report_.unexpected.push_back(printed); }
-  // Something of another kind, dtype or shape.
-  void Mismatched(const std::string& printed, absl::string_view text);
+  // Something of another kind, dtype or shape. Where a rank rule is missing nobody knows what it
+  // is, and that is the complaint.
+  void Mismatched(CheckpointNode& node, absl::string_view text);
   // Never tolerated: parameter groups that don't fit.
   void Problem(const std::string& printed, absl::string_view text);
   void Restored(const CheckpointNode& node);
@@ -74,8 +85,6 @@ class LoadPlan {
     at::Tensor target;  // undefined: only `buffer` is wanted
     at::Tensor buffer;  // dense; the target itself where it can be read into directly
   };
-  void AddTarget(const CheckpointNode& node, const at::Tensor& target, Box region,
-                 c10::ScalarType stored_type);
   void SeparateOverlaps();
 
   const LoadOptions& options_;

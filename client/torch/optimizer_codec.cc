@@ -42,7 +42,7 @@ struct AdamShape {
     visit.Hint("foreach", nullptr);
     visit.Hint("capturable", false);
     visit.Hint("differentiable", false);
-    visit.Hint("fused", nullptr);
+    visit.Hint("fused", false);
   }
   static std::vector<OptimizerTensorField> Tensors(State& state, const Options& options) {
     return {{"exp_avg", &state.exp_avg(), true},

@@ -31,14 +31,13 @@ class OptimizerLoader {
     CheckpointNode* groups = node.Find("param_groups");
     CheckpointNode* state = node.Find("state");
     if (groups == nullptr) {
-      plan_.Missing(node.printed, "param_groups", node.ChildNames(), Asked::kKey);
+      plan_.Missing(node, "param_groups", Asked::kKey);
     }
     // Absent where every rank's share of a sharded optimizer was empty, too.
-    if (state == nullptr && sharded_ == nullptr) {
-      plan_.Missing(node.printed, "state", node.ChildNames(), Asked::kKey);
-    }
+    const bool without_state = state == nullptr && sharded_ == nullptr;
+    if (without_state) plan_.Missing(node, "state", Asked::kKey);
     if (groups == nullptr) return;
-    if (!PlanGroups(*groups)) return;
+    if (!PlanGroups(*groups) || without_state) return;
     size_t k = 0;
     for (size_t g = 0; g < optimizer_.param_groups().size(); ++g) {
       for (const at::Tensor& parameter : optimizer_.param_groups()[g].params()) {
@@ -98,9 +97,11 @@ class OptimizerLoader {
       return false;
     }
     for (const std::string& name : missing) {
-      std::vector<std::string> names;
-      for (const StateEntry& entry : *group) names.push_back(entry.key.ToString());
-      plan_.Missing(printed, name, names, Asked::kModuleName);
+      plan_.Missing(printed, name, Asked::kModuleName, [group] {
+        std::vector<std::string> names;
+        for (const StateEntry& entry : *group) names.push_back(entry.key.ToString());
+        return names;
+      });
     }
     new_options_.push_back(std::move(*options));
     plan_.OnCommit([this_group = &optimizer_.param_groups()[g], options = new_options_.back()] {
@@ -125,83 +126,101 @@ class OptimizerLoader {
     CheckpointNode* node = states == nullptr ? nullptr : states->Find(saved_index);
     if (node == nullptr) {
       if (codec_.always_has_state() && states != nullptr) {
-        plan_.Missing(states->printed, std::to_string(saved_index), {}, Asked::kModuleName);
+        plan_.Missing(states->printed, std::to_string(saved_index), Asked::kModuleName,
+                      LoadPlan::NoNames);
       } else {
         Remove(parameter);
       }
       return;
     }
     if (node->kind != CheckpointNode::Kind::kDict) {
-      return plan_.Problem(node->printed, "the state of a parameter is not a dictionary");
+      return plan_.Mismatched(*node, "the state of a parameter is not a dictionary");
     }
     // The new state shares the tensors of the old one where it has them: read in place.
     OptimizerParamState* old = FindParamState(optimizer_, parameter);
     std::shared_ptr<OptimizerParamState> fresh(codec_.NewState());
     if (old != nullptr) fresh = old->clone();
-    bool has_tensor = false;
+    // All of it or nothing: moments of one step beside those of another are nobody's state.
     bool complete = true;
+    std::vector<AcceptedField> accepted;
     for (OptimizerTensorField& field : codec_.Tensors(*fresh, options)) {
-      has_tensor |= PlanTensor(*node, field, parameter, described);
-      complete &= !field.required || field.tensor->defined();
+      complete &= AcceptTensor(*node, field, parameter, described, accepted);
     }
-    PlanStep(*node, fresh, described);
+    CheckpointNode* step = nullptr;
+    complete &= AcceptStep(*node, *fresh, described, step);
     for (const auto& child : node->children) {
       if (!child->taken) plan_.Unexpected(child->printed);
     }
     if (!complete) return;  // complained of; where that is tolerated, the old state stays
-    if (!has_tensor) return Remove(parameter);
+    if (accepted.empty()) return Remove(parameter);
+    for (const AcceptedField& field : accepted) {
+      plan_.Take(*field.stored, field.tensor, field.region);
+    }
+    if (step != nullptr) TakeStep(*step, fresh);
     plan_.OnCommit([optimizer = &optimizer_, parameter, fresh] {
       SetParamState(*optimizer, parameter, fresh->clone());
       return absl::OkStatus();
     });
   }
 
-  // False where the parameter has no such tensor in the checkpoint.
-  bool PlanTensor(CheckpointNode& node, const OptimizerTensorField& field,
-                  const at::Tensor& parameter, const ShardedOptimizer::Parameter* described) {
+  struct AcceptedField {
+    const CheckpointNode* stored;
+    at::Tensor tensor;
+    Box region;
+  };
+
+  // False after a complaint. Adds to `accepted` what the checkpoint has.
+  bool AcceptTensor(CheckpointNode& node, const OptimizerTensorField& field,
+                    const at::Tensor& parameter, const ShardedOptimizer::Parameter* described,
+                    std::vector<AcceptedField>& accepted) {
     CheckpointNode* stored = node.Find(field.name);
-    const bool is_null =
-        stored != nullptr && !stored->is_tensor() && LoadPlan::PlainValue(*stored).is_null();
+    const bool is_null = stored != nullptr && !stored->is_tensor() && !stored->needs_rank_rule &&
+                         LoadPlan::PlainValue(*stored).is_null();
     if (is_null) stored->taken = true;
     if (stored == nullptr || is_null) {
       if (field.required) {
-        plan_.Missing(node.printed, field.name, node.ChildNames(), Asked::kModuleName);
+        plan_.Missing(node, field.name, Asked::kModuleName);
       } else {
         *field.tensor = at::Tensor();
       }
-      return false;
+      return !field.required;
     }
     if (!field.tensor->defined()) {
       *field.tensor =
           at::empty_like(parameter.detach(), at::TensorOptions(), at::MemoryFormat::Preserve);
     }
-    if (described == nullptr) {
-      plan_.WantWhole(*stored, *field.tensor);
-    } else {
-      plan_.WantBox(*stored, *field.tensor, ToExtents(described->global_shape),
-                    Box{ToExtents(described->offset), ShapeOf(*field.tensor)});
-    }
+    const Extents shape = ShapeOf(*field.tensor);
+    const Extents global = described ? ToExtents(described->global_shape) : shape;
+    if (!plan_.Accepts(*stored, *field.tensor, global)) return false;
+    accepted.push_back({stored, *field.tensor,
+                        described ? Box{ToExtents(described->offset), shape} : Box::Whole(shape)});
     return true;
   }
 
-  void PlanStep(CheckpointNode& node, const std::shared_ptr<OptimizerParamState>& fresh,
-                const ShardedOptimizer::Parameter* described) {
-    CheckpointNode* stored = node.Find("step");
-    if (codec_.Step(*fresh) == nullptr) return;
-    if (stored == nullptr) {
+  // False after a complaint. `stored` stays null where there is no step to be taken.
+  bool AcceptStep(CheckpointNode& node, OptimizerParamState& fresh,
+                  const ShardedOptimizer::Parameter* described, CheckpointNode*& stored) {
+    if (codec_.Step(fresh) == nullptr) return true;
+    CheckpointNode* found = node.Find("step");
+    if (found == nullptr) {
       // Nobody holds the first element of a parameter without elements.
       const bool nobodys = described != nullptr && Volume(ToExtents(described->global_shape)) == 0u;
-      if (!nobodys) {
-        plan_.Missing(node.printed, "step", node.ChildNames(), Asked::kModuleName);
-      }
-      return;
+      if (!nobodys) plan_.Missing(node, "step", Asked::kModuleName);
+      return nobodys;
     }
-    if (stored->kind != CheckpointNode::Kind::kLeaf) {
-      return plan_.Mismatched(stored->printed, "expected a number");
+    found->taken = true;
+    if (found->kind != CheckpointNode::Kind::kLeaf) {
+      plan_.Mismatched(*found, "expected a number");
+      return false;
     }
-    plan_.WantRaw(*stored);
-    plan_.OnCommit([&plan = plan_, &codec = codec_, stored, fresh]() -> absl::Status {
-      const StateValue value = plan.RawValue(*stored);
+    stored = found;
+    return true;
+  }
+
+  void TakeStep(CheckpointNode& stored, const std::shared_ptr<OptimizerParamState>& fresh) {
+    plan_.WantRaw(stored);
+    plan_.OnCommit([&plan = plan_, &codec = codec_, &stored, fresh]() -> absl::Status {
+      const StateValue value = plan.RawValue(stored);
       double step = -1;
       if (const auto number = value.AsDouble(); number.ok()) {
         step = *number;
@@ -210,7 +229,7 @@ class OptimizerLoader {
         step = tensor->item().toDouble();
       }
       if (!(step >= 0 && step < std::ldexp(1.0, 53)) || step != std::floor(step)) {
-        return absl::InvalidArgumentError(absl::StrCat(stored->printed, ": not a number of steps"));
+        return absl::InvalidArgumentError(absl::StrCat(stored.printed, ": not a number of steps"));
       }
       *codec.Step(*fresh) = static_cast<int64_t>(step);
       return absl::OkStatus();
@@ -241,7 +260,7 @@ void PlanOptimizerLoad(Optimizer& optimizer, const ShardedOptimizer* sharded, Ch
   const auto codec = CodecOf(optimizer);
   if (!codec.ok()) return plan.Problem(node.printed, codec.status().message());
   if (node.kind != CheckpointNode::Kind::kDict) {
-    return plan.Mismatched(node.printed, "expected an optimizer's state");
+    return plan.Mismatched(node, "expected an optimizer's state");
   }
   try {
     OptimizerLoader(optimizer, sharded, **codec, plan).Plan(node);

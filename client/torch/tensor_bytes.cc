@@ -114,6 +114,31 @@ Strided Merge(const at::Tensor& tensor) {
   return result;
 }
 
+template <size_t kBytes>
+void CopyElements(const std::byte* from, int64_t stride, uint64_t count, std::byte* out) {
+  for (; count > 0; --count, from += stride, out += kBytes) std::memcpy(out, from, kBytes);
+}
+
+// `count` runs that lie `stride` apart, to `out` one after another. The lengths that a transposed
+// tensor has are constants: a memcpy of a length unknown to the compiler is a call for each.
+void CopyRuns(const std::byte* from, int64_t stride, uint64_t run_bytes, uint64_t count,
+              std::byte* out) {
+  switch (run_bytes) {
+    case 1:
+      return CopyElements<1>(from, stride, count, out);
+    case 2:
+      return CopyElements<2>(from, stride, count, out);
+    case 4:
+      return CopyElements<4>(from, stride, count, out);
+    case 8:
+      return CopyElements<8>(from, stride, count, out);
+    default:
+      for (; count > 0; --count, from += stride, out += run_bytes) {
+        std::memcpy(out, from, run_bytes);
+      }
+  }
+}
+
 }  // namespace
 
 void CopyDenseBytes(const at::Tensor& tensor, uint64_t begin, uint64_t bytes, std::byte* out) {
@@ -121,6 +146,10 @@ void CopyDenseBytes(const at::Tensor& tensor, uint64_t begin, uint64_t bytes, st
   const auto* base = static_cast<const std::byte*>(tensor.data_ptr());
   const Strided array = Merge(tensor);
   const size_t dims = array.extent.size();
+  if (dims == 0) {
+    std::memcpy(out, base + begin, bytes);
+    return;
+  }
   std::vector<uint64_t> index(dims);
   uint64_t run = begin / array.run_bytes;
   uint64_t within = begin % array.run_bytes;
@@ -130,18 +159,26 @@ void CopyDenseBytes(const at::Tensor& tensor, uint64_t begin, uint64_t bytes, st
     run /= array.extent[d];
     offset += static_cast<int64_t>(index[d]) * array.stride[d];
   }
-  for (;;) {
-    const uint64_t take = std::min(bytes, array.run_bytes - within);
-    std::memcpy(out, base + offset + within, take);
+  for (const size_t last = dims - 1;;) {
+    uint64_t count = 1;
+    uint64_t take = std::min(bytes, array.run_bytes - within);
+    if (take == array.run_bytes) {
+      count = std::min(array.extent[last] - index[last], bytes / array.run_bytes);
+      take = count * array.run_bytes;
+      CopyRuns(base + offset, array.stride[last], array.run_bytes, count, out);
+    } else {
+      std::memcpy(out, base + offset + within, take);
+    }
     out += take;
     bytes -= take;
     within = 0;
     if (bytes == 0) return;
-    for (size_t d = dims; d-- > 0;) {
-      offset += array.stride[d];
-      if (++index[d] < array.extent[d]) break;
-      offset -= static_cast<int64_t>(array.extent[d]) * array.stride[d];
+    index[last] += count;
+    offset += static_cast<int64_t>(count) * array.stride[last];
+    for (size_t d = last; d > 0 && index[d] == array.extent[d]; --d) {
+      offset += array.stride[d - 1] - static_cast<int64_t>(array.extent[d]) * array.stride[d];
       index[d] = 0;
+      ++index[d - 1];
     }
   }
 }

@@ -29,6 +29,7 @@ void BeforeFork() ABSL_NO_THREAD_SAFETY_ANALYSIS { TheRegistry().mutex.lock(); }
 void InParent() ABSL_NO_THREAD_SAFETY_ANALYSIS { TheRegistry().mutex.unlock(); }
 void InChild() ABSL_NO_THREAD_SAFETY_ANALYSIS {
   for (const int descriptor : TheRegistry().descriptors) close(descriptor);
+  TheRegistry().descriptors.clear();  // the child's own files get these numbers
   generation.fetch_add(1, std::memory_order_relaxed);
   TheRegistry().mutex.unlock();
 }

@@ -41,7 +41,8 @@ absl::StatusOr<std::shared_ptr<Session>> Session::Connect(const std::string& soc
     frame.mutable_unmapped()->set_file_id(id.bytes());
     SendFrame(socket, frame).IgnoreError();  // a broken session is noticed by its thread
   });
-  session->thread_ = StartThread("ckpt-session", [raw = session.get()] { raw->Receive(); });
+  CKPT_ASSIGN_OR_RETURN(session->thread_,
+                        StartThread("ckpt-session", [raw = session.get()] { raw->Receive(); }));
   return session;
 }
 

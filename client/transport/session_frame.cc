@@ -21,7 +21,9 @@ absl::Status Closed(absl::string_view why) {
 
 // Keeps the one descriptor of a message; closes any further ones.
 absl::Status TakeDescriptors(msghdr& message, Descriptor& into) {
-  bool extra = (message.msg_flags & MSG_CTRUNC) != 0;
+  const bool truncated = (message.msg_flags & MSG_CTRUNC) != 0;
+  bool any = false;
+  bool extra = truncated;
   for (cmsghdr* control = CMSG_FIRSTHDR(&message); control != nullptr;
        control = CMSG_NXTHDR(&message, control)) {
     if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS) continue;
@@ -30,12 +32,18 @@ absl::Status TakeDescriptors(msghdr& message, Descriptor& into) {
       int number;
       memcpy(&number, CMSG_DATA(control) + i * sizeof(int), sizeof(int));
       Descriptor descriptor(number);
+      any = true;
       if (into.valid()) {
         extra = true;
       } else {
         into = std::move(descriptor);
       }
     }
+  }
+  if (truncated && !any) {
+    return absl::ResourceExhaustedError(
+        "the daemon sent a file, but this process can have no more open files: raise its limit "
+        "(ulimit -n)");
   }
   if (extra) return absl::InternalError("the daemon sent more than one descriptor with a frame");
   return absl::OkStatus();

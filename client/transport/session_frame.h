@@ -17,7 +17,8 @@ struct ReceivedFrame {
   Descriptor descriptor;  // of a grant
 };
 
-// UNAVAILABLE: the socket was closed; INTERNAL: the daemon broke the protocol.
+// UNAVAILABLE: the socket was closed; INTERNAL: the daemon broke the protocol; RESOURCE_EXHAUSTED:
+// this process can have no more open files.
 absl::StatusOr<ReceivedFrame> ReceiveFrame(int socket);
 absl::Status SendFrame(int socket, const v1::ClientFrame& frame);
 

@@ -91,6 +91,17 @@ TEST_F(Ckptctl, HelpOfEveryVerb) {
   }
 }
 
+TEST_F(Ckptctl, HelpOfAGroupListsItsVerbs) {
+  for (const auto& words : std::vector<std::vector<std::string>>{
+           {"checkpoint", "--help"}, {"checkpoint", "-h"}, {"--help", "checkpoint"}}) {
+    const CommandResult help = Run(words);
+    EXPECT_EQ(help.exit_status, 0) << help.errors;
+    EXPECT_THAT(help.output, HasSubstr("checkpoint export"));
+    EXPECT_THAT(help.output, ::testing::Not(HasSubstr("run ls")));
+  }
+  EXPECT_EQ(Run({"chekpoint", "--help"}).exit_status, 2);
+}
+
 TEST_F(Ckptctl, WrongCommandLines) {
   EXPECT_EQ(Run({}).exit_status, 2);
   const CommandResult unknown = Run({"checkpoint", "lst"});
@@ -112,8 +123,10 @@ TEST_F(Ckptctl, NoDaemonSaysWhatToDo) {
                                              {"checkpoint", "export", "r@1", folder_ / "out"}}) {
     std::vector<std::string> words = verb;
     words.push_back("--socket=" + nowhere);
+    const absl::Time begin = absl::Now();
     const CommandResult result = Run(words);
     EXPECT_EQ(result.exit_status, 4) << result.errors;
+    EXPECT_LT(absl::Now() - begin, absl::Seconds(15)) << "it waits for a daemon";
     EXPECT_THAT(result.errors, HasSubstr(nowhere));
     EXPECT_THAT(result.errors, HasSubstr("ckptd"));
   }
@@ -266,6 +279,13 @@ TEST_F(Ckptctl, VerifyFindsDamageAndNamesIt) {
   EXPECT_EQ(damaged.exit_status, 6) << damaged.errors;
   EXPECT_THAT(damaged.output, HasSubstr("data"));
   EXPECT_THAT(damaged.output, HasSubstr(".safetensors"));
+  // What comes after it cannot hide it.
+  const CommandResult both = Run({"checkpoint", "verify", "run@1", "run@77", "-o", "json"});
+  EXPECT_EQ(both.exit_status, 6) << both.errors;
+  EXPECT_THAT(both.errors, HasSubstr("77"));
+  const Json found = Json::parse(both.output, nullptr, false);
+  ASSERT_EQ(found.size(), 1u) << both.output;
+  EXPECT_EQ(found[0]["valid"], false);
 }
 
 TEST_F(Ckptctl, WaitAndWatch) {
@@ -344,6 +364,18 @@ TEST_F(Ckptctl, ExportsOneFile) {
   found.clear();
   CheckFile(out, state, found);
   EXPECT_EQ(found.size(), 1u);
+}
+
+TEST_F(Ckptctl, AnExportOfNothingIsNotFound) {
+  CKPT_ASSERT_OK(SaveCommitted(NewId("run", 100), TestState::Mixed(1), 1));
+  for (const std::string& out : {folder_ / "file", folder_ / "folder/"}) {
+    const CommandResult result =
+        Run({"checkpoint", "export", "run@100", out, "--include", "modle.**"});
+    EXPECT_EQ(result.exit_status, 3) << result.errors;
+    EXPECT_THAT(result.errors, HasSubstr("--include"));
+    EXPECT_THAT(result.errors, HasSubstr("run@100"));
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(folder_.path()));
 }
 
 TEST_F(Ckptctl, ExportsAFolderOfShardsWithAnIndex) {

@@ -1,7 +1,12 @@
 #include "client/cli/output_file.h"
 
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <filesystem>
 #include <fstream>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "tests/fixtures/daemon.h"
@@ -27,7 +32,7 @@ TEST(OutputFile, AppearsOnlyWhenPublished) {
   ASSERT_TRUE(file.ok()) << file.status();
   ASSERT_TRUE(file->WriteAt(0, "hello ").ok());
   ASSERT_TRUE(file->WriteAt(6, "world").ok());
-  ASSERT_TRUE(file->Sync().ok());
+  ASSERT_TRUE(file->SyncAndClose().ok());
   EXPECT_FALSE(std::filesystem::exists(folder / "out"));
   ASSERT_TRUE(file->Publish().ok());
   EXPECT_EQ(ReadWholeFile(folder / "out"), "hello world");
@@ -63,6 +68,43 @@ TEST(OutputFile, WhatAppearedMeanwhileIsNotReplacedEither) {
   std::ofstream(folder / "out") << "somebody else's";
   EXPECT_TRUE(absl::IsAlreadyExists(file->Publish()));
   EXPECT_EQ(ReadWholeFile(folder / "out"), "somebody else's");
+}
+
+TEST(OutputFile, KeepsNoDescriptorWhileItWaitsToBePublished) {
+  ScratchFolder folder;
+  std::vector<OutputFile> files;
+  int lowest[2];
+  for (int& descriptor : lowest) {
+    descriptor = dup(STDERR_FILENO);
+    close(descriptor);
+    absl::StatusOr<OutputFile> file = OutputFile::Create(folder / "out", false);
+    ASSERT_TRUE(file.ok()) << file.status();
+    ASSERT_TRUE(file->SyncAndClose().ok());
+    files.push_back(*std::move(file));
+  }
+  EXPECT_EQ(lowest[0], lowest[1]);
+}
+
+TEST(OutputFileDeathTest, ASignalLeavesNothingAndStillEndsTheProcess) {
+  ScratchFolder folder;
+  for (const int signal : {SIGINT, SIGTERM}) {
+    EXPECT_EXIT(
+        {
+          const std::string made = folder / "made";
+          mkdir(made.c_str(), 0777);
+          UnfinishedPath unfinished(made);
+          std::vector<OutputFile> files;
+          files.push_back(*OutputFile::Create(made + "/a", false));
+          files.push_back(*OutputFile::Create(folder / "b", false));
+          files.push_back(*OutputFile::Create(folder / "published", true));
+          if (!files.back().Publish().ok()) _exit(1);
+          raise(signal);
+        },
+        ::testing::KilledBySignal(signal), "");
+    EXPECT_FALSE(std::filesystem::exists(folder / "made"));
+    EXPECT_TRUE(std::filesystem::exists(folder / "published"));
+    EXPECT_EQ(FilesIn(folder), 1u);
+  }
 }
 
 TEST(OutputFile, MissingFolderIsSaid) {

@@ -51,6 +51,8 @@ TEST(Printable, NothingReachesTheTerminalThatMovesItsCursor) {
                       "e"),
             "gr\xc3\xb6\xc3\x9f"
             "e");
+  EXPECT_EQ(Printable("a\xc2\x9b[2J\xc2\x80"), "a\\302\\233[2J\\302\\200");
+  EXPECT_EQ(Printable("\xc2\xa0\xc2"), "\xc2\xa0\xef\xbf\xbd");
   EXPECT_EQ(Printable("bad \xff utf8"), "bad \xef\xbf\xbd utf8");
   EXPECT_EQ(Printable(absl::string_view("a\0b", 3)), "a\\000b");
 }

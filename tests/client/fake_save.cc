@@ -63,6 +63,11 @@ grpc::Status FakeSave::Run(SaveStreamServer* stream, grpc::ServerContext* contex
   }
   const uint64_t part_bytes = part.layout->part_bytes();
   const bool shared = part.begin.transport() == v1::TRANSPORT_SHARED_MEMORY;
+  bool finished = false;
+  {
+    MutexLock lock(mutex_);
+    finished = finished_.contains(part.begin.request_id());
+  }
   v1::SaveResponse response;
   v1::Accepted* accepted = response.mutable_accepted();
   accepted->set_transport(part.begin.transport());
@@ -70,7 +75,7 @@ grpc::Status FakeSave::Run(SaveStreamServer* stream, grpc::ServerContext* contex
   accepted->set_credit(part_bytes);
   File file;
   bool granted_before = true;
-  if (shared && part_bytes > 0) {
+  if (shared && part_bytes > 0 && !finished) {
     if (part.begin.session_token() != daemon_->token()) {
       return grpc::Status(grpc::StatusCode::UNAUTHENTICATED, "unknown session");
     }
@@ -100,6 +105,12 @@ grpc::Status FakeSave::Run(SaveStreamServer* stream, grpc::ServerContext* contex
   if (!taken.ok()) return taken;
   if (!request.has_finish() || request.finish().part_bytes() != part_bytes) {
     return Wrong("Finish expected");
+  }
+  if (break_after_finish && !finished) {
+    MutexLock lock(mutex_);
+    unfinished_[part.begin.request_id()] = part.bytes;
+    finished_.insert(part.begin.request_id());
+    return grpc::Status(grpc::StatusCode::UNAVAILABLE, "broken on purpose");
   }
   if (before_staged) {
     if (grpc::Status status = before_staged(context); !status.ok()) return status;

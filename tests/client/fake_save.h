@@ -22,6 +22,7 @@ class FakeSave {
   // Set before use.
   uint64_t ring_bytes = 0;                        // staging files are no larger than this
   uint64_t break_stream_at = 0;                   // UNAVAILABLE, once, at this many bytes
+  bool break_after_finish = false;                // UNAVAILABLE, once, when Finish has come
   std::function<grpc::Status()> before_accepted;  // an error ends the save
   std::function<grpc::Status()> before_finish;    // called when the first byte or Progress is there
   std::function<grpc::Status(grpc::ServerContext*)> before_staged;
@@ -59,6 +60,7 @@ class FakeSave {
   Mutex mutex_;
   std::map<std::string, std::shared_ptr<const PartLayout>> layouts_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, std::string> unfinished_ ABSL_GUARDED_BY(mutex_);  // by request id
+  std::set<std::string> finished_ ABSL_GUARDED_BY(mutex_);                 // request ids
   std::map<std::string, File> files_ ABSL_GUARDED_BY(mutex_);              // by session token
   std::vector<Received> received_ ABSL_GUARDED_BY(mutex_);
   std::vector<v1::Begin> begins_ ABSL_GUARDED_BY(mutex_);

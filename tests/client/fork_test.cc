@@ -1,4 +1,5 @@
 // A trainer forks its data loaders, even in the middle of a save.
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -106,6 +107,32 @@ TEST(Fork, TheChildRefusesAndTheParentsSaveGoesOn) {
   EXPECT_TRUE(daemon.AwaitSessionEnd(1));
 
   release_child.Set();
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+// A grandchild must not close what its parent opened under the numbers that became free.
+TEST(Fork, TheGrandchildKeepsTheChildsFiles) {
+  FakeDaemon daemon;
+  auto client = Client::Connect({.socket = daemon.socket()});
+  ASSERT_TRUE(client.ok()) << client.status();
+  const pid_t child = fork();
+  if (child == 0) {
+    int own[64];
+    for (int& descriptor : own) descriptor = dup(STDERR_FILENO);
+    const pid_t grandchild = fork();
+    if (grandchild == 0) {
+      for (const int descriptor : own) {
+        if (fcntl(descriptor, F_GETFD) < 0) _exit(1);
+      }
+      _exit(0);
+    }
+    int status = 0;
+    waitpid(grandchild, &status, 0);
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 99);
+  }
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   EXPECT_TRUE(WIFEXITED(status));

@@ -1,9 +1,12 @@
 // Client::Save against a fake daemon that is strict about the protocol.
+#include <pthread.h>
+
 #include <atomic>
 #include <cstring>
 #include <thread>
 
 #include "client/client.h"
+#include "client/save/save_state.h"
 #include "common/key.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -141,6 +144,20 @@ TEST_F(SaveTest, ABrokenStreamIsResumedWithTheSameRequestId) {
   ExpectReceived(part);
 }
 
+TEST_F(SaveTest, AStreamThatBreaksAfterFinishNeedsNoFileAnyMore) {
+  save_.break_after_finish = true;
+  for (const v1::Transport transport : {v1::TRANSPORT_SHARED_MEMORY, v1::TRANSPORT_STREAM}) {
+    auto handle = Save({.transport = transport}, static_cast<uint64_t>(transport));
+    ASSERT_TRUE(handle.ok());
+    ASSERT_TRUE(handle->AwaitStaged(absl::Seconds(30)).ok()) << handle->status();
+    EXPECT_EQ(handle->Progress().bytes_copied, handle->Progress().bytes_total);
+    FakeSave::Received part = save_.received().back();
+    part.values.add_entries()->mutable_value()->set_integer(42);  // the first attempt's
+    ExpectReceived(part);
+  }
+  EXPECT_EQ(save_.begins().size(), 4u);
+}
+
 TEST_F(SaveTest, TheGrantMayComeAfterAccepted) {
   save_.grant_after_accepted = true;
   auto handle = Save();
@@ -269,7 +286,43 @@ TEST_F(SaveTest, ThePartIsLetGoWhenStaged) {
   part.keep_alive = std::move(kept);
   auto handle = client_->Save(Id(), std::move(part), {});
   ASSERT_TRUE(handle.ok() && handle->AwaitStaged().ok());
+  const absl::Time patience = absl::Now() + absl::Seconds(10);
+  while (!watched.expired() && absl::Now() < patience) std::this_thread::yield();
   EXPECT_TRUE(watched.expired());
+}
+
+TEST_F(SaveTest, WithoutAnotherThreadForItTheSaveIsRefusedAtOnce) {
+  pthread_attr_t before;
+  ASSERT_EQ(pthread_getattr_default_np(&before), 0);
+  pthread_attr_t huge = before;
+  ASSERT_EQ(pthread_attr_setstacksize(&huge, size_t{1} << 60), 0);
+  ASSERT_EQ(pthread_setattr_default_np(&huge), 0);
+  const auto refused = Save();
+  ASSERT_EQ(pthread_setattr_default_np(&before), 0);
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted) << refused.status();
+  auto next = Save({}, 2);
+  ASSERT_TRUE(next.ok());
+  EXPECT_TRUE(next->AwaitStaged().ok()) << next->status();
+}
+
+TEST_F(SaveTest, PreparingForAPartAsksForItsBytesAndReadsNone) {
+  Part part = MakePart();
+  const auto plan = MakePartPlan(part);
+  ASSERT_TRUE(plan.ok());
+  std::atomic<uint64_t> asked{0};
+  daemon_.on_prepare = [&](const v1::PrepareRequest& request, v1::PrepareResponse*) {
+    asked.store(request.part_bytes());
+    EXPECT_EQ(request.files(), 2u);
+    return grpc::Status::OK;
+  };
+  for (PartLeaf& leaf : part.leaves) leaf.data = nullptr;
+  EXPECT_TRUE(client_->Prepare(part).ok());
+  EXPECT_EQ(asked.load(), plan->layout->part_bytes());
+  auto handle = Save();
+  ASSERT_TRUE(handle.ok() && handle->AwaitStaged().ok());
+  ExpectReceived(save_.received().back());
+  part.leaves.push_back(part.leaves[0]);  // the same key twice
+  EXPECT_EQ(client_->Prepare(part).code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(SaveTest, APartOfValuesAlone) {
@@ -377,6 +430,47 @@ TEST_F(SaveTest, CommittedIsAskedOfTheDaemonAcrossItsRestarts) {
   EXPECT_TRUE(handle->AwaitCommitted().ok());
   EXPECT_EQ(asked.load(), 2);
   EXPECT_EQ(handle->Progress().state, v1::CHECKPOINT_STATE_COMMITTED);
+}
+
+class AwaitCommittedTest : public SaveTest {
+ protected:
+  AwaitCommittedTest() {
+    auto connection = Connection::Open({.socket = daemon_.socket(), .name = "save_test"});
+    EXPECT_TRUE(connection.ok()) << connection.status();
+    state_ = std::make_unique<SaveHandle::Impl>(Id(), *connection, 0, absl::Now(), kGrace);
+    state_->SetStaged();
+  }
+  absl::Status Poll(absl::Duration timeout) {
+    return state_->AwaitCommitted(absl::Now() + timeout);
+  }
+  static constexpr absl::Duration kGrace = absl::Milliseconds(300);
+  std::unique_ptr<SaveHandle::Impl> state_;
+};
+
+TEST_F(AwaitCommittedTest, ShortWaitsLearnThatTheDaemonIsGone) {
+  daemon_.Stop();
+  const absl::Time begin = absl::Now();
+  absl::Status status;
+  do {
+    status = Poll(absl::Milliseconds(20));
+  } while (absl::IsDeadlineExceeded(status) && absl::Now() < begin + absl::Seconds(20));
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_GT(absl::Now() - begin, kGrace);
+}
+
+TEST_F(AwaitCommittedTest, AnAnswerBetweenTwoRestartsEndsTheFirst) {
+  std::atomic<bool> stopping{true};
+  daemon_.on_wait = [&](const v1::WaitCheckpointRequest&, v1::WaitCheckpointResponse*,
+                        grpc::ServerContext* context) {
+    if (stopping.load()) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "stopping");
+    while (!context->IsCancelled()) std::this_thread::yield();
+    return grpc::Status::CANCELLED;
+  };
+  EXPECT_TRUE(absl::IsDeadlineExceeded(Poll(absl::Milliseconds(50))));
+  stopping.store(false);
+  EXPECT_TRUE(absl::IsDeadlineExceeded(Poll(kGrace)));
+  stopping.store(true);
+  EXPECT_TRUE(absl::IsDeadlineExceeded(Poll(absl::Milliseconds(50))));
 }
 
 TEST_F(SaveTest, CommittedMayTimeOutOrBeAborted) {

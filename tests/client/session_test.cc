@@ -1,6 +1,7 @@
 // Connecting, the session socket, and what a daemon gets wrong on it.
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -244,6 +245,26 @@ TEST_F(SessionTest, ADaemonThatBreaksTheProtocolLosesTheSession) {
     EXPECT_NE(*next, session);
     EXPECT_EQ(daemon_.sessions_opened(), ++sessions);
   }
+}
+
+TEST_F(SessionTest, AProcessWithoutRoomForAnotherFileIsTold) {
+  const auto connection = Connect();
+  const auto session = *connection->GetSession();
+  const int file = File(100);
+  const FileId id = FileId::Random();
+  const int next = dup(file);
+  close(next);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit full = before;
+  full.rlim_cur = static_cast<rlim_t>(next);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &full), 0);
+  daemon_.Grant(id, v1::FILE_ACCESS_READ, 100, file);
+  const absl::Status status = session->files().UseRead(id, Soon()).status();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("ulimit -n"));
+  close(file);
 }
 
 TEST_F(SessionTest, PrepareMapsAndPopulatesTheFiles) {

@@ -1,5 +1,6 @@
 #include "client/memory/worker_threads.h"
 
+#include <pthread.h>
 #include <signal.h>
 
 #include <atomic>
@@ -51,12 +52,30 @@ TEST(WorkerThreads, TheDestructorWaitsForTasks) {
   std::atomic<bool> done{false};
   {
     WorkerThreads workers;
-    workers.Start([&] {
+    const absl::Status started = workers.Start([&] {
       std::this_thread::yield();
       done.store(true);
     });
+    ASSERT_TRUE(started.ok()) << started;
   }
   EXPECT_TRUE(done.load());
+}
+
+TEST(WorkerThreads, WhatGetsNoThreadRunsOnTheCaller) {
+  WorkerThreads workers;
+  pthread_attr_t before;
+  ASSERT_EQ(pthread_getattr_default_np(&before), 0);
+  pthread_attr_t huge = before;
+  ASSERT_EQ(pthread_attr_setstacksize(&huge, size_t{1} << 60), 0);
+  ASSERT_EQ(pthread_setattr_default_np(&huge), 0);
+  EXPECT_EQ(workers.Start([] { FAIL(); }).code(), absl::StatusCode::kResourceExhausted);
+  std::atomic<int> calls[4] = {};
+  workers.RunTogether(4, [&](int i) { calls[i].fetch_add(1); });
+  for (const std::atomic<int>& count : calls) EXPECT_EQ(count.load(), 1);
+  ASSERT_EQ(pthread_setattr_default_np(&before), 0);
+  std::atomic<bool> done{false};
+  EXPECT_TRUE(workers.Start([&] { done.store(true); }).ok());
+  while (!done.load()) std::this_thread::yield();
 }
 
 TEST(WorkerThreads, SignalsAreLeftToTheProcess) {

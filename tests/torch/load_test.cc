@@ -1,6 +1,7 @@
 // What a checkpoint becomes when it is loaded: in place, remainder, strict and not, refusals.
 #include <limits>
 
+#include "absl/strings/str_cat.h"
 #include "tests/torch/torch_test.h"
 
 namespace ckpt::testing {
@@ -168,13 +169,20 @@ TEST_P(LoadDType, BitsComeBack) {
   torch::manual_seed(3);
   auto bytes = torch::randint(0, 256, {96}, torch::kUInt8);
   auto tensor = type == c10::ScalarType::Bool ? bytes.gt(127) : bytes.view(type);
-  const StateDict saved{
-      {"flat", tensor}, {"scalar", tensor[0].clone()}, {"empty", torch::empty({0, 4}, type)}};
+  const StateDict saved{{"flat", tensor},
+                        {"turned", tensor.view({-1, 2}).t()},
+                        {"apart", tensor.view({-1, 4}).slice(1, 1, 3)},
+                        {"scalar", tensor[0].clone()},
+                        {"empty", torch::empty({0, 4}, type)}};
   StateDict state{{"flat", torch::zeros_like(tensor)},
+                  {"turned", torch::zeros({2, tensor.numel() / 2}, type)},
+                  {"apart", torch::zeros({tensor.numel() / 4, 2}, type)},
                   {"scalar", torch::zeros({}, type)},
                   {"empty", torch::empty({0, 4}, type)}};
   ASSERT_OK(LoadFrom(Saved(saved), state).status());
   EXPECT_TRUE(BitEqual(TensorAt(state, "flat"), tensor));
+  EXPECT_TRUE(BitEqual(TensorAt(state, "turned"), tensor.view({-1, 2}).t()));
+  EXPECT_TRUE(BitEqual(TensorAt(state, "apart"), tensor.view({-1, 4}).slice(1, 1, 3)));
   EXPECT_TRUE(BitEqual(TensorAt(state, "scalar"), tensor[0]));
   EXPECT_EQ(TensorAt(state, "scalar").dim(), 0);
 }
@@ -203,6 +211,25 @@ TEST(LoadStrict, MissingKeysAreAllNamedWithTheNearest) {
   EXPECT_THAT(text, HasSubstr("test/run@7"));
   EXPECT_TRUE(BitEqual(tensor, torch::zeros(2)));
   EXPECT_EQ(*state["step"].AsInt(), 0);
+}
+
+TEST(LoadStrict, NearestNamesAreLookedUpForTheFirstMissingOnes) {
+  StateDict saved;
+  StateDict state;
+  for (int i = 0; i < 60; ++i) {
+    saved[absl::StrCat("parameter_", i)] = i;
+    state[absl::StrCat("parametre_", i)] = i;
+  }
+  const absl::Status status = LoadFrom(Saved(saved), state).status();
+  EXPECT_TRUE(absl::IsNotFound(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("parametre_0 (nearest: parameter_0"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("parametre_59"));
+  EXPECT_THAT(std::string(status.message()), ::testing::Not(HasSubstr("parametre_59 (")));
+  LoadOptions options;
+  options.strict = false;
+  const auto result = LoadFrom(Saved(saved), state, options);
+  ASSERT_OK(result.status());
+  EXPECT_EQ(result->report.missing.size(), 60u);
 }
 
 TEST(LoadStrict, ParameterNamesMustMatchBothWays) {
@@ -341,6 +368,38 @@ TEST(LoadPerRank, EveryRankSeesTheOrderOfTheState) {
     ASSERT_OK(raw.status());
     EXPECT_THAT(KeysOf(*raw), ElementsAre("own", "all", "more"));
   }
+}
+
+// Each rank may have another kind of value under one key: that is no damage.
+TEST(LoadPerRank, RanksMayDisagreeAboutTheKind) {
+  const std::vector<StateDict> states = {
+      {{"own", 1}, {"all", Replicated(1)}},
+      {{"own", StateDict{{"a", 2}, {"b", StateList{3}}}}, {"all", Replicated(1)}},
+      {{"own", StateList{4}}, {"all", Replicated(1)}},
+      {{"own", StateDict()}, {"all", Replicated(1)}}};
+  std::vector<StateDict> reversed(states.rbegin(), states.rend());
+  for (const auto& plan : {SavedBy(states), SavedBy(reversed)}) {
+    StateDict less{{"all", 0}};
+    const auto result = LoadFrom(plan, less, {}, {0, 3});
+    ASSERT_OK(result.status());
+    EXPECT_EQ(*less["all"].AsInt(), 1);
+    EXPECT_THAT(result->report.other_ranks, ElementsAre("own"));
+    EXPECT_TRUE(result->remainder.empty());
+    for (const StateValue& wanted :
+         {StateValue(0), StateValue(torch::ones(2)), StateValue(StateDict{{"a", 0}}),
+          StateValue(torch::nn::Linear(1, 1))}) {
+      StateDict state{{"own", wanted}};
+      const absl::Status status = LoadFrom(plan, state, {}, {0, 3}).status();
+      EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+      EXPECT_THAT(std::string(status.message()), HasSubstr("per_rank_source"));
+    }
+    EXPECT_TRUE(absl::IsInvalidArgument(LoadRaw(*plan, {0, 3}, {}).status()));
+  }
+  LoadOptions rule;
+  rule.per_rank_source = 1;
+  const auto raw = LoadRaw(*SavedBy(states), {0, 3}, rule);
+  ASSERT_OK(raw.status());
+  EXPECT_EQ(*Dict(*raw, "own").Find("a")->AsInt(), 2);
 }
 
 class Counter : public Stateful {

@@ -195,6 +195,77 @@ TEST(OptimizerErrors, AnotherClassIsNoticed) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("optimizer.param_groups.0.momentum"));
 }
 
+// All of a parameter's state is loaded, or none of it.
+TEST(OptimizerNonStrict, AStateThatDoesNotFitLeavesTheOldOne) {
+  const auto moments = [](at::Tensor exp_avg, at::Tensor exp_avg_sq) {
+    return StateDict{{"step", torch::tensor(4.0f)},
+                     {"exp_avg", std::move(exp_avg)},
+                     {"exp_avg_sq", std::move(exp_avg_sq)}};
+  };
+  auto parameter = torch::ones({2}, torch::requires_grad());
+  torch::optim::AdamW optimizer(std::vector<at::Tensor>{parameter},
+                                torch::optim::AdamWOptions(0.1));
+  const auto described = ToStateDict(optimizer);
+  ASSERT_OK(described.status());
+  LoadOptions options;
+  options.strict = false;
+  options.mismatch = LoadOptions::Mismatch::kSkip;
+  const auto load = [&](StateDict fields) {
+    StateDict stored = *described;
+    stored["state"] = StateDict{{0, std::move(fields)}};
+    StateDict state{{"optimizer", optimizer}};
+    return LoadFrom(Saved({{"optimizer", stored}}), state, options).status();
+  };
+  const std::vector<StateDict> unfit = {
+      moments(torch::full({2}, 7.0f), torch::full({3}, 7.0f)),
+      moments(torch::full({3}, 7.0f), torch::full({2}, 7.0f)),
+      StateDict{{"step", torch::tensor(4.0f)}, {"exp_avg", torch::full({2}, 7.0f)}}};
+  for (const StateDict& fields : unfit) {
+    ASSERT_OK(load(fields));
+    EXPECT_TRUE(optimizer.state().empty());
+  }
+  parameter.sum().backward();
+  optimizer.step();
+  const auto& now = static_cast<torch::optim::AdamWParamState&>(*optimizer.state().begin()->second);
+  const at::Tensor exp_avg = now.exp_avg().clone();
+  const at::Tensor exp_avg_sq = now.exp_avg_sq().clone();
+  for (const StateDict& fields : unfit) {
+    ASSERT_OK(load(fields));
+    const auto& then =
+        static_cast<torch::optim::AdamWParamState&>(*optimizer.state().begin()->second);
+    EXPECT_EQ(then.step(), 1);
+    EXPECT_TRUE(BitEqual(then.exp_avg(), exp_avg));
+    EXPECT_TRUE(BitEqual(then.exp_avg_sq(), exp_avg_sq));
+  }
+  ASSERT_OK(load(moments(torch::full({2}, 7.0f), torch::full({2}, 7.0f))));
+  const auto& loaded =
+      static_cast<torch::optim::AdamWParamState&>(*optimizer.state().begin()->second);
+  EXPECT_EQ(loaded.step(), 4);
+  EXPECT_TRUE(BitEqual(loaded.exp_avg(), torch::full({2}, 7.0f)));
+}
+
+TEST(OptimizerNonStrict, ACheckpointWithoutStateLeavesTheOldOne) {
+  auto parameter = torch::ones({2}, torch::requires_grad());
+  torch::optim::AdamW optimizer(std::vector<at::Tensor>{parameter},
+                                torch::optim::AdamWOptions(0.1));
+  parameter.sum().backward();
+  optimizer.step();
+  auto stored = ToStateDict(optimizer);
+  ASSERT_OK(stored.status());
+  stored->Erase("state");
+  optimizer.param_groups()[0].options().set_lr(0.7);
+  LoadOptions options;
+  options.strict = false;
+  StateDict state{{"optimizer", optimizer}};
+  const auto result = LoadFrom(Saved({{"optimizer", *stored}}), state, options);
+  ASSERT_OK(result.status());
+  EXPECT_THAT(result->report.missing, ::testing::ElementsAre("optimizer.state"));
+  EXPECT_EQ(optimizer.param_groups()[0].options().get_lr(), 0.1);
+  ASSERT_EQ(optimizer.state().size(), 1u);
+  EXPECT_EQ(static_cast<torch::optim::AdamWParamState&>(*optimizer.state().begin()->second).step(),
+            1);
+}
+
 TEST(OptimizerForeign, PythonsOwnDictionaryLoads) {
   // As /usr/bin/python3's AdamW writes it: integers where a float is whole, a tensor step.
   const StateDict python{

@@ -54,6 +54,7 @@ TEST(SaveUnwrap, OptimizerIsLaidOutAsPythonDoes) {
               ElementsAre("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize", "foreach",
                           "capturable", "differentiable", "fused", "params"));
   EXPECT_EQ(*group.Find("lr")->AsDouble(), 0.25);
+  EXPECT_EQ(*group.Find("fused")->AsBool(), false);
   EXPECT_EQ(*(*group.Find("params")->If<StateList>())[1].AsInt(), 1);
 
   const auto part = PartOf({{"optimizer", optimizer}});
@@ -140,6 +141,21 @@ TEST(SaveTied, EmptyTensorsAreNotTakenForOne) {
   const auto part = PartOf({{"a", torch::empty({0, 3})}, {"b", torch::empty({0, 3})}});
   ASSERT_OK(part.status());
   EXPECT_EQ(LeafAt(*part, "b")->leaf.alias_of_plus_one(), 0u);
+}
+
+// A rank that holds nothing of two tensors may well say so with one and the same empty tensor.
+TEST(SaveTied, EmptyBoxesOfOneStorageAreNotTakenForOne) {
+  const auto nothing = torch::empty({0, 2});
+  const auto one = torch::ones({4, 2});
+  const auto two = torch::full({4, 2}, 2.0f);
+  const auto plan =
+      SavedBy({{{"a", Sharded{nothing, {4, 2}, {0, 0}}}, {"b", Sharded{nothing, {4, 2}, {0, 0}}}},
+               {{"a", Sharded{one, {4, 2}, {0, 0}}}, {"b", Sharded{two, {4, 2}, {0, 0}}}}});
+  ASSERT_NE(plan, nullptr);
+  StateDict state{{"a", torch::zeros({4, 2})}, {"b", torch::zeros({4, 2})}};
+  ASSERT_OK(LoadFrom(plan, state).status());
+  EXPECT_TRUE(BitEqual(TensorAt(state, "a"), one));
+  EXPECT_TRUE(BitEqual(TensorAt(state, "b"), two));
 }
 
 TEST(SaveRefusals, SayWhatAndWhere) {
