@@ -59,7 +59,8 @@ def main():
     saved = optimizer_state(json.loads(metadata["values"]), tensors)
 
     model = torch.nn.Linear(3, 2)
-    model.load_state_dict({k[len("model."):]: v for k, v in tensors.items() if k.startswith("model.")})
+    prefix = "model."
+    model.load_state_dict({k[len(prefix):]: v for k, v in tensors.items() if k.startswith(prefix)})
     optimizer = getattr(torch.optim, kind)(model.parameters(), lr=123.0)
     own = set(optimizer.state_dict()["param_groups"][0])
     assert own <= set(saved["param_groups"][0]), own - set(saved["param_groups"][0])
@@ -73,7 +74,7 @@ def main():
     optimizer.zero_grad()
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    for (name, parameter), floats in zip(model.named_parameters(), wanted):
+    for (name, parameter), floats in zip(model.named_parameters(), wanted, strict=True):
         there = torch.tensor([float.fromhex(x) for x in floats.split(",")])
         here = parameter.detach().flatten()
         assert torch.allclose(here, there, rtol=1e-6, atol=1e-7), (name, here, there)
