@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -20,6 +21,37 @@ namespace {
 using Json = nlohmann::json;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+
+// A terminal of the test's own: programs hold its far end, the test types and looks.
+class Terminal {
+ public:
+  Terminal() : near_end_(posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC)) {
+    if (near_end_ < 0 || grantpt(near_end_) != 0 || unlockpt(near_end_) != 0) return;
+    far_end_ = open(ptsname(near_end_), O_RDWR | O_NOCTTY | O_CLOEXEC);
+  }
+  ~Terminal() {
+    close(far_end_);
+    close(near_end_);
+  }
+  Terminal(const Terminal&) = delete;
+  Terminal& operator=(const Terminal&) = delete;
+  int far_end() const { return far_end_; }  // -1: there are no terminals here
+  bool Type(const std::string& text) {
+    return write(near_end_, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  }
+  // All that was printed on it, once its programs have ended.
+  std::string Printed() {
+    close(std::exchange(far_end_, -1));
+    std::string text;
+    char some[4096];
+    for (ssize_t got; (got = read(near_end_, some, sizeof(some))) > 0;) text.append(some, got);
+    return text;
+  }
+
+ private:
+  const int near_end_;
+  int far_end_ = -1;
+};
 
 class Ckptctl : public IntegrationTest {
  protected:
@@ -238,29 +270,58 @@ TEST_F(Ckptctl, RemovingNeedsAYes) {
 TEST_F(Ckptctl, ThePersonAtTheTerminalIsAsked) {
   CKPT_ASSERT_OK(SaveCommitted(NewId("run", 1), TestState::Plain(1, 100), 1));
   for (const char* answer : {"n\n", "y\n"}) {
-    const int terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-    ASSERT_GE(terminal, 0);
-    ASSERT_EQ(grantpt(terminal), 0);
-    ASSERT_EQ(unlockpt(terminal), 0);
-    const int far_end = open(ptsname(terminal), O_RDWR | O_NOCTTY | O_CLOEXEC);
-    ASSERT_GE(far_end, 0);
+    Terminal terminal;
+    ASSERT_GE(terminal.far_end(), 0);
     const std::string errors = folder_ / "asked";
     std::filesystem::remove(errors);
-    ASSERT_EQ(write(terminal, answer, 2), 2);
+    ASSERT_TRUE(terminal.Type(answer));
     const absl::StatusOr<pid_t> pid =
         Spawn({.arguments = {BuiltBinary("ckptctl"), "checkpoint", "rm", "run@1", "--socket",
                              daemon().socket()},
                .errors = errors,
-               .input = far_end});
+               .input = terminal.far_end()});
     ASSERT_TRUE(pid.ok()) << pid.status();
     const absl::StatusOr<int> status = AwaitProcess(*pid, absl::Seconds(60));
     ASSERT_TRUE(status.ok()) << status.status();
     EXPECT_EQ(*status, answer[0] == 'y' ? 0 : 5);
     EXPECT_THAT(ReadWholeFile(errors), HasSubstr("delete run@1"));
-    close(far_end);
-    close(terminal);
   }
   EXPECT_EQ(Run({"checkpoint", "show", "run@1"}).exit_status, 3);
+}
+
+TEST_F(Ckptctl, ThePersonAtTheTerminalSeesABarAndAFileDoesNot) {
+  CKPT_ASSERT_OK(SaveCommitted(NewId("run", 1), TestState::Plain(1, 3 << 20), 1));
+  const std::string out = folder_ / "out.safetensors";
+  for (const auto& verb :
+       std::vector<std::vector<std::string>>{{"verify", "run@1"}, {"export", "run@1", out}}) {
+    SCOPED_TRACE(verb[0]);
+    std::vector<std::string> words = {"checkpoint"};
+    words.insert(words.end(), verb.begin(), verb.end());
+    const CommandResult quiet = Run(words);
+    EXPECT_EQ(quiet.exit_status, 0) << quiet.errors;
+    EXPECT_EQ(quiet.errors, "");
+    std::filesystem::remove(out);
+
+    Terminal terminal;
+    ASSERT_GE(terminal.far_end(), 0);
+    words.insert(words.begin(), BuiltBinary("ckptctl"));
+    words.insert(words.end(), {"--socket", daemon().socket()});
+    const std::string output = folder_ / verb[0];
+    const absl::StatusOr<pid_t> pid =
+        Spawn({.arguments = words, .output = output, .errors_descriptor = terminal.far_end()});
+    ASSERT_TRUE(pid.ok()) << pid.status();
+    const absl::StatusOr<int> status = AwaitProcess(*pid, absl::Seconds(60));
+    ASSERT_TRUE(status.ok()) << status.status();
+    const std::string printed = terminal.Printed();
+    EXPECT_EQ(*status, 0) << printed;
+    const std::string clear = "\r\x1b[K";
+    EXPECT_THAT(printed, ::testing::StartsWith(clear));
+    EXPECT_THAT(printed, ::testing::EndsWith(clear)) << "the line is left clean";
+    EXPECT_THAT(printed,
+                ::testing::ContainsRegex("run@1 \\[#*\\.*\\] +[0-9]+%  .* of 3\\.0 MiB  .*/s"));
+    // What programs read is the same as without a terminal.
+    EXPECT_EQ(ReadWholeFile(output), quiet.output);
+  }
 }
 
 TEST_F(Ckptctl, VerifyFindsDamageAndNamesIt) {

@@ -3,13 +3,18 @@
 
 #include <unistd.h>
 
-#include <cstdio>
+#include <algorithm>
 #include <fstream>
+#include <map>
 #include <string>
+#include <tuple>
+#include <vector>
 
+#include "absl/strings/ascii.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/daemon/folders.h"
+#include "server/settings.h"
 #include "tests/fixtures/daemon.h"
 
 namespace ckpt {
@@ -140,14 +145,117 @@ TEST(ConfigTest, HelpAndVersionWin) {
   EXPECT_EQ(ReadConfig({.arguments = {"--help"}})->action, CommandLine::Action::kHelp);
   EXPECT_EQ(ReadConfig({.arguments = {"--grace=1s", "--version"}})->action,
             CommandLine::Action::kVersion);
-  const std::string help = HelpText();
-  for (const char* name :
-       {"--socket", "--socket-mode", "--data-dir", "--memory-dir", "--memory-budget", "--listen",
-        "--insecure-tcp", "--log-format", "--log-level", "--drain-deadline", "--session-max",
-        "--join-deadline", "--grace", "--writer-threads", "--config", "CKPTD_MEMORY_BUDGET"}) {
-    EXPECT_THAT(help, HasSubstr(name));
+  for (const char* name : {"--config", "--help", "--version", "CKPTD_CONFIG"}) {
+    EXPECT_THAT(HelpText(), HasSubstr(name));
   }
 }
+
+// Every row of the table of settings, each of the three ways to set it.
+
+void ExpectTcp(Config& config) {
+  config.listen = "127.0.0.1:7070";
+  config.insecure_tcp = true;
+}
+
+struct Sample {
+  const char* value;               // another than the default
+  void (*expect)(Config& config);  // what becomes of the defaults
+  const char* other_flag = "";     // what it means nothing without
+};
+
+const std::map<std::string, Sample>& Samples() {
+  static const auto* samples = new std::map<std::string, Sample>{
+      {"socket",
+       {"/tmp/ckptd-sample/s.sock", [](Config& c) { c.socket = "/tmp/ckptd-sample/s.sock"; }}},
+      {"socket-mode", {"0600", [](Config& c) { c.socket_mode = 0600; }}},
+      {"listen", {"127.0.0.1:7070", &ExpectTcp, "--insecure-tcp"}},
+      {"insecure-tcp", {"true", &ExpectTcp, "--listen=127.0.0.1:7070"}},
+      {"session-max", {"17", [](Config& c) { c.sessions_max = 17; }}},
+      {"data-dir",
+       {"/srv/sample",
+        [](Config& c) {
+          c.data_dir = "/srv/sample";
+          c.memory_dir = DefaultMemoryFolder("/srv/sample");
+        }}},
+      {"memory-dir", {"/dev/shm/sample", [](Config& c) { c.memory_dir = "/dev/shm/sample"; }}},
+      {"memory-budget", {"3GiB", [](Config& c) { c.memory_budget = uint64_t{3} << 30; }}},
+      {"writer-threads", {"9", [](Config& c) { c.writer_threads = 9; }}},
+      {"join-deadline", {"11m", [](Config& c) { c.join_deadline = absl::Minutes(11); }}},
+      {"grace", {"12s", [](Config& c) { c.grace = absl::Seconds(12); }}},
+      {"drain-deadline", {"13s", [](Config& c) { c.drain_deadline = absl::Seconds(13); }}},
+      {"log-format", {"json", [](Config& c) { c.log_format = observe::LineFormat::kJson; }}},
+      {"log-level", {"debug", [](Config& c) { c.log_level = observe::Severity::kDebug; }}},
+      {"persist-delay", {"14s", [](Config& c) { c.persist_delay = absl::Seconds(14); }}},
+  };
+  return *samples;
+}
+
+// All fields, for comparing: one that is new does not compile until it stands here.
+auto Fields(const Config& config) {
+  const auto& [socket, socket_mode, listen, insecure_tcp, sessions_max, data_dir, memory_dir,
+               memory_budget, writer_threads, join_deadline, grace, drain_deadline, persist_delay,
+               log_format, log_level] = config;
+  return std::make_tuple(socket, socket_mode, listen, insecure_tcp, sessions_max, data_dir,
+                         memory_dir, memory_budget, writer_threads, join_deadline, grace,
+                         drain_deadline, persist_delay, static_cast<int>(log_format),
+                         static_cast<int>(log_level));
+}
+
+class EverySetting : public ::testing::TestWithParam<std::string> {
+ protected:
+  std::string Variable() const {
+    std::string variable = "CKPTD_" + GetParam();
+    for (char& c : variable) c = c == '-' ? '_' : absl::ascii_toupper(c);
+    return variable;
+  }
+};
+
+TEST_P(EverySetting, MeansTheSameAsFlagInTheEnvironmentAndInTheFile) {
+  ASSERT_TRUE(Samples().contains(GetParam())) << "a new setting: give it a sample";
+  const auto [value, expect, other_flag] = Samples().at(GetParam());
+  ConfigSources others;
+  if (*other_flag != '\0') others.arguments = {other_flag};
+  ConfigSources flag = others;
+  flag.arguments.push_back("--" + GetParam() + "=" + value);
+  ConfigSources two_words = others;
+  two_words.arguments.push_back("--" + GetParam());
+  if (*FindSetting(GetParam())->value != '\0') two_words.arguments.push_back(value);
+  ConfigSources environment = others;
+  environment.environment = {Variable() + "=" + value};
+  testing::ScratchFolder scratch;
+  std::ofstream(scratch / "ckptd.conf") << GetParam() << " = " << value << "\n";
+  ConfigSources file = others;
+  file.arguments.push_back("--config=" + scratch / "ckptd.conf");
+
+  Config expected = Accepted({});
+  expect(expected);
+  EXPECT_NE(Fields(expected), Fields(Accepted({}))) << "the sample is the default";
+  for (const ConfigSources& sources : {flag, two_words, environment, file}) {
+    EXPECT_EQ(Fields(Accepted(sources)), Fields(expected));
+  }
+}
+
+TEST_P(EverySetting, StandsInTheHelpWithItsTwin) {
+  const Setting* setting = FindSetting(GetParam());
+  const std::string value = *setting->value == '\0' ? "" : std::string(" ") + setting->value;
+  EXPECT_THAT(HelpText(), HasSubstr("\n  --" + GetParam() + value + " "));
+  EXPECT_THAT(HelpText(),
+              HasSubstr(std::string("[") + setting->fallback + "; " + Variable() + "]\n"));
+  EXPECT_THAT(HelpText(), HasSubstr(setting->help));
+}
+
+std::vector<std::string> SettingNames() {
+  std::vector<std::string> names;
+  for (const Setting& setting : Settings()) names.push_back(setting.name);
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Settings, EverySetting, ::testing::ValuesIn(SettingNames()),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
 TEST(ConfigTest, MemoryFolderFollowsFromTheDataFolder) {
   EXPECT_EQ(DefaultMemoryFolder("/a"), DefaultMemoryFolder("/a"));

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "ckpt/v1/restore.grpc.pb.h"
+#include "client/transport/session.h"
 #include "common/digest.h"
 #include "common/layout.h"
 #include "tests/integration/integration_test.h"
@@ -12,6 +13,10 @@
 
 namespace ckpt::testing {
 namespace {
+
+absl::Status FromGrpc(const grpc::Status& status) {
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+}
 
 class HostileWire : public IntegrationTest {
  protected:
@@ -26,6 +31,55 @@ class HostileWire : public IntegrationTest {
   }
   const RawPart part_ = MakeRawPart(TestState::Mixed(1, 3 << 20), 0, 1);
   v1::Begin Begin() { return MakeBegin(NewId("run", 1), part_, 0, 1); }
+  absl::Status Prepare(const std::string& token) {
+    v1::PrepareRequest request;
+    request.set_session_token(token);
+    request.set_part_bytes(1000);
+    grpc::ClientContext context;
+    v1::PrepareResponse response;
+    return FromGrpc(v1::SaveService::NewStub(channel())->Prepare(&context, request, &response));
+  }
+  // A plan of plan@1; its id.
+  absl::StatusOr<std::string> Plan(const std::string& token) {
+    v1::PlanRestoreRequest request;
+    request.mutable_selector()->set_run("plan");
+    request.mutable_selector()->set_step(1);
+    request.set_session_token(token);
+    grpc::ClientContext context;
+    const auto stub = v1::RestoreService::NewStub(channel());
+    const auto reader = stub->PlanRestore(&context, request);
+    v1::PlanRestoreResponse response;
+    std::string id;
+    while (reader->Read(&response)) {
+      if (response.has_header()) id = response.header().plan_id();
+    }
+    const absl::Status status = FromGrpc(reader->Finish());
+    if (!status.ok()) return status;
+    return id;
+  }
+  // The first ten bytes of a plan's first piece.
+  absl::Status Read(const std::string& plan_id) {
+    v1::ReadPiecesRequest request;
+    request.set_plan_id(plan_id);
+    request.add_ranges()->set_length(10);
+    grpc::ClientContext context;
+    const auto stub = v1::RestoreService::NewStub(channel());
+    const auto reader = stub->ReadPieces(&context, request);
+    v1::ReadPiecesResponse response;
+    size_t bytes = 0;
+    while (reader->Read(&response)) bytes += response.data().size();
+    const absl::Status status = FromGrpc(reader->Finish());
+    EXPECT_EQ(bytes, status.ok() ? 10u : 0u);
+    return status;
+  }
+  absl::Status Release(const std::string& plan_id) {
+    v1::ReleasePlanRequest request;
+    request.set_plan_id(plan_id);
+    grpc::ClientContext context;
+    v1::ReleasePlanResponse response;
+    return FromGrpc(
+        v1::RestoreService::NewStub(channel())->ReleasePlan(&context, request, &response));
+  }
   // Opens, lets `spoil` send something, and tells how the stream ended.
   template <typename Spoil>
   absl::Status After(Spoil spoil) {
@@ -260,7 +314,7 @@ TEST_F(HostileWire, BadLayouts) {
       invalid);
 }
 
-TEST_F(HostileWire, TokensThatWereGuessedOrOutliveTheirSession) {
+TEST_F(HostileWire, TokensThatWereGuessed) {
   v1::Begin begin = Begin();
   begin.set_session_token(std::string(16, 'g'));
   for (const v1::Transport transport : {v1::TRANSPORT_SHARED_MEMORY, v1::TRANSPORT_STREAM}) {
@@ -276,30 +330,70 @@ TEST_F(HostileWire, TokensThatWereGuessedOrOutliveTheirSession) {
     save.SendBegin(bare);
     EXPECT_FALSE(save.End().ok());
   }
-  v1::PrepareRequest prepare;
-  prepare.set_part_bytes(1000);
   for (const std::string& token : {std::string(16, 'g'), std::string(), std::string("short")}) {
-    prepare.set_session_token(token);
-    grpc::ClientContext context;
-    v1::PrepareResponse response;
-    const grpc::Status status =
-        v1::SaveService::NewStub(channel())->Prepare(&context, prepare, &response);
-    EXPECT_THAT(status.error_code(), ::testing::AnyOf(grpc::StatusCode::UNAUTHENTICATED,
-                                                      grpc::StatusCode::INVALID_ARGUMENT))
-        << status.error_message();
+    EXPECT_EQ(Prepare(token).code(), absl::StatusCode::kUnauthenticated);
+  }
+  CKPT_ASSERT_OK(SaveCommitted(NewId("plan", 1), TestState::Plain(1, 10000), 1));
+  for (const std::string& token : {std::string(16, 'g'), std::string("short")}) {
+    EXPECT_EQ(Plan(token).status().code(), absl::StatusCode::kUnauthenticated);
   }
 }
 
+TEST_F(HostileWire, TokensThatOutliveTheirSession) {
+  CKPT_ASSERT_OK(SaveCommitted(NewId("plan", 1), TestState::Plain(1, 10000), 1));
+  DropClients();
+  absl::StatusOr<std::shared_ptr<Session>> session = Session::Connect(daemon().socket(), "hostile");
+  ASSERT_TRUE(session.ok()) << session.status();
+  const std::string token = (*session)->token();
+  const auto begin = [&](v1::Transport transport) {
+    v1::Begin message = Begin();
+    message.set_session_token(token);
+    message.set_transport(transport);
+    RawSave save(channel());
+    return save.Open(message, part_).status();
+  };
+  // While the session is open, each of them is let in.
+  CKPT_EXPECT_OK(begin(v1::TRANSPORT_STREAM));
+  CKPT_EXPECT_OK(Prepare(token));
+  CKPT_EXPECT_OK(Plan(token).status());
+  session->reset();
+  CKPT_ASSERT_OK(Eventually("the daemon has noticed that the session is over", [this] {
+    const absl::StatusOr<v1::GetStatusResponse> status = Status();
+    return status.ok() && status->sessions() == 0;
+  }));
+  const auto unknown = absl::StatusCode::kUnauthenticated;
+  CKPT_EXPECT_ERROR(begin(v1::TRANSPORT_STREAM), unknown, "session_token");
+  CKPT_EXPECT_ERROR(begin(v1::TRANSPORT_SHARED_MEMORY), unknown, "session_token");
+  CKPT_EXPECT_ERROR(Prepare(token), unknown, "session_token");
+  CKPT_EXPECT_ERROR(Plan(token).status(), unknown, "session_token");
+}
+
 TEST_F(HostileWire, PlansThatWereReleasedOrNeverWere) {
-  v1::ReadPiecesRequest request;
-  request.set_plan_id(std::string(16, 'p'));
-  request.add_ranges()->set_length(10);
-  grpc::ClientContext context;
-  const auto stub = v1::RestoreService::NewStub(channel());
-  const auto reader = stub->ReadPieces(&context, request);
-  v1::ReadPiecesResponse response;
-  EXPECT_FALSE(reader->Read(&response));
-  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::NOT_FOUND);
+  CKPT_ASSERT_OK(SaveCommitted(NewId("plan", 1), TestState::Plain(1, 10000), 1));
+  const absl::StatusOr<std::string> plan = Plan("");
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  CKPT_EXPECT_OK(Read(*plan));
+  CKPT_EXPECT_OK(Release(*plan));
+  CKPT_EXPECT_ERROR(Read(*plan), absl::StatusCode::kNotFound, "plan");
+  CKPT_EXPECT_OK(Release(*plan));  // idempotent
+  const std::string never(16, 'p');
+  CKPT_EXPECT_ERROR(Read(never), absl::StatusCode::kNotFound, "plan");
+  CKPT_EXPECT_OK(Release(never));
+  for (const std::string& malformed : {std::string(), std::string("short"), std::string(17, 'p')}) {
+    CKPT_EXPECT_ERROR(Read(malformed), absl::StatusCode::kInvalidArgument, "plan_id");
+    CKPT_EXPECT_ERROR(Release(malformed), absl::StatusCode::kInvalidArgument, "plan_id");
+  }
+}
+
+TEST_F(HostileWire, ASessionsPlansEndWithIt) {
+  CKPT_ASSERT_OK(SaveCommitted(NewId("plan", 1), TestState::Plain(1, 10000), 1));
+  absl::StatusOr<std::shared_ptr<Session>> session = Session::Connect(daemon().socket(), "hostile");
+  ASSERT_TRUE(session.ok()) << session.status();
+  const absl::StatusOr<std::string> plan = Plan((*session)->token());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  CKPT_EXPECT_OK(Read(*plan));
+  session->reset();
+  CKPT_EXPECT_OK(Eventually("the plan is gone", [&] { return absl::IsNotFound(Read(*plan)); }));
 }
 
 TEST_F(HostileWire, BadSelectors) {

@@ -1,5 +1,8 @@
 // Ranks that die, fall silent or come back.
+#include <cstring>
+#include <functional>
 #include <thread>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -92,6 +95,72 @@ TEST_F(AbortTest, AnAnswerThatWasLostIsGivenAgain) {
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(again->accepted.resume_from(), again->accepted.part_bytes());
   EXPECT_TRUE(again->stream->Finish(layout_->part_bytes(), Never).ok());
+}
+
+TEST_F(AbortTest, ARequestIdServesOnePartOnly) {
+  const auto other_layout = PlainLayout(200000);
+  const std::vector<std::function<void(PartClaim&)>> changes = {
+      [&](PartClaim& claim) { claim.layout_digest = other_layout->digest(); },
+      [](PartClaim& claim) {
+        claim.share = {0, 1};
+      },
+      [](PartClaim& claim) { claim.world_size = 4; },
+  };
+  const auto refused = [](const absl::Status& status) {
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("another layout, share or world size"));
+  };
+  uint64_t step = 0;
+  for (const auto& change : changes) {
+    SCOPED_TRACE(++step);
+    const PartClaim claim = rig_.Claim(step, 0, 3, *layout_);
+    const auto first = rig_.Open(claim, layout_);
+    ASSERT_TRUE(first.ok()) << first.status();
+    PartClaim again = claim;
+    change(again);
+    refused(rig_.Open(again, other_layout).status());
+    EXPECT_TRUE(absl::IsAborted(first->stream->status())) << "it is not known which one is right";
+    const absl::Status fate = Fate(step);
+    EXPECT_TRUE(absl::IsAborted(fate)) << fate;
+    EXPECT_THAT(std::string(fate.message()), HasSubstr("rank 0 resumed its part with another"));
+  }
+  // A part that is finished takes no harm any more.
+  for (const auto& change : changes) {
+    SCOPED_TRACE(++step);
+    const PartClaim claim = rig_.Claim(step, 0, 3, *layout_);
+    ASSERT_TRUE(rig_.Save(claim, layout_, 0).ok());
+    PartClaim again = claim;
+    change(again);
+    refused(rig_.Open(again, other_layout).status());
+    ASSERT_TRUE(rig_.Save(rig_.Claim(step, 1, 3, *layout_), layout_, 1).ok());
+    ASSERT_TRUE(rig_.Save(rig_.Claim(step, 2, 3, *layout_), layout_, 2).ok());
+    EXPECT_TRUE(Fate(step).ok());
+    EXPECT_EQ(rig_.ReadBack(rig_.Id(step), 0).value().substr(0, 100000), Pattern(100000, 0));
+  }
+}
+
+TEST_F(AbortTest, ARequestIdStaysWithItsSessionAndTransport) {
+  SessionClient owner(rig_.socket_path());
+  SessionClient stranger(rig_.socket_path());
+  const PartClaim claim = rig_.Claim(1, 0, 1, *layout_, &owner);
+  const auto first = rig_.Open(claim, layout_);
+  ASSERT_TRUE(first.ok()) << first.status();
+  PartClaim other_session = claim;
+  other_session.session = rig_.Find(stranger);
+  PartClaim other_transport = claim;
+  other_transport.transport = v1::TRANSPORT_STREAM;
+  for (const PartClaim& again : {other_session, other_transport}) {
+    const absl::Status refused = rig_.Open(again, layout_).status();
+    EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
+    EXPECT_THAT(std::string(refused.message()), HasSubstr("another session or transport"));
+  }
+  EXPECT_EQ(stranger.granted_count(), 0u);
+  ASSERT_TRUE(first->stream->status().ok()) << first->stream->status();
+  const std::string bytes = Pattern(100000, 6);
+  std::memcpy(owner.Granted(first->accepted.file_id()).mapping, bytes.data(), bytes.size());
+  ASSERT_TRUE(first->stream->Finish(layout_->part_bytes(), Never).ok());
+  ASSERT_TRUE(Fate(1).ok());
+  EXPECT_EQ(rig_.ReadBack(rig_.Id(1), 0).value().substr(0, 100000), bytes);
 }
 
 TEST_F(AbortTest, ARankThatStallsIsFound) {
