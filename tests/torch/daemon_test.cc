@@ -153,8 +153,11 @@ TEST_F(TorchDaemonTest, ReplicatedTiedAndFilteredOnFourRanks) {
   options.filters = {{"model", [](const std::string& key, const StateValue&) {
                         return key.find("weight") != std::string::npos;
                       }}};
+  // Made here: the ranks of this test are threads, which would share one random generator.
+  std::vector<StateDict> states;
+  for (uint32_t rank = 0; rank < 4; ++rank) states.push_back(make_state(rank));
   OnRanks(4, [&](Checkpointer& checkpointer, uint32_t rank) {
-    ASSERT_OK(SaveAndWait(checkpointer, 5, make_state(rank), options));
+    ASSERT_OK(SaveAndWait(checkpointer, 5, states[rank], options));
   });
   auto reader = Connect();
   ASSERT_OK(reader.status());
