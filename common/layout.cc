@@ -241,6 +241,7 @@ absl::StatusOr<std::shared_ptr<const PartLayout>> PartLayout::FromBytes(std::str
   layout->serialized_ = std::move(serialized);
   CKPT_RETURN_IF_ERROR(CheckCounts(layout->proto_));
   layout->printed_keys_ = PrintKeys(layout->proto_);
+  CKPT_RETURN_IF_ERROR(CheckLeaves(layout->proto_, layout->printed_keys_));
   CKPT_RETURN_IF_ERROR(layout->Index());
   if (layout->proto_.replicated_digest() != ReplicatedDigest(layout->proto_)) {
     return absl::InvalidArgumentError(
@@ -253,6 +254,8 @@ absl::StatusOr<std::shared_ptr<const PartLayout>> PartLayout::FromProto(v1::Layo
   CKPT_RETURN_IF_ERROR(CheckCounts(proto));
   std::shared_ptr<PartLayout> layout(new PartLayout());
   layout->printed_keys_ = PrintKeys(proto);
+  // Before it is serialized: Protobuf complains on stderr of strings that are no UTF-8.
+  CKPT_RETURN_IF_ERROR(CheckLeaves(proto, layout->printed_keys_));
   SortShards(layout->printed_keys_, proto);
   proto.set_replicated_digest(ReplicatedDigest(proto));
   layout->proto_ = std::move(proto);
@@ -263,7 +266,6 @@ absl::StatusOr<std::shared_ptr<const PartLayout>> PartLayout::FromProto(v1::Layo
 }
 
 absl::Status PartLayout::Index() {
-  CKPT_RETURN_IF_ERROR(CheckLeaves(proto_, printed_keys_));
   CKPT_RETURN_IF_ERROR(IndexShards());
   digest_ = Sha256(serialized_);
   return absl::OkStatus();

@@ -203,10 +203,9 @@ TEST_F(PythonWritesIt, FlatNamesAreNoPaths) {
 TEST_F(PythonWritesIt, MetadataIsKeptBesideTheTensors) {
   const auto python = Import(R"({"format": "pt", "note": "\u00e9"})");
   auto model = SmallModel(9);
-  LoadOptions options;
-  options.strict = false;
-  const auto loaded = checkpointer_->LoadObject(1, model, {}, options);
+  const auto loaded = checkpointer_->LoadObject(1, model);  // strict: they are no parameters
   ASSERT_OK(loaded.status());
+  EXPECT_TRUE(loaded->remainder.contains("__metadata__"));
   EXPECT_THAT(loaded->report.missing, ::testing::IsEmpty());
   EXPECT_THAT(loaded->report.mismatched, ::testing::IsEmpty());
   CheckModel(model, python);
