@@ -20,7 +20,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "client/memory/copy_kernel.h"
+#include "common/copy_kernel.h"
 #include "common/limits.h"
 #include "common/status_macros.h"
 
