@@ -74,7 +74,13 @@ class BareStreamToProcess : public BareStream {
     spawn.arguments = {binary, "--bare-sink", socket};
     CKPT_ASSIGN_OR_RETURN(pid_, testing::Spawn(spawn));
     grpc::ChannelArguments arguments;
+    // As client/transport/connection.cc: both streams get the same frames and buffers.
+    arguments.SetMaxSendMessageSize(static_cast<int>(kMessageBytesMax));
     arguments.SetMaxReceiveMessageSize(static_cast<int>(kMessageBytesMax));
+    arguments.SetInt(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, (16 << 20) - 1);
+    arguments.SetInt(GRPC_ARG_HTTP2_WRITE_BUFFER_SIZE, 8 << 20);
+    arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 16 << 20);
+    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
     channel_ = grpc::CreateCustomChannel(absl::StrCat("unix:", socket),
                                          grpc::InsecureChannelCredentials(), arguments);
     if (!channel_->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(30))) {
@@ -128,7 +134,10 @@ class BareStreamToProcess : public BareStream {
 int ServeBareSink(const std::string& socket) {
   SinkService service;
   grpc::ServerBuilder builder;
+  // As server/daemon/grpc_face.cc.
   builder.SetMaxReceiveMessageSize(static_cast<int>(kMessageBytesMax));
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, (16 << 20) - 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 16 << 20);
   builder.AddListeningPort(absl::StrCat("unix:", socket), grpc::InsecureServerCredentials());
   builder.RegisterService(&service);
   const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
