@@ -75,19 +75,16 @@ SaveChannel::Event SaveChannel::Next(grpc::ByteBuffer* message, absl::Time deadl
       StartReadIfRoom();
       return Event::kMessage;
     }
+    const absl::Time now = absl::Now();
     absl::Time until = deadline;
     if (half_closed_) {
-      until = std::min(until, half_closed_at_ + kCancelPatience);
-      if (absl::Now() >= until) return Event::kHalfClosed;
+      const absl::Time certain = half_closed_at_ + kCancelPatience;
+      if (now >= certain) return Event::kHalfClosed;
+      until = std::min(until, certain);
     }
-    if (absl::Now() >= until) return Event::kTimeout;
+    if (now >= deadline) return Event::kTimeout;
     changed_.WaitUntil(mutex_, until);
   }
-}
-
-bool SaveChannel::more_waiting() const {
-  MutexLock lock(mutex_);
-  return !received_.empty();
 }
 
 void SaveChannel::Send(v1::SaveResponse message) {

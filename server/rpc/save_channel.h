@@ -37,7 +37,6 @@ class SaveChannel : public std::enable_shared_from_this<SaveChannel> {
 
   // --- the serving thread
   Event Next(grpc::ByteBuffer* message, absl::Time deadline = absl::InfiniteFuture());
-  bool more_waiting() const;  // another message is here already
   void Send(v1::SaveResponse message);
   // The last call. `last` is sent before the status.
   void Finish(grpc::Status status, std::optional<v1::SaveResponse> last = std::nullopt);

@@ -9,7 +9,10 @@
 namespace ckpt {
 namespace {
 
+// Bytes are acknowledged by the lot; the last ones when the client pauses. One answer for each
+// chunk would wake both sides up for it.
 constexpr uint64_t kAckEveryBytes = 8 << 20;
+constexpr absl::Duration kAckPause = absl::Milliseconds(5);
 constexpr absl::Duration kBeginPatience = absl::Seconds(60);
 
 absl::string_view NameOf(const SaveMessage& message) {
@@ -48,7 +51,7 @@ absl::StatusOr<v1::Staged> SaveStream::Run() {
     return accepted.status();
   }
   credit_sent_ = accepted->credit();
-  acknowledged_ = accepted->resume_from();
+  received_ = acknowledged_ = accepted->resume_from();
   accepted_ = true;
   v1::SaveResponse response;
   *response.mutable_accepted() = *std::move(accepted);
@@ -123,7 +126,9 @@ absl::Status SaveStream::Join(const v1::Begin& begin) {
 absl::Status SaveStream::NextMessage(SaveMessage& message) {
   grpc::ByteBuffer received;
   while (true) {
-    switch (channel_->Next(&received)) {
+    const bool owes_ack = received_ > acknowledged_;
+    switch (
+        channel_->Next(&received, owes_ack ? absl::Now() + kAckPause : absl::InfiniteFuture())) {
       case SaveChannel::Event::kMessage:
         if (absl::Status parsed = message.Parse(received); !parsed.ok()) return GiveUp(parsed);
         return absl::OkStatus();
@@ -135,8 +140,10 @@ absl::Status SaveStream::NextMessage(SaveMessage& message) {
         return GiveUp(
             absl::FailedPreconditionError("the client ended the stream without Finish: given up"));
       case SaveChannel::Event::kBroken:
-      case SaveChannel::Event::kTimeout:
         return absl::CancelledError("the client has gone away");
+      case SaveChannel::Event::kTimeout:
+        Acknowledge();
+        break;
     }
   }
 }
@@ -213,15 +220,17 @@ absl::Status SaveStream::TakeData(const SaveMessage& data) {
         absl::StrCat("data of ", bytes, " bytes; 1 to ", kChunkBytesMax, " are allowed")));
   }
   CKPT_RETURN_IF_ERROR(part_->Write(data.offset(), data.payload()));
-  const uint64_t received = part_->received();
-  if (received >= acknowledged_ + kAckEveryBytes || !channel_->more_waiting()) {
-    acknowledged_ = received;
-    v1::SaveResponse ack;
-    ack.mutable_ack()->set_received(received);
-    channel_->Send(std::move(ack));
-  }
+  received_ = part_->received();
+  if (received_ >= acknowledged_ + kAckEveryBytes) Acknowledge();
   SendCreditIfGrown();
   return absl::OkStatus();
+}
+
+void SaveStream::Acknowledge() {
+  acknowledged_ = received_;
+  v1::SaveResponse ack;
+  ack.mutable_ack()->set_received(acknowledged_);
+  channel_->Send(std::move(ack));
 }
 
 void SaveStream::SendCreditIfGrown() {

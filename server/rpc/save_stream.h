@@ -41,6 +41,7 @@ class SaveStream {
                         std::string& collected);
   absl::Status TakeValues(const v1::Chunk& chunk);
   absl::Status TakeData(const SaveMessage& data);
+  void Acknowledge();
   void SendCreditIfGrown();
   absl::Status GiveUp(absl::Status why);
 
@@ -54,6 +55,7 @@ class SaveStream {
   bool values_done_ = false;
   bool accepted_ = false;
   uint64_t credit_sent_ = 0;
+  uint64_t received_ = 0;  // as Data
   uint64_t acknowledged_ = 0;
   bool retry_helps_ = false;
 };
