@@ -70,7 +70,8 @@ class StagingFile {
   uint64_t bytes() const { return bytes_; }
   // DATA_LOSS on a short read: somebody truncated the file.
   absl::Status Read(uint64_t offset, void* out, uint64_t bytes) const;
-  // Through the mapping where the rule above allows it: a third of the time that pwrite takes.
+  // Through the mapping where the rule above allows it. Measured for 1 GiB in pieces of 64 KiB:
+  // pwrite 0.32 s; mapping 0.43 s the first time (pages are cleared and entered), then 0.08 s.
   absl::Status Write(uint64_t offset, absl::string_view bytes);
   // Its length and pages are as they were made: nobody truncated, punched or grew it.
   bool Intact() const;
