@@ -2,6 +2,7 @@
 //
 // Exit codes: 0 done; 1 could not start, or failed; 2 wrong settings; 128 + signal: told twice to
 // stop.
+#include <malloc.h>
 #include <pthread.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -48,6 +49,17 @@ void RaiseDescriptorLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// gRPC receives a stream into 64 KiB blocks from the heap and frees them a moment later. By default
+// glibc hands the heap's end back to the kernel each time 128 KiB of it are free, so that every
+// byte received costs a share of a page fault: a tenth of the time of a save over a stream. An
+// arena may keep this much instead; as many arenas are used as threads receive at once.
+void KeepFreedMemory() {
+#ifdef M_TRIM_THRESHOLD
+  mallopt(M_TRIM_THRESHOLD, 32 << 20);
+  mallopt(M_MMAP_THRESHOLD, 4 << 20);  // would stay at 128 KiB from here on, for want of a setting
+#endif
+}
+
 int Refuse(const absl::Status& status, const char* what) {
   const bool settings = absl::IsInvalidArgument(status);
   std::fprintf(stderr, "ckptd: %s: %s\n", what, std::string(status.message()).c_str());
@@ -67,6 +79,7 @@ int Serve(const ckpt::CommandLine& command_line) {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
   RaiseDescriptorLimit();
+  KeepFreedMemory();
 
   absl::StatusOr<std::unique_ptr<ckpt::Daemon>> daemon = ckpt::Daemon::Start(command_line.config);
   if (!daemon.ok()) return Refuse(daemon.status(), "cannot start");

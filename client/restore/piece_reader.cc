@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "client/memory/copy_kernel.h"
+#include "common/copy_kernel.h"
 #include "common/digest.h"
 #include "common/mutex.h"
 
@@ -24,14 +24,14 @@ std::byte* PieceReader::Scratch::Get(size_t bytes) {
   if (bytes > capacity_) {
     capacity_ = (bytes + kAlignment - 1) / kAlignment * kAlignment;
     bytes_.reset(static_cast<std::byte*>(
-        ::operator new(capacity_, std::align_val_t{kAlignment})));  // uninitialised
-    madvise(bytes_.get(), capacity_, MADV_HUGEPAGE);                // where the host has them
+        ::operator new (capacity_, std::align_val_t{kAlignment})));  // uninitialised
+    madvise(bytes_.get(), capacity_, MADV_HUGEPAGE);                 // where the host has them
   }
   return bytes_.get();
 }
 
 void PieceReader::Scratch::Free::operator()(std::byte* bytes) const {
-  ::operator delete(bytes, std::align_val_t{kAlignment});
+  ::operator delete (bytes, std::align_val_t{kAlignment});
 }
 
 std::byte* PieceReader::DirectDestination(const Extent& extent) const {

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <utility>
 
-#include "client/memory/copy_kernel.h"
+#include "common/copy_kernel.h"
 
 namespace ckpt {
 

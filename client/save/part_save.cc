@@ -20,7 +20,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "client/memory/copy_kernel.h"
+#include "common/copy_kernel.h"
 #include "common/limits.h"
 #include "common/status_macros.h"
 
@@ -259,8 +259,10 @@ PartSave::Outcome PartSave::SendData(SaveStream& stream, SaveResponses& response
     if (credit <= offset) credit = responses.AwaitCredit(offset);
     if (credit <= offset || responses.ended()) return over;
     const uint64_t length = std::min({credit, accepted.part_bytes(), offset + kDataBytes}) - offset;
-    const bool sent = stream.WriteData(
-        offset, length, [&](std::byte* out) { bytes_->CopyRange(offset, length, out, false); });
+    const bool sent =
+        stream.WriteData(offset, length, [&](uint64_t from, size_t bytes, std::byte* out) {
+          bytes_->CopyRange(from, bytes, out, false);
+        });
     if (!sent) return over;
     state_->AddCopied(length);
     offset += length;

@@ -18,11 +18,11 @@ class SaveStream {
   virtual ~SaveStream() = default;
   // False: the stream is over, Finish says why.
   virtual bool Write(const v1::SaveRequest& request) = 0;
-  // Sends one Data message of `bytes` <= kChunkBytesMax at part offset `offset`: `fill` writes the
-  // bytes into a buffer of the transport's, which adds their CRC. Blocks while too much is in
-  // flight.
-  virtual bool WriteData(uint64_t offset, size_t bytes,
-                         absl::FunctionRef<void(std::byte*)> fill) = 0;
+  // Sends one Data message of `bytes` <= kChunkBytesMax at part offset `offset`, with their CRC.
+  // `fill` writes them into a buffer of the transport's, a step at a time: the given number of
+  // bytes from the given part offset on. Blocks while too much is in flight.
+  using Fill = absl::FunctionRef<void(uint64_t offset, size_t bytes, std::byte* out)>;
+  virtual bool WriteData(uint64_t offset, size_t bytes, Fill fill) = 0;
   virtual bool Read(v1::SaveResponse* response) = 0;
   virtual absl::Status Finish() = 0;
   virtual void Cancel() = 0;

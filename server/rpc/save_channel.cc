@@ -4,6 +4,8 @@
 #include <thread>
 #include <utility>
 
+#include "grpcpp/impl/codegen/proto_utils.h"
+
 namespace ckpt {
 namespace {
 
@@ -17,11 +19,19 @@ bool Replaceable(const v1::SaveResponse& message) {
          message.kind_case() == v1::SaveResponse::kCredit;
 }
 
+grpc::ByteBuffer Serialized(const v1::SaveResponse& message) {
+  grpc::ByteBuffer bytes;
+  bool own = false;
+  // Fails above 2 GiB only.
+  (void)grpc::SerializationTraits<v1::SaveResponse>::Serialize(message, &bytes, &own);
+  return bytes;
+}
+
 }  // namespace
 
 // gRPC calls it from its own threads and never from within a Start call of ours. It deletes itself
 // when gRPC is done, which is after Finish.
-class SaveChannel::Reactor : public grpc::ServerBidiReactor<v1::SaveRequest, v1::SaveResponse> {
+class SaveChannel::Reactor : public SaveChannel::RawReactor {
  public:
   explicit Reactor(std::shared_ptr<SaveChannel> channel) : channel_(std::move(channel)) {}
   void OnReadDone(bool ok) override { Hold()->OnReadDone(ok); }
@@ -35,7 +45,7 @@ class SaveChannel::Reactor : public grpc::ServerBidiReactor<v1::SaveRequest, v1:
   const std::shared_ptr<SaveChannel> channel_;
 };
 
-grpc::ServerBidiReactor<v1::SaveRequest, v1::SaveResponse>* SaveChannel::Start(
+SaveChannel::RawReactor* SaveChannel::Start(
     std::function<void(std::shared_ptr<SaveChannel>)> serve) {
   auto channel = std::make_shared<SaveChannel>();
   auto* reactor = new Reactor(channel);
@@ -54,30 +64,27 @@ void SaveChannel::StartReadIfRoom() {
   reactor_->StartRead(&incoming_);
 }
 
-SaveChannel::Event SaveChannel::Next(v1::SaveRequest* message, absl::Time deadline) {
+SaveChannel::Event SaveChannel::Next(grpc::ByteBuffer* message, absl::Time deadline) {
   MutexLock lock(mutex_);
   while (true) {
     if (broken_) return Event::kBroken;
     if (std::exchange(rung_, false)) return Event::kBell;
     if (!received_.empty()) {
-      *message = std::move(received_.front());
+      message->Swap(&received_.front());
       received_.pop_front();
       StartReadIfRoom();
       return Event::kMessage;
     }
+    const absl::Time now = absl::Now();
     absl::Time until = deadline;
     if (half_closed_) {
-      until = std::min(until, half_closed_at_ + kCancelPatience);
-      if (absl::Now() >= until) return Event::kHalfClosed;
+      const absl::Time certain = half_closed_at_ + kCancelPatience;
+      if (now >= certain) return Event::kHalfClosed;
+      until = std::min(until, certain);
     }
-    if (absl::Now() >= until) return Event::kTimeout;
+    if (now >= deadline) return Event::kTimeout;
     changed_.WaitUntil(mutex_, until);
   }
-}
-
-bool SaveChannel::more_waiting() const {
-  MutexLock lock(mutex_);
-  return !received_.empty();
 }
 
 void SaveChannel::Send(v1::SaveResponse message) {
@@ -95,7 +102,7 @@ void SaveChannel::Send(v1::SaveResponse message) {
 void SaveChannel::StartNextWrite() {
   if (writing_ || reactor_ == nullptr) return;
   if (!outgoing_.empty() && !broken_) {
-    in_flight_ = std::move(outgoing_.front());
+    in_flight_ = Serialized(outgoing_.front());
     outgoing_.pop_front();
     writing_ = true;
     reactor_->StartWrite(&in_flight_);
@@ -104,7 +111,7 @@ void SaveChannel::StartNextWrite() {
   if (!final_status_.has_value()) return;
   Reactor* reactor = std::exchange(reactor_, nullptr);
   if (last_.has_value() && !broken_) {
-    in_flight_ = *std::move(last_);
+    in_flight_ = Serialized(*last_);
     reactor->StartWriteAndFinish(&in_flight_, grpc::WriteOptions(), *final_status_);
   } else {
     reactor->Finish(*final_status_);
@@ -133,8 +140,7 @@ void SaveChannel::OnReadDone(bool ok) {
   MutexLock lock(mutex_);
   reading_ = false;
   if (ok) {
-    received_.push_back(std::move(incoming_));
-    incoming_.Clear();
+    received_.emplace_back().Swap(&incoming_);
     StartReadIfRoom();
   } else {
     half_closed_ = true;

@@ -1,6 +1,7 @@
 // The messages of one Save stream, as the thread that serves it sees them: blocking reads, queued
-// writes, and a bell that others may ring. The gRPC side of it is SaveReactor; it lives until gRPC
-// is done with the call, the channel for as long as anybody holds it.
+// writes, and a bell that others may ring. What was read stays as gRPC received it: save_message.h
+// takes it apart. The gRPC side of it is SaveReactor; it lives until gRPC is done with the call,
+// the channel for as long as anybody holds it.
 //
 // Bounds: at most kReadAhead messages are read before they are asked for; acknowledgements and
 // credits that the client has not yet read are replaced by newer ones.
@@ -13,7 +14,7 @@
 #include <optional>
 
 #include "absl/time/time.h"
-#include "ckpt/v1/save.grpc.pb.h"
+#include "ckpt/v1/save.pb.h"
 #include "common/mutex.h"
 #include "grpcpp/grpcpp.h"
 
@@ -29,14 +30,13 @@ class SaveChannel : public std::enable_shared_from_this<SaveChannel> {
     kTimeout,
   };
   class Reactor;
+  using RawReactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
 
   // Starts the call; `serve` runs on a thread of its own and must end with Finish.
-  static grpc::ServerBidiReactor<v1::SaveRequest, v1::SaveResponse>* Start(
-      std::function<void(std::shared_ptr<SaveChannel>)> serve);
+  static RawReactor* Start(std::function<void(std::shared_ptr<SaveChannel>)> serve);
 
   // --- the serving thread
-  Event Next(v1::SaveRequest* message, absl::Time deadline = absl::InfiniteFuture());
-  bool more_waiting() const;  // another message is here already
+  Event Next(grpc::ByteBuffer* message, absl::Time deadline = absl::InfiniteFuture());
   void Send(v1::SaveResponse message);
   // The last call. `last` is sent before the status.
   void Finish(grpc::Status status, std::optional<v1::SaveResponse> last = std::nullopt);
@@ -61,11 +61,11 @@ class SaveChannel : public std::enable_shared_from_this<SaveChannel> {
   absl::Time half_closed_at_ ABSL_GUARDED_BY(mutex_);
   bool broken_ ABSL_GUARDED_BY(mutex_) = false;
   bool rung_ ABSL_GUARDED_BY(mutex_) = false;
-  std::deque<v1::SaveRequest> received_ ABSL_GUARDED_BY(mutex_);
-  v1::SaveRequest incoming_;  // gRPC's while reading_
+  std::deque<grpc::ByteBuffer> received_ ABSL_GUARDED_BY(mutex_);
+  grpc::ByteBuffer incoming_;  // gRPC's while reading_
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   std::deque<v1::SaveResponse> outgoing_ ABSL_GUARDED_BY(mutex_);
-  v1::SaveResponse in_flight_;  // gRPC's while writing_, and the last message for good
+  grpc::ByteBuffer in_flight_;  // gRPC's while writing_, and the last message for good
   std::optional<grpc::Status> final_status_ ABSL_GUARDED_BY(mutex_);
   std::optional<v1::SaveResponse> last_ ABSL_GUARDED_BY(mutex_);
 };

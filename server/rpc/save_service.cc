@@ -17,7 +17,7 @@ constexpr char kRetryAfterMilliseconds[] = "1000";
 }  // namespace
 
 class SaveService::Impl
-    : public v1::SaveService::WithCallbackMethod_Save<v1::SaveService::Service> {
+    : public v1::SaveService::WithRawCallbackMethod_Save<v1::SaveService::Service> {
  public:
   explicit Impl(SaveServiceOptions options) : options_(options) {}
 
@@ -26,8 +26,7 @@ class SaveService::Impl
     while (streams_ > 0) idle_.Wait(mutex_);
   }
 
-  grpc::ServerBidiReactor<v1::SaveRequest, v1::SaveResponse>* Save(
-      grpc::CallbackServerContext* context) override {
+  SaveChannel::RawReactor* Save(grpc::CallbackServerContext* context) override {
     bool full = false;
     {
       MutexLock lock(mutex_);

@@ -22,7 +22,8 @@ struct SaveServiceOptions {
 };
 
 // Register it with ServerBuilder::RegisterService (as a grpc::Service&: `service()`). Save is a
-// callback method, so that an abort ends a stream whose client is silent.
+// callback method, so that an abort ends a stream whose client is silent; its messages are raw, so
+// that chunks are not copied by protobuf.
 class SaveService {
  public:
   explicit SaveService(SaveServiceOptions options);

@@ -3,18 +3,20 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/digest.h"
 #include "common/limits.h"
 #include "common/status_macros.h"
 
 namespace ckpt {
 namespace {
 
+// Bytes are acknowledged by the lot; the last ones when the client pauses. One answer for each
+// chunk would wake both sides up for it.
 constexpr uint64_t kAckEveryBytes = 8 << 20;
+constexpr absl::Duration kAckPause = absl::Milliseconds(5);
 constexpr absl::Duration kBeginPatience = absl::Seconds(60);
 
-absl::string_view NameOf(const v1::SaveRequest& message) {
-  switch (message.kind_case()) {
+absl::string_view NameOf(const SaveMessage& message) {
+  switch (message.kind()) {
     case v1::SaveRequest::kBegin:
       return "Begin";
     case v1::SaveRequest::kChunk:
@@ -49,29 +51,30 @@ absl::StatusOr<v1::Staged> SaveStream::Run() {
     return accepted.status();
   }
   credit_sent_ = accepted->credit();
-  acknowledged_ = accepted->resume_from();
+  received_ = acknowledged_ = accepted->resume_from();
   accepted_ = true;
   v1::SaveResponse response;
   *response.mutable_accepted() = *std::move(accepted);
   channel_->Send(std::move(response));
   while (true) {
-    CKPT_ASSIGN_OR_RETURN(v1::SaveRequest message, NextMessage());
-    switch (message.kind_case()) {
+    SaveMessage message;
+    CKPT_RETURN_IF_ERROR(NextMessage(message));
+    switch (message.kind()) {
       case v1::SaveRequest::kChunk:
-        CKPT_RETURN_IF_ERROR(TakeValues(message.chunk()));
+        CKPT_RETURN_IF_ERROR(TakeValues(message.request().chunk()));
         break;
       case v1::SaveRequest::kData:
-        CKPT_RETURN_IF_ERROR(TakeData(message.data()));
+        CKPT_RETURN_IF_ERROR(TakeData(message));
         break;
       case v1::SaveRequest::kProgress:
-        CKPT_RETURN_IF_ERROR(part_->Progress(message.progress().written()));
+        CKPT_RETURN_IF_ERROR(part_->Progress(message.request().progress().written()));
         SendCreditIfGrown();
         break;
       case v1::SaveRequest::kFinish:
         if (!values_.empty()) {
           return GiveUp(absl::FailedPreconditionError("Finish in the middle of the values"));
         }
-        return part_->Finish(message.finish().part_bytes(), gone);
+        return part_->Finish(message.request().finish().part_bytes(), gone);
       default:
         return GiveUp(absl::InvalidArgumentError(absl::StrCat(
             NameOf(message), " after Accepted; expected values, data, progress or ", "Finish")));
@@ -80,12 +83,14 @@ absl::StatusOr<v1::Staged> SaveStream::Run() {
 }
 
 absl::StatusOr<v1::Begin> SaveStream::ReadBegin() {
-  v1::SaveRequest message;
+  grpc::ByteBuffer received;
+  SaveMessage message;
   const absl::Time deadline = absl::Now() + kBeginPatience;
   while (true) {
-    switch (channel_->Next(&message, deadline)) {
+    switch (channel_->Next(&received, deadline)) {
       case SaveChannel::Event::kMessage:
-        if (message.kind_case() == v1::SaveRequest::kBegin) return std::move(message.begin());
+        CKPT_RETURN_IF_ERROR(message.Parse(received));
+        if (message.kind() == v1::SaveRequest::kBegin) return message.request().begin();
         return absl::InvalidArgumentError(absl::StrCat(
             "a Save stream starts with Begin; this one started with ", NameOf(message)));
       case SaveChannel::Event::kBell:
@@ -118,12 +123,15 @@ absl::Status SaveStream::Join(const v1::Begin& begin) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::SaveRequest> SaveStream::NextMessage() {
-  v1::SaveRequest message;
+absl::Status SaveStream::NextMessage(SaveMessage& message) {
+  grpc::ByteBuffer received;
   while (true) {
-    switch (channel_->Next(&message)) {
+    const bool owes_ack = received_ > acknowledged_;
+    switch (
+        channel_->Next(&received, owes_ack ? absl::Now() + kAckPause : absl::InfiniteFuture())) {
       case SaveChannel::Event::kMessage:
-        return message;
+        if (absl::Status parsed = message.Parse(received); !parsed.ok()) return GiveUp(parsed);
+        return absl::OkStatus();
       case SaveChannel::Event::kBell:
         CKPT_RETURN_IF_ERROR(part_->status());
         if (accepted_) SendCreditIfGrown();
@@ -132,8 +140,10 @@ absl::StatusOr<v1::SaveRequest> SaveStream::NextMessage() {
         return GiveUp(
             absl::FailedPreconditionError("the client ended the stream without Finish: given up"));
       case SaveChannel::Event::kBroken:
-      case SaveChannel::Event::kTimeout:
         return absl::CancelledError("the client has gone away");
+      case SaveChannel::Event::kTimeout:
+        Acknowledge();
+        break;
     }
   }
 }
@@ -144,14 +154,15 @@ absl::Status SaveStream::ReadLayout() {
   channel_->Send(std::move(need));
   std::string serialized;
   while (true) {
-    CKPT_ASSIGN_OR_RETURN(const v1::SaveRequest message, NextMessage());
-    if (message.kind_case() != v1::SaveRequest::kChunk) {
+    SaveMessage message;
+    CKPT_RETURN_IF_ERROR(NextMessage(message));
+    if (message.kind() != v1::SaveRequest::kChunk) {
       return GiveUp(absl::InvalidArgumentError(
           absl::StrCat(NameOf(message), " before Accepted; expected the layout's chunks")));
     }
     CKPT_RETURN_IF_ERROR(
-        AddChunk(message.chunk(), v1::Chunk::KIND_LAYOUT, kLayoutBytesMax, serialized));
-    if (message.chunk().last()) return part_->SetLayout(std::move(serialized));
+        AddChunk(message.request().chunk(), v1::Chunk::KIND_LAYOUT, kLayoutBytesMax, serialized));
+    if (message.request().chunk().last()) return part_->SetLayout(std::move(serialized));
   }
 }
 
@@ -199,28 +210,27 @@ absl::Status SaveStream::TakeValues(const v1::Chunk& chunk) {
   return part_->SetValues(std::move(values));
 }
 
-absl::Status SaveStream::TakeData(const v1::Data& data) {
+absl::Status SaveStream::TakeData(const SaveMessage& data) {
   if (!values_.empty()) {
     return GiveUp(absl::FailedPreconditionError("Data in the middle of the values"));
   }
-  if (data.data().empty() || data.data().size() > kChunkBytesMax) {
-    return GiveUp(absl::InvalidArgumentError(absl::StrCat(
-        "data of ", data.data().size(), " bytes; 1 to ", kChunkBytesMax, " are allowed")));
-  }
-  if (Crc32c(data.data()) != data.crc32c()) {
+  const uint64_t bytes = data.payload().bytes();
+  if (bytes == 0 || bytes > kChunkBytesMax) {
     return GiveUp(absl::InvalidArgumentError(
-        absl::StrCat("data at part offset ", data.offset(), " fails its CRC-32C")));
+        absl::StrCat("data of ", bytes, " bytes; 1 to ", kChunkBytesMax, " are allowed")));
   }
-  CKPT_RETURN_IF_ERROR(part_->Write(data.offset(), data.data()));
-  const uint64_t received = part_->received();
-  if (received >= acknowledged_ + kAckEveryBytes || !channel_->more_waiting()) {
-    acknowledged_ = received;
-    v1::SaveResponse ack;
-    ack.mutable_ack()->set_received(received);
-    channel_->Send(std::move(ack));
-  }
+  CKPT_RETURN_IF_ERROR(part_->Write(data.offset(), data.payload()));
+  received_ = part_->received();
+  if (received_ >= acknowledged_ + kAckEveryBytes) Acknowledge();
   SendCreditIfGrown();
   return absl::OkStatus();
+}
+
+void SaveStream::Acknowledge() {
+  acknowledged_ = received_;
+  v1::SaveResponse ack;
+  ack.mutable_ack()->set_received(acknowledged_);
+  channel_->Send(std::move(ack));
 }
 
 void SaveStream::SendCreditIfGrown() {

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "server/rpc/save_channel.h"
+#include "server/rpc/save_message.h"
 #include "server/session/session.h"
 #include "server/staging/checkpoint_table.h"
 
@@ -34,12 +35,13 @@ class SaveStream {
   absl::StatusOr<v1::Begin> ReadBegin();
   absl::Status Join(const v1::Begin& begin);
   // The next message that is not a mere wake-up. An error ends the stream.
-  absl::StatusOr<v1::SaveRequest> NextMessage();
+  absl::Status NextMessage(SaveMessage& message);
   absl::Status ReadLayout();
   absl::Status AddChunk(const v1::Chunk& chunk, v1::Chunk::Kind kind, uint64_t bytes_max,
                         std::string& collected);
   absl::Status TakeValues(const v1::Chunk& chunk);
-  absl::Status TakeData(const v1::Data& data);
+  absl::Status TakeData(const SaveMessage& data);
+  void Acknowledge();
   void SendCreditIfGrown();
   absl::Status GiveUp(absl::Status why);
 
@@ -53,6 +55,7 @@ class SaveStream {
   bool values_done_ = false;
   bool accepted_ = false;
   uint64_t credit_sent_ = 0;
+  uint64_t received_ = 0;  // as Data
   uint64_t acknowledged_ = 0;
   bool retry_helps_ = false;
 };

@@ -27,6 +27,7 @@
 #include "server/session/session.h"
 #include "server/staging/clock.h"
 #include "server/staging/memory_tier.h"
+#include "server/staging/received_bytes.h"
 #include "server/storage/data_folder.h"
 
 namespace ckpt {
@@ -100,8 +101,8 @@ class PartStream {
   virtual absl::Status SetValues(v1::Values values) = 0;
   // Shared memory: part offsets below `written` are in the mapping.
   virtual absl::Status Progress(uint64_t written) = 0;
-  // Stream transport: the next bytes, their CRC checked already.
-  virtual absl::Status Write(uint64_t offset, absl::string_view bytes) = 0;
+  // Stream transport: the next bytes. They count as received once their CRC was found right.
+  virtual absl::Status Write(uint64_t offset, const ReceivedBytes& bytes) = 0;
   // Part offsets below these were received, and may be written.
   virtual uint64_t received() const = 0;
   virtual uint64_t credit() const = 0;

@@ -101,7 +101,7 @@ class CheckpointTableImpl : public CheckpointTable {
   absl::Status Progress(const CheckpointPtr& checkpoint, const PartPtr& part, uint64_t stream,
                         uint64_t written);
   absl::Status Write(const CheckpointPtr& checkpoint, const PartPtr& part, uint64_t stream,
-                     uint64_t offset, absl::string_view bytes);
+                     uint64_t offset, const ReceivedBytes& bytes);
   absl::StatusOr<v1::Staged> Finish(const CheckpointPtr& checkpoint, const PartPtr& part,
                                     uint64_t stream, uint64_t part_bytes,
                                     absl::FunctionRef<bool()> cancelled);

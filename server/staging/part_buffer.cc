@@ -3,9 +3,16 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/digest.h"
 #include "common/status_macros.h"
 
 namespace ckpt {
+namespace {
+
+// Small enough that the copy finds in the cache what the CRC has just read.
+constexpr uint64_t kStepBytes = 128 << 10;
+
+}  // namespace
 
 PartBuffer::PartBuffer(std::shared_ptr<StagingFile> file, uint64_t part_bytes,
                        absl::AnyInvocable<void()> credit_grew)
@@ -40,31 +47,43 @@ absl::Status PartBuffer::Advance(uint64_t written) {
   return absl::OkStatus();
 }
 
-absl::Status PartBuffer::Write(uint64_t offset, absl::string_view bytes) {
+absl::Status PartBuffer::CheckNext(uint64_t offset, uint64_t bytes) {
+  MutexLock lock(mutex_);
+  CKPT_RETURN_IF_ERROR(aborted_);
+  const uint64_t credit = ring() ? CreditLocked() : part_bytes_;
+  if (offset != written_) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("data at part offset ", offset, " where offset ", written_, " comes next"));
+  }
+  if (bytes > credit - offset) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("data up to ", offset + bytes, " is beyond the credit (", credit, ")"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PartBuffer::Write(uint64_t offset, const ReceivedBytes& bytes) {
   MutexLock writing(write_mutex_);
-  {
-    MutexLock lock(mutex_);
-    CKPT_RETURN_IF_ERROR(aborted_);
-    const uint64_t credit = ring() ? CreditLocked() : part_bytes_;
-    if (offset != written_) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("data at part offset ", offset, " where offset ", written_, " comes next"));
-    }
-    if (bytes.size() > credit - offset) {
-      return absl::InvalidArgumentError(absl::StrCat("data up to ", offset + bytes.size(),
-                                                     " is beyond the credit (", credit, ")"));
+  CKPT_RETURN_IF_ERROR(CheckNext(offset, bytes.bytes()));
+  uint64_t end = offset;
+  uint32_t crc = 0;
+  for (absl::string_view piece : bytes.pieces) {
+    while (!piece.empty()) {
+      const uint64_t at = end % file_bytes_;
+      const uint64_t step = std::min<uint64_t>({piece.size(), kStepBytes, file_bytes_ - at});
+      crc = Crc32c(crc, piece.data(), step);
+      CKPT_RETURN_IF_ERROR(file_->Write(at, piece.substr(0, step)));
+      piece.remove_prefix(step);
+      end += step;
     }
   }
-  uint64_t done = 0;
-  while (done < bytes.size()) {  // twice at most but for rings smaller than a chunk
-    const uint64_t at = (offset + done) % file_bytes_;
-    const uint64_t piece = std::min<uint64_t>(bytes.size() - done, file_bytes_ - at);
-    CKPT_RETURN_IF_ERROR(file_->Write(at, bytes.substr(done, piece)));
-    done += piece;
+  if (crc != bytes.crc32c) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("data at part offset ", offset, " fails its CRC-32C"));
   }
   MutexLock lock(mutex_);
   CKPT_RETURN_IF_ERROR(aborted_);
-  written_ = offset + bytes.size();
+  written_ = end;
   changed_.NotifyAll();
   return absl::OkStatus();
 }

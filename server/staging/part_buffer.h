@@ -9,9 +9,9 @@
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
-#include "absl/strings/string_view.h"
 #include "common/mutex.h"
 #include "server/persist/part_source.h"
+#include "server/staging/received_bytes.h"
 #include "server/staging/staging_file.h"
 
 namespace ckpt {
@@ -28,9 +28,10 @@ class PartBuffer : public PartSource {
   // The client says that offsets below `written` are there. INVALID_ARGUMENT: backwards, or beyond
   // the credit.
   absl::Status Advance(uint64_t written);
-  // The next bytes of the part, from the daemon's own hands. INVALID_ARGUMENT: not the next, or
-  // beyond the credit.
-  absl::Status Write(uint64_t offset, absl::string_view bytes);
+  // The next bytes of the part, from the daemon's own hands. They are written() only when their CRC
+  // was found right; until then nobody reads them. INVALID_ARGUMENT: not the next, beyond the
+  // credit, or a wrong CRC.
+  absl::Status Write(uint64_t offset, const ReceivedBytes& bytes);
   // Ends reader and writer with this status. When it returns nobody writes to the file any more.
   void Abort(absl::Status why);
 
@@ -39,6 +40,7 @@ class PartBuffer : public PartSource {
   void Consumed(uint64_t offset) override;
 
  private:
+  absl::Status CheckNext(uint64_t offset, uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
   uint64_t CreditLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::shared_ptr<StagingFile> file_;

@@ -37,7 +37,7 @@ class TablePartStream : public PartStream {
   absl::Status Progress(uint64_t written) override {
     return Blame(table_->Progress(checkpoint_, part_, stream_, written));
   }
-  absl::Status Write(uint64_t offset, absl::string_view bytes) override {
+  absl::Status Write(uint64_t offset, const ReceivedBytes& bytes) override {
     return Blame(table_->Write(checkpoint_, part_, stream_, offset, bytes));
   }
   uint64_t received() const override { return buffer_ == nullptr ? 0 : buffer_->written(); }

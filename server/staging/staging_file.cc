@@ -6,6 +6,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -14,9 +15,16 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/byte_size.h"
+#include "common/copy_kernel.h"
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 
 namespace ckpt {
 namespace {
+
+constexpr uint64_t kGranuleBytes = 2 << 20;  // also the size of a huge page
 
 absl::Status Failed(absl::string_view what, absl::string_view path, int error) {
   const std::string text = absl::StrCat(what, " ", path, ": ", std::strerror(error));
@@ -52,11 +60,9 @@ std::string MountOptions(const std::string& folder) {
 void PopulateHuge(int descriptor, uint64_t bytes) {
   void* mapping = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
   if (mapping == MAP_FAILED) return;
-#ifdef MADV_POPULATE_WRITE
   if (madvise(mapping, bytes, MADV_HUGEPAGE) == 0) {
     (void)madvise(mapping, bytes, MADV_POPULATE_WRITE);  // what it leaves out, fallocate makes
   }
-#endif
   munmap(mapping, bytes);
 }
 
@@ -103,7 +109,7 @@ absl::StatusOr<std::shared_ptr<StagingFile>> StagingFile::Create(const std::stri
                   path, error);
   }
   return std::shared_ptr<StagingFile>(
-      new StagingFile(FileId::Random(), bytes, std::move(descriptor)));
+      new StagingFile(FileId::Random(), bytes, std::move(descriptor), /*only_ours=*/true));
 }
 
 absl::StatusOr<std::shared_ptr<StagingFile>> StagingFile::OpenExisting(const std::string& path) {
@@ -113,8 +119,9 @@ absl::StatusOr<std::shared_ptr<StagingFile>> StagingFile::OpenExisting(const std
   if (fstat(descriptor.get(), &there) != 0) {
     return Failed("cannot look at the staging file", path, errno);
   }
-  return std::shared_ptr<StagingFile>(new StagingFile(
-      FileId::Random(), static_cast<uint64_t>(there.st_size), std::move(descriptor)));
+  return std::shared_ptr<StagingFile>(
+      new StagingFile(FileId::Random(), static_cast<uint64_t>(there.st_size), std::move(descriptor),
+                      /*only_ours=*/false));
 }
 
 absl::Status StagingFile::Read(uint64_t offset, void* out, uint64_t bytes) const {
@@ -134,7 +141,65 @@ absl::Status StagingFile::Read(uint64_t offset, void* out, uint64_t bytes) const
   return absl::OkStatus();
 }
 
-absl::Status StagingFile::Write(uint64_t offset, absl::string_view bytes) const {
+StagingFile::~StagingFile() {
+  MutexLock lock(mapping_mutex_);
+  Unmap();
+}
+
+void StagingFile::Unmap() {
+  if (mapping_ != nullptr) munmap(mapping_, bytes_);
+  mapping_ = nullptr;
+  present_.clear();
+}
+
+bool StagingFile::mapped() const {
+  MutexLock lock(mapping_mutex_);
+  return mapping_ != nullptr;
+}
+
+char* StagingFile::Present(uint64_t offset, uint64_t bytes) {
+  if (!may_map_ || bytes == 0 || offset > bytes_ || bytes > bytes_ - offset) return nullptr;
+  if (mapping_ == nullptr) {
+    void* mapping = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor_.get(), 0);
+    if (mapping == MAP_FAILED) {
+      may_map_ = false;
+      return nullptr;
+    }
+    madvise(mapping, bytes_, MADV_DONTFORK);
+    madvise(mapping, bytes_, MADV_DONTDUMP);
+    madvise(mapping, bytes_, MADV_HUGEPAGE);  // best effort: most hosts give tmpfs none
+    mapping_ = static_cast<char*>(mapping);
+    present_.assign((bytes_ + kGranuleBytes - 1) / kGranuleBytes, false);
+  }
+  for (uint64_t granule = offset / kGranuleBytes; granule <= (offset + bytes - 1) / kGranuleBytes;
+       ++granule) {
+    if (present_[granule]) continue;
+    const uint64_t begin = granule * kGranuleBytes;
+    // A page fault for each page would cost several times the copy. Where the kernel cannot do it
+    // (before 5.14) the faults are taken.
+    while (madvise(mapping_ + begin, std::min(kGranuleBytes, bytes_ - begin),
+                   MADV_POPULATE_WRITE) != 0) {
+      if (errno == EINTR || errno == EAGAIN) continue;
+      if (errno == EINVAL) break;
+      may_map_ = false;
+      Unmap();
+      return nullptr;
+    }
+    present_[granule] = true;
+  }
+  return mapping_;
+}
+
+absl::Status StagingFile::Write(uint64_t offset, absl::string_view bytes) {
+  {
+    MutexLock lock(mapping_mutex_);
+    if (char* mapping = Present(offset, bytes.size()); mapping != nullptr) {
+      CopyStreaming(reinterpret_cast<std::byte*>(mapping + offset),
+                    reinterpret_cast<const std::byte*>(bytes.data()), bytes.size());
+      CopyFence();
+      return absl::OkStatus();
+    }
+  }
   while (!bytes.empty()) {
     const ssize_t put =
         pwrite(descriptor_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
@@ -164,7 +229,12 @@ bool StagingFile::OnlyOurs() const {
   return errno != EAGAIN && errno != EBUSY;
 }
 
-absl::StatusOr<Descriptor> StagingFile::Reopen(bool read_only) const {
+absl::StatusOr<Descriptor> StagingFile::Reopen(bool read_only) {
+  {
+    MutexLock lock(mapping_mutex_);
+    may_map_ = false;
+    Unmap();
+  }
   const std::string path = absl::StrCat("/proc/self/fd/", descriptor_.get());
   Descriptor descriptor(open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
   if (descriptor.get() < 0) return Failed("cannot reopen staging file", id_.hex(), errno);

@@ -239,7 +239,8 @@ absl::Status CheckpointTableImpl::Progress(const CheckpointPtr& checkpoint, cons
 }
 
 absl::Status CheckpointTableImpl::Write(const CheckpointPtr& checkpoint, const PartPtr& part,
-                                        uint64_t stream, uint64_t offset, absl::string_view bytes) {
+                                        uint64_t stream, uint64_t offset,
+                                        const ReceivedBytes& bytes) {
   std::shared_ptr<PartBuffer> buffer;
   {
     MutexLock lock(mutex_);

@@ -65,12 +65,12 @@ TEST_F(AbortTest, ABrokenStreamResumesWhereItWas) {
   {
     auto opened = rig_.Open(claim, layout_);
     ASSERT_TRUE(opened.ok());
-    ASSERT_TRUE(opened->stream->Write(0, absl::string_view(bytes).substr(0, 40000)).ok());
+    ASSERT_TRUE(opened->stream->Write(0, Received(absl::string_view(bytes).substr(0, 40000))).ok());
   }
   auto resumed = rig_.Open(claim, layout_);
   ASSERT_TRUE(resumed.ok()) << resumed.status();
   EXPECT_EQ(resumed->accepted.resume_from(), 40000u);
-  ASSERT_TRUE(resumed->stream->Write(40000, absl::string_view(bytes).substr(40000)).ok());
+  ASSERT_TRUE(resumed->stream->Write(40000, Received(absl::string_view(bytes).substr(40000))).ok());
   ASSERT_TRUE(resumed->stream->Finish(layout_->part_bytes(), Never).ok());
   ASSERT_TRUE(Fate(1).ok());
   EXPECT_EQ(rig_.ReadBack(rig_.Id(1), 0).value().substr(0, 100000), bytes);
@@ -82,7 +82,7 @@ TEST_F(AbortTest, AResumedStreamTakesThePartFromTheOldOne) {
   auto resumed = rig_.Open(claim, layout_);
   ASSERT_TRUE(resumed.ok());
   EXPECT_TRUE(absl::IsAborted(old->stream->status()));
-  EXPECT_TRUE(absl::IsAborted(old->stream->Write(0, "x")));
+  EXPECT_TRUE(absl::IsAborted(old->stream->Write(0, Received("x"))));
   old->stream = nullptr;
   EXPECT_TRUE(resumed->stream->status().ok()) << "the old stream's end breaks nothing";
 }
@@ -220,14 +220,14 @@ TEST_F(AbortTest, AStagedPartOfAnAbortedCheckpointIsNotAdoptedLater) {
 TEST_F(AbortTest, FinishBeforeEveryByteOrValueAbortsThePart) {
   {
     auto opened = rig_.Open(rig_.Claim(1, 0, 1, *layout_), layout_);
-    ASSERT_TRUE(opened->stream->Write(0, "only the beginning").ok());
+    ASSERT_TRUE(opened->stream->Write(0, Received("only the beginning")).ok());
     EXPECT_TRUE(
         absl::IsFailedPrecondition(opened->stream->Finish(layout_->part_bytes(), Never).status()));
   }
   EXPECT_TRUE(absl::IsAborted(Fate(1)));
   auto with_value = LayoutMaker().PerRank("t", 10).PerRankValue("epoch").Make();
   auto opened = rig_.Open(rig_.Claim(2, 0, 1, *with_value), with_value);
-  ASSERT_TRUE(opened->stream->Write(0, std::string(with_value->part_bytes(), 'x')).ok());
+  ASSERT_TRUE(opened->stream->Write(0, Received(std::string(with_value->part_bytes(), 'x'))).ok());
   const absl::Status refused = opened->stream->Finish(with_value->part_bytes(), Never).status();
   EXPECT_THAT(std::string(refused.message()), HasSubstr("'epoch' is missing"));
 }

@@ -95,7 +95,7 @@ TEST_F(AdoptTest, AStagedAnswerThatWasLostIsGivenByTheNextDaemon) {
 
 TEST_F(AdoptTest, WhatWasNotFinishedIsUnlinked) {
   auto half = rig_.Open(rig_.Claim(5, 0, 1, *layout_), layout_);
-  ASSERT_TRUE(half->stream->Write(0, Bytes(0)).ok());
+  ASSERT_TRUE(half->stream->Write(0, Received(Bytes(0))).ok());
   rig_.table().Shutdown();
   half->stream = nullptr;
   Restart();

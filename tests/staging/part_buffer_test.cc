@@ -44,7 +44,7 @@ TEST_F(PartBufferTest, RingCarriesMoreThanItHolds) {
   while (at < kPart) {
     const uint64_t piece = std::min<uint64_t>(buffer->credit() - at, 10000);
     if (piece == 0) std::this_thread::yield();
-    ASSERT_TRUE(buffer->Write(at, absl::string_view(bytes).substr(at, piece)).ok());
+    ASSERT_TRUE(buffer->Write(at, Received(absl::string_view(bytes).substr(at, piece))).ok());
     at += piece;
   }
   reader.join();
@@ -55,8 +55,24 @@ TEST_F(PartBufferTest, RingRefusesWhatIsBeyondItsCredit) {
   auto buffer = Make(64 << 10, 1 << 20);
   EXPECT_EQ(buffer->credit(), 64 << 10);
   EXPECT_TRUE(absl::IsInvalidArgument(buffer->Advance((64 << 10) + 1)));
-  EXPECT_TRUE(absl::IsInvalidArgument(buffer->Write(0, std::string((64 << 10) + 1, 'x'))));
-  EXPECT_TRUE(absl::IsInvalidArgument(buffer->Write(5, "not the next bytes")));
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(buffer->Write(0, Received(std::string((64 << 10) + 1, 'x')))));
+  EXPECT_TRUE(absl::IsInvalidArgument(buffer->Write(5, Received("not the next bytes"))));
+}
+
+TEST_F(PartBufferTest, BytesCountOnlyOnceTheirCrcWasRight) {
+  auto buffer = Make(64 << 10, 1 << 20);
+  const std::string bytes = Pattern(60000, 3);
+  const absl::string_view all = bytes;
+  const std::vector<absl::string_view> pieces = {all.substr(0, 1), all.substr(1, 40000),
+                                                 all.substr(40001)};
+  EXPECT_TRUE(absl::IsInvalidArgument(buffer->Write(0, {pieces, Crc32c(all) ^ 1})));
+  EXPECT_EQ(buffer->written(), 0u);
+  ASSERT_TRUE(buffer->Write(0, {pieces, Crc32c(all)}).ok());
+  EXPECT_EQ(buffer->written(), bytes.size());
+  std::string read(bytes.size(), '\0');
+  ASSERT_TRUE(buffer->Read(0, read.data(), read.size()).ok());
+  EXPECT_EQ(read, bytes);
 }
 
 TEST_F(PartBufferTest, ReadingTellsTheWriterOfNewCredit) {
@@ -78,7 +94,7 @@ TEST_F(PartBufferTest, AbortWakesAReaderThatWaits) {
   buffer->Abort(absl::AbortedError("over"));
   reader.join();
   EXPECT_TRUE(absl::IsAborted(buffer->Advance(1)));
-  EXPECT_TRUE(absl::IsAborted(buffer->Write(0, "x")));
+  EXPECT_TRUE(absl::IsAborted(buffer->Write(0, Received("x"))));
 }
 
 }  // namespace

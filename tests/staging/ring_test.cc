@@ -85,7 +85,8 @@ TEST_F(RingTest, APartLargerThanTheBudgetSavesThroughTheStream) {
         std::min<uint64_t>({opened->stream->credit() - at, bytes.size() - at, kMiB});
     if (piece == 0) std::this_thread::yield();
     if (piece == 0) continue;
-    ASSERT_TRUE(opened->stream->Write(at, absl::string_view(bytes).substr(at, piece)).ok());
+    ASSERT_TRUE(
+        opened->stream->Write(at, Received(absl::string_view(bytes).substr(at, piece))).ok());
     at += piece;
   }
   ASSERT_TRUE(opened->stream->Finish(bytes.size(), Never).ok());

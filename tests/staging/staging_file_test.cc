@@ -31,6 +31,44 @@ TEST_F(StagingFileTest, ReadsWhatWasWritten) {
   EXPECT_EQ(std::string(read, 5), "hello");
 }
 
+TEST_F(StagingFileTest, WritesThroughAMappingUntilADescriptorLeaves) {
+  auto file = Make(5 << 20);
+  EXPECT_FALSE(file->mapped());
+  const std::string bytes = Pattern(3 << 20, 1);
+  ASSERT_TRUE(file->Write(1000, bytes).ok());
+  EXPECT_TRUE(file->mapped());
+  EXPECT_TRUE(file->OnlyOurs()) << "our own mapping is not somebody else's";
+  EXPECT_TRUE(file->Intact());
+  std::string read(bytes.size(), '\0');
+  ASSERT_TRUE(file->Read(1000, read.data(), read.size()).ok());
+  EXPECT_EQ(read, bytes);
+  {
+    Descriptor client = file->Reopen(/*read_only=*/true).value();
+    EXPECT_FALSE(file->mapped());
+    ASSERT_TRUE(file->Write(5, "hello").ok());
+    EXPECT_FALSE(file->mapped());
+  }
+  ASSERT_TRUE(file->Write(0, "hello").ok());
+  EXPECT_FALSE(file->mapped()) << "what was lent once is not trusted again";
+  ASSERT_TRUE(file->Read(0, read.data(), 10).ok());
+  EXPECT_EQ(read.substr(0, 10), "hellohello");
+}
+
+TEST_F(StagingFileTest, AClientThatTruncatesCannotKillTheWriter) {
+  auto file = Make(8192);
+  Descriptor client = file->Reopen(/*read_only=*/false).value();
+  ASSERT_EQ(ftruncate(client.get(), 0), 0);
+  (void)file->Write(4096, "through a mapping this would be SIGBUS");
+  EXPECT_FALSE(file->mapped());
+}
+
+TEST_F(StagingFileTest, AFileOfAnEarlierDaemonIsNotMapped) {
+  Make(8192);
+  auto found = StagingFile::OpenExisting(folder_.path() + "/data").value();
+  ASSERT_TRUE(found->Write(0, "hello").ok());
+  EXPECT_FALSE(found->mapped());
+}
+
 TEST_F(StagingFileTest, TruncatedByItsClientIsDataLossAndNotIntact) {
   auto file = Make(8192);
   Descriptor client = file->Reopen(/*read_only=*/false).value();

@@ -127,7 +127,7 @@ absl::Status StagingRig::Save(PartClaim claim, const std::shared_ptr<const PartL
     const SessionClient::File file = client->Granted(opened.accepted.file_id());
     std::memcpy(file.mapping, bytes.data(), bytes.size());
   } else if (!bytes.empty()) {
-    CKPT_RETURN_IF_ERROR(opened.stream->Write(0, bytes));
+    CKPT_RETURN_IF_ERROR(opened.stream->Write(0, Received(bytes)));
   }
   return opened.stream->Finish(layout->part_bytes(), Never).status();
 }

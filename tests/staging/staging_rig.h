@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/string_view.h"
+#include "common/digest.h"
 #include "gtest/gtest.h"
 #include "server/index/index.h"
 #include "server/persist/persister.h"
@@ -104,6 +106,16 @@ class StagingRig {
 };
 
 inline bool Never() { return false; }
+
+// Bytes as they come over the wire, in one piece. Lives as long as the expression.
+class Received {
+ public:
+  explicit Received(absl::string_view bytes) : piece_(bytes) {}
+  operator ReceivedBytes() const { return {{&piece_, 1}, Crc32c(piece_)}; }
+
+ private:
+  const absl::string_view piece_;
+};
 
 }  // namespace ckpt
 

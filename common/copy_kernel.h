@@ -1,8 +1,8 @@
 // Copying large blocks as fast as memory allows: non-temporal stores, which skip reading the
 // destination's lines and leave the caches to the trainer. The instruction set is chosen at run
 // time. Thread-safe, no state.
-#ifndef CKPT_CLIENT_MEMORY_COPY_KERNEL_H_
-#define CKPT_CLIENT_MEMORY_COPY_KERNEL_H_
+#ifndef CKPT_COMMON_COPY_KERNEL_H_
+#define CKPT_COMMON_COPY_KERNEL_H_
 
 #include <cstddef>
 
@@ -20,4 +20,4 @@ absl::string_view CopyInstructionSet();
 
 }  // namespace ckpt
 
-#endif  // CKPT_CLIENT_MEMORY_COPY_KERNEL_H_
+#endif  // CKPT_COMMON_COPY_KERNEL_H_

@@ -1,4 +1,4 @@
-#include "client/memory/copy_kernel.h"
+#include "common/copy_kernel.h"
 
 #include <cstdint>
 #include <cstring>
