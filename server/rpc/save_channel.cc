@@ -1,6 +1,7 @@
 #include "server/rpc/save_channel.h"
 
 #include <algorithm>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -46,7 +47,8 @@ class SaveChannel::Reactor : public SaveChannel::RawReactor {
 };
 
 SaveChannel::RawReactor* SaveChannel::Start(
-    std::function<void(std::shared_ptr<SaveChannel>)> serve) {
+    std::function<void(std::shared_ptr<SaveChannel>)> serve,
+    const std::function<void(std::shared_ptr<SaveChannel>)>& refuse) {
   auto channel = std::make_shared<SaveChannel>();
   auto* reactor = new Reactor(channel);
   {
@@ -54,7 +56,14 @@ SaveChannel::RawReactor* SaveChannel::Start(
     channel->reactor_ = reactor;
     channel->StartReadIfRoom();
   }
-  std::thread([channel, serve = std::move(serve)] { serve(channel); }).detach();
+  try {
+    if (serve != nullptr) {
+      std::thread([channel, serve = std::move(serve)] { serve(channel); }).detach();
+      return reactor;
+    }
+  } catch (const std::system_error&) {  // the process is at its limit of threads (pids)
+  }
+  refuse(channel);
   return reactor;
 }
 

@@ -32,8 +32,10 @@ class SaveChannel : public std::enable_shared_from_this<SaveChannel> {
   class Reactor;
   using RawReactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
 
-  // Starts the call; `serve` runs on a thread of its own and must end with Finish.
-  static RawReactor* Start(std::function<void(std::shared_ptr<SaveChannel>)> serve);
+  // Starts the call; `serve` runs on a thread of its own and must end with Finish. Where it is
+  // null, or the system gives no thread, `refuse` is called here and now: it must Finish as well.
+  static RawReactor* Start(std::function<void(std::shared_ptr<SaveChannel>)> serve,
+                           const std::function<void(std::shared_ptr<SaveChannel>)>& refuse);
 
   // --- the serving thread
   Event Next(grpc::ByteBuffer* message, absl::Time deadline = absl::InfiniteFuture());

@@ -27,18 +27,24 @@ class SaveService::Impl
   }
 
   SaveChannel::RawReactor* Save(grpc::CallbackServerContext* context) override {
-    bool full = false;
+    std::function<void(std::shared_ptr<SaveChannel>)> serve;
     {
       MutexLock lock(mutex_);
-      full = streams_ >= options_.streams_max;
+      if (streams_ < options_.streams_max) {
+        serve = [this, context](const std::shared_ptr<SaveChannel>& channel) {
+          Serve(context, channel);
+          Ended();
+        };
+      }
       ++streams_;
     }
-    return SaveChannel::Start([this, context, full](std::shared_ptr<SaveChannel> channel) {
-      Serve(context, full, channel);
-      MutexLock lock(mutex_);
-      --streams_;
-      idle_.NotifyAll();
-    });
+    return SaveChannel::Start(
+        std::move(serve), [this, context](const std::shared_ptr<SaveChannel>& channel) {
+          context->AddTrailingMetadata(kRetryAfter, kRetryAfterMilliseconds);
+          channel->Finish(ToGrpcStatus(absl::ResourceExhaustedError(
+              "the daemon has its greatest number of open saves, or of threads; retry later")));
+          Ended();
+        });
   }
 
   grpc::Status Prepare(grpc::ServerContext* context, const v1::PrepareRequest* request,
@@ -57,12 +63,10 @@ class SaveService::Impl
 
  private:
   // `context` lives until Finish.
-  void Serve(grpc::CallbackServerContext* context, bool full,
-             const std::shared_ptr<SaveChannel>& channel) {
-    absl::StatusOr<v1::Staged> staged =
-        absl::ResourceExhaustedError("the daemon has its greatest number of open saves");
-    bool retry = full;
-    if (!full) {
+  void Serve(grpc::CallbackServerContext* context, const std::shared_ptr<SaveChannel>& channel) {
+    absl::StatusOr<v1::Staged> staged = absl::UnknownError("not served");
+    bool retry = false;
+    {
       SaveStream stream(options_.sessions, options_.table, &plan_bytes_, channel);
       staged = stream.Run();
       retry = stream.retry_helps();
@@ -75,6 +79,12 @@ class SaveService::Impl
     v1::SaveResponse last;
     *last.mutable_staged() = *std::move(staged);
     channel->Finish(grpc::Status::OK, std::move(last));
+  }
+
+  void Ended() {
+    MutexLock lock(mutex_);
+    --streams_;
+    idle_.NotifyAll();
   }
 
   const SaveServiceOptions options_;

@@ -71,15 +71,20 @@ bool ForEachBlock(uint64_t total, const RawSetting& setting,
 absl::StatusOr<RawSetting> Calibrate(
     const std::vector<RawSetting>& settings,
     absl::FunctionRef<absl::StatusOr<double>(const RawSetting&)> measure) {
-  std::vector<double> best(settings.size(), 1e9);
-  for (int round = 0; round < 2; ++round) {
+  // Medians: one lucky round must not make a weak baseline.
+  std::vector<std::vector<double>> seconds(settings.size());
+  for (int round = 0; round < 3; ++round) {
     for (size_t i = 0; i < settings.size(); ++i) {
       CKPT_RETURN_IF_ERROR(CheckInterrupt());
-      CKPT_ASSIGN_OR_RETURN(const double seconds, measure(settings[i]));
-      best[i] = std::min(best[i], seconds);
+      CKPT_ASSIGN_OR_RETURN(const double once, measure(settings[i]));
+      seconds[i].push_back(once);
     }
   }
-  return settings[static_cast<size_t>(std::min_element(best.begin(), best.end()) - best.begin())];
+  const auto best =
+      std::min_element(seconds.begin(), seconds.end(), [](const auto& one, const auto& other) {
+        return Median(one) < Median(other);
+      });
+  return settings[static_cast<size_t>(best - seconds.begin())];
 }
 
 absl::Status WriteSmallFile(const std::string& path, const std::byte* data) {

@@ -123,5 +123,31 @@ TEST_F(FullBudgetTest, AWaitingClientHearsAtOnceThatAnotherHasDied) {
   EXPECT_EQ(waiting.End().error_code(), grpc::ABORTED);
 }
 
+class OneStreamTest : public SaveServiceTest {
+ protected:
+  OneStreamTest() : SaveServiceTest({}, /*streams_max=*/1) {}
+};
+
+TEST_F(OneStreamTest, TheStreamBeyondTheLastIsRefusedAndMayComeAgain) {
+  SaveCall first(*stub_);
+  first.Open(MakeBegin(1, 0, 1, *layout_), *layout_);
+  {
+    SaveCall second(*stub_);
+    second.Begin(MakeBegin(2, 0, 1, *layout_));
+    EXPECT_EQ(second.End().error_code(), grpc::RESOURCE_EXHAUSTED);
+    EXPECT_EQ(second.context().GetServerTrailingMetadata().count("retry-after-ms"), 1u);
+  }
+  first.Cancel();
+  EXPECT_FALSE(first.End().ok());
+  grpc::Status status(grpc::RESOURCE_EXHAUSTED, "not tried");
+  for (int i = 0; i < 1000 && status.error_code() == grpc::RESOURCE_EXHAUSTED; ++i) {
+    SaveCall third(*stub_);
+    third.Begin(MakeBegin(3, 0, 1, *layout_));
+    if (third.Read().kind_case() != v1::SaveResponse::KIND_NOT_SET) status = grpc::Status::OK;
+    if (!status.ok()) status = third.End();
+  }
+  EXPECT_TRUE(status.ok()) << status.error_message();
+}
+
 }  // namespace
 }  // namespace ckpt

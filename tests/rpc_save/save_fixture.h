@@ -97,7 +97,10 @@ class SaveCall {
 
 class SaveServiceTest : public ::testing::Test {
  protected:
-  explicit SaveServiceTest(RigOptions options = {}) : rig_(options) { Serve(); }
+  explicit SaveServiceTest(RigOptions options = {}, uint32_t streams_max = 4096)
+      : rig_(options), streams_max_(streams_max) {
+    Serve();
+  }
   ~SaveServiceTest() override { StopServing(); }
 
   void Serve() {
@@ -105,6 +108,7 @@ class SaveServiceTest : public ::testing::Test {
     options.sessions = &rig_.sessions();
     options.table = &rig_.table();
     options.tier = &rig_.tier();
+    options.streams_max = streams_max_;
     service_ = std::make_unique<SaveService>(options);
     grpc::ServerBuilder builder;
     const std::string address = "unix:" + rig_.memory_folder() + ".sock";
@@ -138,6 +142,7 @@ class SaveServiceTest : public ::testing::Test {
   }
 
   StagingRig rig_;
+  const uint32_t streams_max_;
   std::unique_ptr<SaveService> service_;
   std::unique_ptr<grpc::Server> server_;
   std::shared_ptr<grpc::Channel> channel_;
