@@ -109,7 +109,7 @@ class Matcher {
       }
     }
     for (const auto& child : node.children) {
-      // Not a parameter: what an imported safetensors file says of itself. It is in the remainder.
+      // Not a parameter: what an imported safetensors file says of itself.
       const bool file_note = node.printed.empty() && child->printed == "__metadata__";
       if (!child->taken && !file_note) plan_.Unexpected(child->printed);
     }

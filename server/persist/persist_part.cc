@@ -26,7 +26,6 @@
 #include <cstring>
 #include <vector>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/digest.h"
@@ -62,10 +61,12 @@ class PartJob {
   }
 
   absl::StatusOr<DurablePart> Protocol() {
-    {
-      absl::Cleanup release = [&] { tools_.reservation->Release(part_.layout->part_bytes()); };
-      CKPT_RETURN_IF_ERROR(CreateFiles());  // 1
-    }
+    const absl::Status planned = PlanFiles();
+    CKPT_RETURN_IF_ERROR(  // 1
+        tools_.reservation->Allocate(part_.layout->part_bytes(), [&]() -> absl::Status {
+          CKPT_RETURN_IF_ERROR(planned);
+          return CreateFiles();
+        }));
     CKPT_RETURN_IF_ERROR(CopyAndHash());  // 2
     for (auto& file : files_) {           // 3
       CKPT_RETURN_IF_ERROR(file->Cut());
@@ -83,7 +84,7 @@ class PartJob {
     return durable;
   }
 
-  absl::Status CreateFiles() {
+  absl::Status PlanFiles() {
     const PartLayout& layout = *part_.layout;
     for (size_t i = 0; i < layout.files().size(); ++i) {
       std::string header = MakeHeaderRegion(layout, static_cast<uint32_t>(i), part_.values,
@@ -93,8 +94,14 @@ class PartJob {
       }
       files_.push_back(std::make_unique<PartFile>(FileId::Random(), std::move(header),
                                                   layout.files()[i].length));
-      const std::string name = names::Partial(names::DataFile(files_.back()->id()));
-      CKPT_RETURN_IF_ERROR(files_.back()->Create(&files(), Path(name)));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status CreateFiles() {
+    for (auto& file : files_) {
+      const std::string name = names::Partial(names::DataFile(file->id()));
+      CKPT_RETURN_IF_ERROR(file->Create(&files(), Path(name)));
     }
     return absl::OkStatus();
   }

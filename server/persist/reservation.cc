@@ -21,18 +21,36 @@ uint64_t WithAllowance(uint64_t part_bytes) {
 absl::Status Reservation::Reserve(uint64_t part_bytes) {
   const uint64_t bytes = WithAllowance(part_bytes);
   MutexLock lock(mutex_);
-  CKPT_ASSIGN_OR_RETURN(const DiskSpace space, folder_->Space());
-  const uint64_t keep_free = std::min(kKeepFreeBytes, space.total_bytes / 100);
-  const uint64_t taken = promised_ + keep_free;
-  const uint64_t free = space.free_bytes > taken ? space.free_bytes - taken : 0;
-  if (bytes > free) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("no disk space for the part: it needs ", PrintByteSize(bytes), ", ",
-                     PrintByteSize(free), " are free in ", folder_->path(), " (",
-                     PrintByteSize(promised_), " are promised to other parts)"));
+  while (true) {
+    CKPT_ASSIGN_OR_RETURN(const DiskSpace space, folder_->Space());
+    const uint64_t keep_free = std::min(kKeepFreeBytes, space.total_bytes / 100);
+    const uint64_t taken = promised_ + keep_free;
+    const uint64_t free = space.free_bytes > taken ? space.free_bytes - taken : 0;
+    if (bytes <= free) break;
+    if (allocating_ == 0) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("no disk space for the part: it needs ", PrintByteSize(bytes), ", ",
+                       PrintByteSize(free), " are free in ", folder_->path(), " (",
+                       PrintByteSize(promised_), " are promised to other parts)"));
+    }
+    allocated_.Wait(mutex_);
   }
   promised_ += bytes;
   return absl::OkStatus();
+}
+
+absl::Status Reservation::Allocate(uint64_t part_bytes,
+                                   absl::FunctionRef<absl::Status()> allocate) {
+  {
+    MutexLock lock(mutex_);
+    ++allocating_;
+  }
+  const absl::Status allocated = allocate();
+  MutexLock lock(mutex_);
+  --allocating_;
+  promised_ -= std::min(promised_, WithAllowance(part_bytes));
+  allocated_.NotifyAll();
+  return allocated;
 }
 
 void Reservation::Release(uint64_t part_bytes) {

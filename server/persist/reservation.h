@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "common/mutex.h"
 #include "server/storage/data_folder.h"
@@ -19,12 +20,17 @@ class Reservation {
  public:
   explicit Reservation(DataFolder* folder) : folder_(folder) {}
   absl::Status Reserve(uint64_t part_bytes);  // RESOURCE_EXHAUSTED
-  // The part's blocks are allocated (the disk's free space has fallen by them), or never will be.
+  // Allocates the part's blocks, and the promise ends whether that worked or not. Meanwhile its room
+  // is counted twice: a Reserve that fails for that waits and looks again.
+  absl::Status Allocate(uint64_t part_bytes, absl::FunctionRef<absl::Status()> allocate);
+  // The part's blocks will never be allocated.
   void Release(uint64_t part_bytes);
 
  private:
   DataFolder* const folder_;
   Mutex mutex_;
+  CondVar allocated_;
+  int allocating_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t promised_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

@@ -69,7 +69,7 @@ TEST_F(DaemonCrash, LatestWaitsForAdoptedOnes) {
   StageAndHold(id, state, 2);
   DropClients();
   // It comes back, but takes its time to persist: `latest` must not say "nothing there" meanwhile.
-  CKPT_ASSERT_OK(daemon().Restart({"--persist-delay=2s"}));
+  CKPT_ASSERT_OK(daemon().Restart({"--persist-delay=8s"}));
   const absl::StatusOr<v1::CheckpointInfo> live = Info("run@9");
   if (live.ok()) {
     EXPECT_EQ(live->state(), v1::CHECKPOINT_STATE_STAGED);

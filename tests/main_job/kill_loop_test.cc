@@ -28,7 +28,7 @@ namespace ckpt::testing {
 namespace {
 
 constexpr int kKills = 10;
-constexpr int kSteps = 150;
+constexpr int kSteps = 400;  // more than ten kills can use up, on a slow machine too
 constexpr int kSaveEvery = 3;
 
 uint64_t Seed() {
