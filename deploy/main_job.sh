@@ -113,8 +113,7 @@ for pid in "${pids[@]}"; do kill -0 "$pid" 2>/dev/null && fail "rank process $pi
 ok "kill -9 of ranks ${pids[*]}, right after step $kill_at was staged"
 before=$(ckptctl checkpoint show "demo/interrupted@$kill_at" -o jsonl)
 ckptctl checkpoint ls demo/interrupted | sed 's/^/         /'
-kill -9 "$daemon"
-wait "$daemon" 2>/dev/null || true
+{ kill -9 "$daemon" && wait "$daemon"; } 2>/dev/null || true
 daemon=
 ok "kill -9 of ckptd"
 state=$(field state <<<"$before" | head -n 1)
