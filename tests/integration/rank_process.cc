@@ -105,6 +105,7 @@ absl::StatusOr<std::string> RankProcess::ReadLine(absl::Time deadline) {
 absl::StatusOr<nlohmann::json> RankProcess::Ask(const nlohmann::json& command,
                                                 absl::Duration timeout) {
   const std::string line = command.dump() + "\n";
+  signal(SIGPIPE, SIG_IGN);  // a rank that was killed does not read any more
   if (write(commands_, line.data(), line.size()) != static_cast<ssize_t>(line.size())) {
     return absl::ErrnoToStatus(errno, "telling the rank process");
   }
