@@ -109,7 +109,8 @@ absl::Status PartSave::Attempt() {
   if (session_ != nullptr) begin.set_session_token(session_->token());
   const Outcome outcome =
       reading.ok() ? Converse(*stream, responses, session_.get(), begin) : Outcome{reading};
-  if (!outcome.status.ok()) stream->Cancel();
+  // A stream that is over has a reason to tell, which a cancellation could take the place of.
+  if (!outcome.status.ok() && !outcome.stream_over) stream->Cancel();
   responses.AwaitEnd();
   {
     MutexLock lock(mutex_);
