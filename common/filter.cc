@@ -1,9 +1,16 @@
 #include "common/filter.h"
 
-#include <algorithm>
+#include <re2/re2.h>
 
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/box.h"
+#include "common/dtype.h"
 #include "common/key.h"
+#include "common/layout.h"
 #include "common/limits.h"
 #include "common/quoted.h"
 #include "common/status_macros.h"
@@ -11,6 +18,9 @@
 
 namespace ckpt {
 namespace {
+
+constexpr int64_t kRegexBytesMax = 8 << 20;  // of RE2's program and caches
+constexpr size_t kMatchesMax = 10000;
 
 enum class TokenKind { kLiteral, kOne, kSegment, kAny };
 struct Token {
@@ -121,16 +131,112 @@ bool GlobMatches(absl::string_view glob, absl::string_view printed_key) {
   return now[tokens.size()] != 0;
 }
 
-absl::StatusOr<KeyFilter> KeyFilter::FromSelection(const v1::Selection& selection) {
-  KeyFilter filter;
-  for (const std::string& pattern : selection.include()) {
-    CKPT_RETURN_IF_ERROR(ValidatePattern(pattern));
-    filter.include_.push_back(pattern);
+LeafFacts FactsOf(const v1::Leaf& leaf, absl::string_view printed_key, uint32_t rank) {
+  LeafFacts facts;
+  facts.printed_key = printed_key;
+  // A name may hold dots of its own: only the first segment knows where it ends.
+  const v1::KeySegment& first = leaf.key().segments(0);
+  facts.top_level = first.kind_case() == v1::KeySegment::kName
+                        ? printed_key.substr(0, first.name().size())
+                        : printed_key.substr(0, printed_key.find('.'));
+  if (IsTensorKind(leaf.kind())) {
+    facts.dtype = leaf.dtype();
+    const std::optional<uint64_t> volume =
+        Volume({leaf.shape().data(), static_cast<size_t>(leaf.shape_size())});
+    facts.bytes = volume.value_or(0) * DTypeBytes(leaf.dtype());
   }
-  for (const std::string& pattern : selection.exclude()) {
-    CKPT_RETURN_IF_ERROR(ValidatePattern(pattern));
-    filter.exclude_.push_back(pattern);
+  if (leaf.placement() == v1::PLACEMENT_PER_RANK) facts.rank = rank;
+  return facts;
+}
+
+absl::StatusOr<LeafFilter::Match> LeafFilter::Compile(const v1::LeafMatch& proto) {
+  Match match;
+  if (!proto.glob().empty()) CKPT_RETURN_IF_ERROR(ValidatePattern(proto.glob()));
+  match.glob = proto.glob();
+  if (!proto.regex().empty()) {
+    if (proto.regex().size() > kKeyBytesMax) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "bad regex ", Quoted(proto.regex()), ": longer than ", kKeyBytesMax, " bytes"));
+    }
+    re2::RE2::Options options;
+    options.set_log_errors(false);
+    options.set_max_mem(kRegexBytesMax);
+    auto regex = std::make_shared<const re2::RE2>(proto.regex(), options);
+    if (!regex->ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("bad regex ", Quoted(proto.regex()), ": ", regex->error()));
+    }
+    match.regex = std::move(regex);
   }
+  for (const int dtype : proto.dtypes()) {
+    if (DTypeBytes(static_cast<v1::DType>(dtype)) == 0) {
+      return absl::InvalidArgumentError(absl::StrCat("bad selection: no such dtype: ", dtype));
+    }
+    match.dtypes.push_back(static_cast<v1::DType>(dtype));
+  }
+  if (proto.has_min_bytes()) match.min_bytes = proto.min_bytes();
+  if (proto.has_max_bytes()) match.max_bytes = proto.max_bytes();
+  if (match.min_bytes && match.max_bytes && *match.min_bytes > *match.max_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("bad selection: min_bytes ", *match.min_bytes,
+                                                   " is more than max_bytes ", *match.max_bytes));
+  }
+  match.top_level = proto.top_level();
+  match.ranks.assign(proto.ranks().begin(), proto.ranks().end());
+  if (match.glob.empty() && match.regex == nullptr && match.dtypes.empty() && !match.min_bytes &&
+      !match.max_bytes && match.top_level.empty() && match.ranks.empty()) {
+    return absl::InvalidArgumentError("bad selection: a match that sets nothing");
+  }
+  return match;
+}
+
+bool LeafFilter::Match::Holds(const LeafFacts& leaf) const {
+  if (!top_level.empty() && leaf.top_level != top_level) return false;
+  if (!dtypes.empty() && std::find(dtypes.begin(), dtypes.end(), leaf.dtype) == dtypes.end()) {
+    return false;
+  }
+  if (min_bytes && (!leaf.bytes || *leaf.bytes < *min_bytes)) return false;
+  if (max_bytes && (!leaf.bytes || *leaf.bytes > *max_bytes)) return false;
+  if (!ranks.empty() && leaf.rank &&
+      std::find(ranks.begin(), ranks.end(), *leaf.rank) == ranks.end()) {
+    return false;
+  }
+  if (!glob.empty() && !GlobMatches(glob, leaf.printed_key)) return false;
+  const re2::StringPiece key(leaf.printed_key.data(), leaf.printed_key.size());
+  return regex == nullptr || re2::RE2::PartialMatch(key, *regex);
+}
+
+// The literal beginning of the glob, else the top-level entry.
+std::string LeafFilter::Match::Prefix() const {
+  std::string prefix;
+  for (const Token& token : Tokens(glob)) {
+    if (token.kind != TokenKind::kLiteral) break;
+    prefix.append(token.character.data(), token.character.size());
+  }
+  return prefix.size() > top_level.size() ? prefix : top_level;
+}
+
+absl::StatusOr<LeafFilter> LeafFilter::FromSelection(const v1::Selection& selection) {
+  LeafFilter filter;
+  const auto add = [](const auto& globs, const auto& matches,
+                      std::vector<Match>& list) -> absl::Status {
+    for (const std::string& pattern : globs) {
+      CKPT_RETURN_IF_ERROR(ValidatePattern(pattern));
+      Match match;
+      match.glob = pattern;
+      list.push_back(std::move(match));
+    }
+    for (const v1::LeafMatch& proto : matches) {
+      CKPT_ASSIGN_OR_RETURN(Match match, Compile(proto));
+      list.push_back(std::move(match));
+    }
+    if (list.size() > kMatchesMax) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("bad selection: more than ", kMatchesMax, " patterns"));
+    }
+    return absl::OkStatus();
+  };
+  CKPT_RETURN_IF_ERROR(add(selection.include(), selection.include_matching(), filter.include_));
+  CKPT_RETURN_IF_ERROR(add(selection.exclude(), selection.exclude_matching(), filter.exclude_));
   for (const v1::Key& key : selection.keys()) {
     CKPT_RETURN_IF_ERROR(ValidateKey(key));
     filter.exact_.push_back(PrintKey(key));
@@ -143,12 +249,24 @@ absl::StatusOr<KeyFilter> KeyFilter::FromSelection(const v1::Selection& selectio
   return filter;
 }
 
-bool KeyFilter::Matches(absl::string_view printed_key) const {
-  auto matches = [&](const std::string& glob) { return GlobMatches(glob, printed_key); };
+bool LeafFilter::Matches(const LeafFacts& leaf) const {
+  const auto holds = [&](const Match& match) { return match.Holds(leaf); };
   const bool included = (include_.empty() && exact_.empty()) ||
-                        std::binary_search(exact_.begin(), exact_.end(), printed_key) ||
-                        std::any_of(include_.begin(), include_.end(), matches);
-  return included && std::none_of(exclude_.begin(), exclude_.end(), matches);
+                        std::binary_search(exact_.begin(), exact_.end(), leaf.printed_key) ||
+                        std::any_of(include_.begin(), include_.end(), holds);
+  return included && std::none_of(exclude_.begin(), exclude_.end(), holds);
+}
+
+std::vector<std::string> LeafFilter::Prefixes() const {
+  if (include_.empty() && exact_.empty()) return {""};
+  std::vector<std::string> all = exact_;
+  for (const Match& match : include_) all.push_back(match.Prefix());
+  std::sort(all.begin(), all.end());
+  std::vector<std::string> kept;
+  for (std::string& prefix : all) {
+    if (kept.empty() || !absl::StartsWith(prefix, kept.back())) kept.push_back(std::move(prefix));
+  }
+  return kept;
 }
 
 }  // namespace ckpt

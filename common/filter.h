@@ -1,34 +1,73 @@
-// Which keys: globs over printed keys. One implementation for save, restore, listing and export, in
-// client and daemon.
-// * matches any run of characters without '.', ** any run at all, ? one character; \ takes the next
-// one as it is.
+// Which leaves: by key, glob, regex, dtype, size, top-level entry and rank. One implementation for
+// save, restore, listing, diff and export, in client and daemon. The words on the wire are
+// v1::Selection and v1::LeafMatch.
 #ifndef CKPT_COMMON_FILTER_H_
 #define CKPT_COMMON_FILTER_H_
 
+#include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "ckpt/v1/checkpoint.pb.h"
 #include "ckpt/v1/restore.pb.h"
+
+namespace re2 {
+class RE2;
+}  // namespace re2
 
 namespace ckpt {
 
-bool GlobMatches(absl::string_view glob,
-                 absl::string_view printed_key);  // linear in both, no backtracking blow-up
+// * matches any run of characters without '.', ** any run at all, ? one character; \ takes the next
+// one as it is. Linear in both, no backtracking blow-up.
+bool GlobMatches(absl::string_view glob, absl::string_view printed_key);
 
-class KeyFilter {
+// What a filter looks at.
+struct LeafFacts {
+  absl::string_view printed_key;
+  absl::string_view top_level;                // its first segment, as it prints
+  v1::DType dtype = v1::DTYPE_UNSPECIFIED;    // of tensors
+  std::optional<uint64_t> bytes;              // of the whole tensor; plain values have none
+  std::optional<uint32_t> rank;               // PER_RANK: whose
+};
+// `printed_key` must outlive the answer.
+LeafFacts FactsOf(const v1::Leaf& leaf, absl::string_view printed_key, uint32_t rank);
+
+// Immutable once made; may be used from several threads.
+class LeafFilter {
  public:
-  // INVALID_ARGUMENT: an empty or oversized pattern, a bad key.
-  static absl::StatusOr<KeyFilter> FromSelection(const v1::Selection& selection);
-  bool Matches(absl::string_view printed_key) const;
+  // INVALID_ARGUMENT: an empty or oversized pattern, a regex that does not parse (says where), a
+  // LeafMatch that sets nothing, a bad key.
+  static absl::StatusOr<LeafFilter> FromSelection(const v1::Selection& selection);
+  // A leaf is selected if some include matches it, or there is none, and no exclude does.
+  bool Matches(const LeafFacts& leaf) const;
   bool everything() const { return include_.empty() && exact_.empty() && exclude_.empty(); }
-  // Exact keys asked for (printed): what a caller can be told is missing.
+  // Exact keys asked for (printed, sorted): what a caller can be told is missing.
   const std::vector<std::string>& exact_keys() const { return exact_; }
+  // Every leaf that may match has a key that begins with one of these. Sorted, none begins with
+  // another; {""} where nothing is known. An exact key stands as it is.
+  std::vector<std::string> Prefixes() const;
 
  private:
-  std::vector<std::string> include_;
-  std::vector<std::string> exclude_;
+  struct Match {
+    std::string glob;  // empty: any
+    std::shared_ptr<const re2::RE2> regex;
+    std::vector<v1::DType> dtypes;
+    std::optional<uint64_t> min_bytes;
+    std::optional<uint64_t> max_bytes;
+    std::string top_level;
+    std::vector<uint32_t> ranks;
+
+    bool Holds(const LeafFacts& leaf) const;
+    std::string Prefix() const;
+  };
+  static absl::StatusOr<Match> Compile(const v1::LeafMatch& proto);
+
+  std::vector<Match> include_;
+  std::vector<Match> exclude_;
   std::vector<std::string> exact_;  // sorted
 };
 

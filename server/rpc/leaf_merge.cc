@@ -17,7 +17,7 @@ bool SameBoxCount(const v1::Box& box) { return box.offset_size() == box.extent_s
 }  // namespace
 
 absl::StatusOr<LeafMerge> LeafMerge::Create(const v1::Selection& selection) {
-  CKPT_ASSIGN_OR_RETURN(KeyFilter filter, KeyFilter::FromSelection(selection));
+  CKPT_ASSIGN_OR_RETURN(LeafFilter filter, LeafFilter::FromSelection(selection));
   LeafMerge merge(std::move(filter));
   merge.named_ = merge.filter_.exact_keys();
   if (static_cast<size_t>(selection.slices_size()) > kSlicesMax) {
@@ -39,7 +39,8 @@ absl::StatusOr<LeafMerge> LeafMerge::Create(const v1::Selection& selection) {
   return merge;
 }
 
-uint32_t LeafMerge::NumberOf(uint32_t rank, const v1::Leaf& leaf, const std::string& printed) {
+uint32_t LeafMerge::NumberOf(uint32_t rank, uint32_t position, const v1::Leaf& leaf,
+                             const std::string& printed) {
   auto& numbers = leaf.placement() == v1::PLACEMENT_PER_RANK ? own_ : shared_;
   const auto [it, inserted] = numbers.try_emplace(printed, static_cast<uint32_t>(leaves_.size()));
   if (inserted) {
@@ -48,6 +49,7 @@ uint32_t LeafMerge::NumberOf(uint32_t rank, const v1::Leaf& leaf, const std::str
     planned.mutable_leaf()->clear_alias_of_plus_one();
     planned.set_leaf_number(it->second);
     planned.set_rank(rank);
+    planned.set_position(position);
     needs_.emplace_back();
   }
   return it->second;
@@ -60,16 +62,17 @@ absl::Status LeafMerge::Add(uint32_t rank, const PartLayout& layout, const v1::V
     const v1::Leaf& leaf = layout.proto().leaves(i);
     const std::string& printed = layout.printed_keys()[i];
     if (!named_.empty()) seen_.insert(printed);
-    if (!filter_.Matches(printed)) continue;
+    if (!filter_.Matches(FactsOf(leaf, printed, rank))) continue;
     uint32_t storage;
     if (leaf.alias_of_plus_one() != 0) {
       const int target = static_cast<int>(leaf.alias_of_plus_one()) - 1;  // always an earlier leaf
-      storage = NumberOf(rank, layout.proto().leaves(target), layout.printed_keys()[target]);
+      storage = NumberOf(rank, static_cast<uint32_t>(target), layout.proto().leaves(target),
+                         layout.printed_keys()[target]);
       numbers[target] = storage;
-      numbers[i] = NumberOf(rank, leaf, printed);
+      numbers[i] = NumberOf(rank, static_cast<uint32_t>(i), leaf, printed);
       leaves_[numbers[i]].set_alias_of(storage);
     } else {
-      storage = numbers[i] = NumberOf(rank, leaf, printed);
+      storage = numbers[i] = NumberOf(rank, static_cast<uint32_t>(i), leaf, printed);
     }
     leaves_[numbers[i]].set_selected(true);
     const auto slices = slices_.find(printed);

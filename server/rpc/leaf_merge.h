@@ -47,10 +47,11 @@ class LeafMerge {
   const Need& need(uint32_t leaf_number) const { return needs_[leaf_number]; }
 
  private:
-  explicit LeafMerge(KeyFilter filter) : filter_(std::move(filter)) {}
-  uint32_t NumberOf(uint32_t rank, const v1::Leaf& leaf, const std::string& printed);
+  explicit LeafMerge(LeafFilter filter) : filter_(std::move(filter)) {}
+  uint32_t NumberOf(uint32_t rank, uint32_t position, const v1::Leaf& leaf,
+                    const std::string& printed);
 
-  KeyFilter filter_;
+  LeafFilter filter_;
   absl::flat_hash_map<std::string, std::vector<Box>> slices_;  // by printed key
   std::vector<std::string> named_;                             // keys that must be there
   std::vector<v1::PlannedLeaf> leaves_;
