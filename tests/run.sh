@@ -22,7 +22,7 @@ ctest_arguments=("$@")
 
 declare -A what=(
   [release]="everything, with LibTorch; real daemons, real kills; the image's steps"
-  [thread-safety]="clang's -Wthread-safety as errors, over all of the project's own sources"
+  [thread-safety]="clang's -Wthread-safety as errors, over every source that sees a lock"
   [minimal]="without LibTorch: configures, builds, passes"
   [asan]="AddressSanitizer and UndefinedBehaviorSanitizer, all that doesn't need LibTorch"
   [tsan]="ThreadSanitizer, all that doesn't need LibTorch")
