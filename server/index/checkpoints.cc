@@ -71,8 +71,7 @@ absl::Status RocksIndex::PutCheckpoint(const v1::CheckpointManifest& manifest,
   }
   for (const auto& [digest, count] : layouts) {
     CKPT_ASSIGN_OR_RETURN(const uint64_t before, LayoutCount(digest));
-    batch.Put(families_[kLayouts], index_keys::LayoutReferences(digest),
-              index_records::EncodeCount(before + count));
+    batch.Put(families_[kLayouts], digest, index_records::EncodeCount(before + count));
   }
   ForEachFileOf(manifest, parts, [&](FileId file) {
     batch.Put(families_[kFiles], index_keys::File(file, uid), "");
@@ -189,8 +188,7 @@ absl::Status RocksIndex::FinishTombstone(CheckpointUid uid) {
     if (before <= count) {
       CKPT_RETURN_IF_ERROR(RemoveLayout(batch, digest));
     } else {
-      batch.Put(families_[kLayouts], index_keys::LayoutReferences(digest),
-                index_records::EncodeCount(before - count));
+      batch.Put(families_[kLayouts], digest, index_records::EncodeCount(before - count));
     }
   }
   batch.Delete(families_[kTasks], uid.bytes());

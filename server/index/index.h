@@ -5,8 +5,8 @@
 //
 // Column families (keys.h): checkpoints (run 0x00 step incarnation uid -> CheckpointRecord),
 // attempts (uid -> that key), parts (uid rank -> PartManifest without layout, values and hashes;
-// behind it its values and block hashes, in rows of their own), layouts (digest -> reference count,
-// layout), leaves (digest printed-key -> some dozens of leaves from that key on, with their
+// behind it its values and block hashes, in rows of their own), layouts (digest -> reference
+// count), leaves (digest printed-key -> some dozens of leaves from that key on, with their
 // shards), files (file id uid -> nothing: who references a file), runs (run -> totals), tags (run
 // 0x00 tag -> uid), aborted (run 0x00 step incarnation uid -> CheckpointInfo), tasks (uid ->
 // CheckpointRecord of a deletion to be finished). "Newest step of a run" and "keys with a prefix"
@@ -124,6 +124,9 @@ class Index {
   virtual std::shared_ptr<const PartLayout> FindLayout(const std::string& digest) = 0;
   // In memory only, so that FindLayout knows it before its first checkpoint commits.
   virtual void KeepLayout(std::shared_ptr<const PartLayout> layout) = 0;
+  // Parsed layouts are kept in memory; a job that has ended needs none. FindLayout still finds what a
+  // checkpoint references.
+  virtual void ForgetLayoutsUnusedSince(absl::Time time) = 0;
   virtual uint64_t CheckpointCount() = 0;
 };
 

@@ -38,8 +38,6 @@ std::string PartHashes(CheckpointUid uid, uint32_t rank, uint64_t row) {
   return Part(uid, rank) + 'h' + BigEndian64(row);
 }
 std::string PartValuesPrefix(CheckpointUid uid, uint32_t rank) { return Part(uid, rank) + 'v'; }
-std::string LayoutReferences(const std::string& digest) { return digest + 'r'; }
-std::string LayoutBytes(const std::string& digest) { return digest + 'b'; }
 std::string Leaves(const std::string& digest, absl::string_view first_printed_key) {
   return absl::StrCat(digest, first_printed_key);
 }

@@ -86,14 +86,20 @@ class RocksIndex : public Index {
                                       absl::string_view printed_key) override;
   std::shared_ptr<const PartLayout> FindLayout(const std::string& digest) override;
   void KeepLayout(std::shared_ptr<const PartLayout> layout) override;
+  void ForgetLayoutsUnusedSince(absl::Time time) override;
   uint64_t CheckpointCount() override;
 
   // Rows of format 1 become rows of today's (upgrade.cc). Cut off by a crash it is done again.
   absl::Status UpgradeFromFormat1();
-  // Layouts that nobody references, left by saves that never committed: removed at start.
+  // Leaves of layouts that nobody references, left by writes that a crash cut off: removed at start.
   absl::Status SweepLayouts();
 
  private:
+  struct CachedLayout {
+    std::shared_ptr<const PartLayout> layout;
+    absl::Time used_at;
+  };
+
   absl::StatusOr<std::string> Get(Family family, absl::string_view key);
   absl::Status Write(rocksdb::WriteBatch& batch);  // synced
   // An iterator over the rows of `family` in [lower, upper); not yet positioned. The bounds must
@@ -130,7 +136,7 @@ class RocksIndex : public Index {
   Mutex cache_mutex_;
   // Parsed layouts, most recently used first; together at most kLayoutCacheBytes in memory, but
   // always one.
-  std::deque<std::shared_ptr<const PartLayout>> layout_cache_ ABSL_GUARDED_BY(cache_mutex_);
+  std::deque<CachedLayout> layout_cache_ ABSL_GUARDED_BY(cache_mutex_);
 };
 
 }  // namespace ckpt

@@ -33,6 +33,11 @@ absl::StatusOr<std::vector<std::string>> NamesBelow(LeafMerge& leaves, const std
   return names;
 }
 
+absl::StatusOr<bool> HasNamesBelow(LeafMerge& leaves, const std::string& prefix) {
+  CKPT_RETURN_IF_ERROR(leaves.Seek(prefix));
+  return leaves.valid() && absl::StartsWith(leaves.printed_key(), prefix);
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<std::string>> NearestKeys(LeafMerge& leaves,
@@ -48,14 +53,16 @@ absl::StatusOr<std::vector<std::string>> NearestKeys(LeafMerge& leaves,
   const std::vector<std::string> segments = absl::StrSplit(missing, '.');
   std::vector<std::string> paths = {""};
   for (size_t depth = 0; depth < std::min(segments.size(), kSegmentsMax); ++depth) {
+    std::string wanted = segments[0];
+    for (size_t i = 1; i <= depth; ++i) absl::StrAppend(&wanted, ".", segments[i]);
     std::vector<std::string> below;
+    CKPT_ASSIGN_OR_RETURN(const bool there, HasNamesBelow(leaves, absl::StrCat(wanted, ".")));
+    if (there) below.push_back(wanted);  // though it may lie behind the names that are looked at
     for (const std::string& path : paths) {
       CKPT_ASSIGN_OR_RETURN(const std::vector<std::string> names,
                             NamesBelow(leaves, depth == 0 ? path : absl::StrCat(path, ".")));
       below.insert(below.end(), names.begin(), names.end());
     }
-    std::string wanted = segments[0];
-    for (size_t i = 1; i <= depth; ++i) absl::StrAppend(&wanted, ".", segments[i]);
     paths = NearestNames(wanted, below, kPathsPerLevelMax);
     if (depth + 1 == segments.size()) {
       candidates.insert(candidates.end(), below.begin(), below.end());

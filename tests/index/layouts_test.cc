@@ -1,4 +1,5 @@
 #include "absl/strings/match.h"
+#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "tests/index/index_fixture.h"
 
@@ -55,6 +56,21 @@ TEST_F(Layouts, StayKnownWhileTheDaemonRunsThoughTheirCheckpointIsDeleted) {
     ASSERT_TRUE(index_->FinishTombstone(uid).ok());
     EXPECT_EQ(index_->FindLayout(layout->digest()), layout);
   }
+}
+
+TEST_F(Layouts, UnusedOnesAreForgottenAndPutTogetherAgain) {
+  std::vector<uint64_t> sizes;
+  for (uint64_t i = 0; i < 300; ++i) sizes.push_back(1 + i * i % 91);
+  const auto layout = LayoutOfSizes(sizes);
+  index_->KeepLayout(layout);
+  Put(IdOf("r", 1), sizes);
+  index_->ForgetLayoutsUnusedSince(absl::Now() - absl::Hours(1));
+  EXPECT_EQ(index_->FindLayout(layout->digest()), layout);
+  index_->ForgetLayoutsUnusedSince(absl::Now() + absl::Seconds(1));
+  const auto found = index_->FindLayout(layout->digest());
+  ASSERT_NE(found, nullptr);
+  EXPECT_NE(found, layout);
+  EXPECT_EQ(found->serialized(), layout->serialized());
 }
 
 TEST_F(Layouts, OneThatNothingReferencesIsGoneAtTheNextStart) {

@@ -155,6 +155,9 @@ TEST_F(LeafCursors, WalkLikeTheLayout) {
     ASSERT_TRUE(stored.ok()) << stored.status();
     ExpectWalks(*layout, **stored, 1);
     ExpectWalks(*layout, *CursorOverLayout(*layout), 2);
+    const auto together = index_->FindLayout(layout->digest());
+    ASSERT_NE(together, nullptr);
+    EXPECT_EQ(together->serialized(), layout->serialized());
     if (HasFailure()) FAIL() << leaves;
   }
 }
