@@ -115,6 +115,7 @@ class ScaleTest : public ::testing::Test {
 
   // As commits leave them, but for the part manifests' files and the tensors.
   void SaveCatalogue(Store& store) {
+    std::map<uint32_t, std::vector<v1::PartManifest>> parts;  // by run: little of them changes
     for (uint32_t i = 0; i < kCheckpoints; ++i) {
       const CheckpointUid uid = CheckpointUid::TimeOrdered();
       const CheckpointId id = IdOf(absl::StrCat("team/run-", i % kRuns), 10 + i / kRuns);
@@ -128,20 +129,25 @@ class ScaleTest : public ::testing::Test {
       v1::PartReference* reference = manifest.add_parts();
       reference->set_manifest_id(FileId::Random().bytes());
       reference->set_data_bytes(layout->data_bytes());
-      v1::PartManifest part;
+      std::vector<v1::PartManifest>& of_run = parts[i % kRuns];
+      if (of_run.empty()) {
+        *of_run.emplace_back().mutable_layout() = layout->proto();
+        of_run[0].set_world_size(1);
+        of_run[0].add_share(0);
+        of_run[0].set_layout_digest(layout->digest());
+        of_run[0].set_block_bytes(1 << 20);
+        of_run[0].add_files()->set_shard_count(kTensorsOfEach);
+        of_run[0].mutable_block_hashes()->Resize(static_cast<int>(layout->block_count()), 0);
+      }
+      v1::PartManifest& part = of_run[0];
       *part.mutable_id() = id.ToProto();
       part.set_checkpoint_uid(uid.bytes());
-      part.set_world_size(1);
-      part.add_share(0);
-      part.set_layout_digest(layout->digest());
-      *part.mutable_layout() = layout->proto();
-      part.set_block_bytes(1 << 20);
-      v1::DataFile* file = part.add_files();
-      file->set_file_id(FileId::Random().bytes());
-      file->set_shard_count(kTensorsOfEach);
-      for (uint64_t b = 0; b < layout->block_count(); ++b) part.add_block_hashes(i * 7919 + b);
+      part.mutable_files(0)->set_file_id(FileId::Random().bytes());
+      for (int b = 0; b < part.block_hashes_size(); ++b) {
+        part.set_block_hashes(b, Xxh3(absl::StrCat(i, " ", b)));
+      }
       ASSERT_TRUE(store.folder().PublishCheckpointManifest(manifest).ok());
-      const absl::Status put = store.index().PutCheckpoint(manifest, {part}, {});
+      const absl::Status put = store.index().PutCheckpoint(manifest, of_run, {});
       ASSERT_TRUE(put.ok()) << put;
     }
   }
