@@ -1,6 +1,7 @@
 // Restore plans over a real index and data folder: what is planned, what is granted, what is read,
 // and for how long it stays.
 #include <filesystem>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -216,6 +217,46 @@ TEST_F(RestoreTest, PartsThatTheIndexLacksComeFromTheirFiles) {
       EXPECT_TRUE(Verifies(piece, *ReadPiece(*plan, piece))) << lack;
     }
   }
+}
+
+// Damage that is met in the middle of a plan: the rest comes from the file.
+TEST_F(RestoreTest, ADamagedTableOfTheIndexIsReadAround) {
+  constexpr uint32_t kLeaves = 10000;
+  v1::Layout layout;  // long keys fill the index's tables
+  for (uint32_t i = 0; i < kLeaves; ++i) {
+    AddTensor(layout, std::string(3000, 'x') + std::to_string(i), v1::PLACEMENT_PER_RANK, {1});
+    AddShard(layout, i, {0}, {1});
+  }
+  const CheckpointUid uid = SaveLayouts(IdOf("r", 1), {layout});
+  const auto record = store_->index().GetCheckpoint(uid);
+  ASSERT_TRUE(record.ok()) << record.status();
+  const auto part = store_->folder().ReadPartManifest(record->manifest.parts(0));
+  ASSERT_TRUE(part.ok()) << part.status();
+  const std::string path = scratch_.path() + "/damaged";
+  auto index = Index::Open(path);
+  ASSERT_TRUE(index.ok() && (*index)->PutCheckpoint(record->manifest, {*part}, {}).ok());
+  index->reset();
+  for (const auto& file : std::filesystem::directory_iterator(path)) {
+    if (file.path().extension() == ".sst") FlipByte(file.path(), file.file_size() / 2);
+  }
+  index = Index::Open(path);
+  ASSERT_TRUE(index.ok()) << index.status();
+  const auto cursor = (*index)->OpenLeaves(part->layout_digest());
+  ASSERT_TRUE(cursor.ok()) << cursor.status();
+  absl::Status status = (*cursor)->Seek("");
+  while (status.ok() && (*cursor)->valid()) status = (*cursor)->Next();
+  ASSERT_TRUE(absl::IsDataLoss(status)) << status;  // or else nothing is tested
+
+  restore_.index = index->get();
+  CheckpointFinder finder(index->get(), &store_->folder());
+  restore_.finder = &finder;
+  const auto plan = Plan(RequestOf(StepOf("r", 1)));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  std::set<std::string> keys;
+  for (const v1::PlannedLeaf& leaf : plan->leaves) keys.insert(PrintKey(leaf.leaf().key()));
+  EXPECT_EQ(plan->leaves.size(), kLeaves);
+  EXPECT_EQ(keys.size(), kLeaves);
+  EXPECT_EQ(plan->pieces.size(), kLeaves);
 }
 
 TEST_F(RestoreTest, SelectionErrors) {
