@@ -97,20 +97,20 @@ class RandomText {
 TEST(GlobTest, AgreesWithAPlainMatcher) {
   RandomText random;
   size_t matched = 0;
-  for (int i = 0; i < 100000; ++i) {
+  for (int i = 0; i < 30000; ++i) {
     const std::string glob = random.Of({"a", "b", "\xc3\xa9", ".", "*", "?", "*"}, 8);
     const std::string key = random.Of({"a", "b", "\xc3\xa9", "\xe2\x82\xac", "."}, 8);
     ASSERT_EQ(GlobMatches(glob, key), PlainMatches(glob, key)) << glob << " " << key;
     matched += GlobMatches(glob, key) ? 1 : 0;
   }
-  EXPECT_GT(matched, 1000u);
+  EXPECT_GT(matched, 500u);
 }
 
 // Past 64 places the automaton has several words; between them bits are carried.
 TEST(GlobTest, LongPatternsAgreeWithAPlainMatcher) {
   RandomText random;
   size_t matched = 0;
-  for (int i = 0; i < 4000; ++i) {
+  for (int i = 0; i < 2000; ++i) {
     const std::string beginning = random.Of({"a", "b", "."}, 150);
     std::string glob = "?";
     for (const char c : beginning) {
@@ -123,7 +123,7 @@ TEST(GlobTest, LongPatternsAgreeWithAPlainMatcher) {
     ASSERT_EQ(GlobMatches(glob, key), PlainMatches(glob, key)) << glob << " " << key;
     matched += GlobMatches(glob, key) ? 1 : 0;
   }
-  EXPECT_GT(matched, 500u);
+  EXPECT_GT(matched, 250u);
 }
 
 // A backtracking matcher would not come back.
