@@ -159,7 +159,8 @@ absl::Status WriteSafetensors(RestorePlan& plan, absl::Span<const ExportTensor> 
     if (tensor.bytes == 0) continue;
     const uint64_t element_bytes = DTypeBytes(tensor.dtype);
     absl::Status status;
-    ForEachSlab(tensor.shape, element_bytes, kBufferBytes, [&](const Box& slab) {
+    ForEachSlab(tensor.shape, element_bytes, kBufferBytes, [&](Box slab) {
+      for (size_t d = 0; d < tensor.offset.size(); ++d) slab.offset[d] += tensor.offset[d];
       if (status.ok()) status = batch.Add(tensor.leaf_number, slab, slab.volume() * element_bytes);
     });
     CKPT_RETURN_IF_ERROR(status);

@@ -24,6 +24,7 @@ struct ExportTensor {
   std::string name;  // in the file
   DType dtype = v1::DTYPE_UNSPECIFIED;
   Extents shape;
+  Extents offset;  // of a slice, in the leaf; empty: from its first element
   uint64_t bytes = 0;
 };
 

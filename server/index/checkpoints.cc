@@ -97,6 +97,17 @@ absl::Status RocksIndex::PutLabels(CheckpointUid uid, const v1::Labels& labels) 
   return Write(batch);
 }
 
+absl::Status RocksIndex::PutComparison(CheckpointUid uid, uint64_t compared_step,
+                                       uint64_t identical_bytes) {
+  MutexLock lock(write_mutex_);
+  CKPT_ASSIGN_OR_RETURN(const std::string key, Get(kAttempts, uid.bytes()));
+  CKPT_ASSIGN_OR_RETURN(const std::string row, Get(kCheckpoints, key));
+  CKPT_ASSIGN_OR_RETURN(CheckpointRecord record, index_records::DecodeCheckpoint(row));
+  record.compared_step = compared_step;
+  record.identical_bytes = identical_bytes;
+  return FromRocks(db_->Put({}, families_[kCheckpoints], key, Encode(record)));
+}
+
 absl::Status RocksIndex::ReplaceLabels(rocksdb::WriteBatch& batch, const std::string& key,
                                        CheckpointRecord record, const v1::Labels& labels) {
   const std::string& run = record.manifest.id().run();

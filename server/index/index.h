@@ -1,7 +1,7 @@
 // The catalogue of what is durable: RocksDB, derived from manifests, may be thrown away and
 // rebuilt. No other room includes RocksDB, and no RocksDB type stands here. Thread-safe. Every
-// write is one batch, and synced, but for PutCheckpoint's: what a power cut takes of those,
-// recovery finds again by the manifests.
+// write is one batch, and synced, but for PutCheckpoint's and PutComparison's: what a power cut
+// takes of the former, recovery finds again by the manifests.
 //
 // Column families (keys.h): checkpoints (run 0x00 step incarnation uid -> CheckpointRecord),
 // attempts (uid -> that key), parts (uid rank -> PartManifest without layout, values and hashes;
@@ -38,6 +38,9 @@ struct CheckpointRecord {
   v1::Labels labels;
   uint64_t shard_count = 0;
   uint64_t data_bytes = 0;
+  // With the checkpoint before it, once it has been compared: PutComparison.
+  std::optional<uint64_t> compared_step;
+  uint64_t identical_bytes = 0;
 };
 
 // Some of a part's plain values: all those whose leaves' printed keys lie in [from, until).
@@ -54,7 +57,7 @@ class Index {
   static absl::StatusOr<std::unique_ptr<Index>> Open(const std::string& path);
   virtual ~Index() = default;
 
-  // --- writing; synced before they return, PutCheckpoint excepted
+  // --- writing; synced before they return, where nothing else is said
   // A committed checkpoint, its manifest durable, with its part manifests (with their layouts).
   // Idempotent: a second call replaces the labels and nothing else. FAILED_PRECONDITION for one that has a tombstone. A tag
   // that another checkpoint of the run has moves to this one.
@@ -63,6 +66,10 @@ class Index {
                                      const v1::Labels& labels) = 0;
   // NOT_FOUND. Tags move as in PutCheckpoint.
   virtual absl::Status PutLabels(CheckpointUid uid, const v1::Labels& labels) = 0;
+  // How much of it the run's checkpoint at `compared_step` held already. NOT_FOUND. Not synced: lost
+  // with a power cut or a rebuilt index, and then only unset.
+  virtual absl::Status PutComparison(CheckpointUid uid, uint64_t compared_step,
+                                     uint64_t identical_bytes) = 0;
   // Hides the checkpoint and remembers that its files must go (a tombstone): one batch. NOT_FOUND.
   virtual absl::Status Tombstone(CheckpointUid uid) = 0;
   // Forgets it altogether, once its files are gone. OK where there is none.

@@ -67,6 +67,9 @@ std::string Encode(const CheckpointRecord& record) {
   PutMessage(out, record.labels);
   PutFixed(out, record.shard_count);
   PutFixed(out, record.data_bytes);
+  if (!record.compared_step) return out;
+  PutFixed(out, *record.compared_step);
+  PutFixed(out, record.identical_bytes);
   return out;
 }
 
@@ -77,6 +80,10 @@ absl::StatusOr<CheckpointRecord> DecodeCheckpoint(absl::string_view row) {
   reader.Message(record.labels);
   record.shard_count = reader.Fixed();
   record.data_bytes = reader.Fixed();
+  if (!reader.Done()) {  // rows of checkpoints that were not compared end here
+    record.compared_step = reader.Fixed();
+    record.identical_bytes = reader.Fixed();
+  }
   if (!reader.Done()) return Damaged("a checkpoint row");
   return record;
 }

@@ -53,6 +53,8 @@ class RocksIndex : public Index {
                              const std::vector<v1::PartManifest>& parts,
                              const v1::Labels& labels) override;
   absl::Status PutLabels(CheckpointUid uid, const v1::Labels& labels) override;
+  absl::Status PutComparison(CheckpointUid uid, uint64_t compared_step,
+                             uint64_t identical_bytes) override;
   absl::Status Tombstone(CheckpointUid uid) override;
   absl::Status FinishTombstone(CheckpointUid uid) override;
   absl::Status PutAborted(const v1::CheckpointInfo& info) override;

@@ -46,6 +46,8 @@ absl::Status GetCheckpoint(Catalog& catalog, const v1::GetCheckpointRequest& req
                            Cancelled cancelled, v1::GetCheckpointResponse& response);
 absl::Status ListTensors(Catalog& catalog, const v1::ListTensorsRequest& request,
                          Cancelled cancelled, v1::ListTensorsResponse& response);
+absl::Status DiffCheckpoints(Catalog& catalog, const v1::DiffCheckpointsRequest& request,
+                             Cancelled cancelled, SendTo<v1::DiffCheckpointsResponse> send);
 absl::Status WatchCheckpoints(Catalog& catalog, const v1::WatchCheckpointsRequest& request,
                               Cancelled cancelled, SendTo<v1::WatchCheckpointsResponse> send);
 absl::Status WaitCheckpoint(Catalog& catalog, const v1::WaitCheckpointRequest& request,

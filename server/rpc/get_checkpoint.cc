@@ -44,6 +44,15 @@ std::optional<v1::CheckpointInfo> FindUncommitted(Catalog& catalog, const v1::Se
   return found;
 }
 
+// When its last byte was synced is known only while the checkpoint is remembered as a live one.
+void AddDurableAt(Catalog& catalog, v1::CheckpointInfo& info) {
+  for (const v1::CheckpointInfo& live : catalog.live->Live(info.id().run())) {
+    if (live.checkpoint_uid() == info.checkpoint_uid() && live.has_durable_at()) {
+      *info.mutable_durable_at() = live.durable_at();
+    }
+  }
+}
+
 absl::Status AddPart(Catalog& catalog, CheckpointUid uid, const v1::PartReference& reference,
                      v1::GetCheckpointResponse& response) {
   CKPT_ASSIGN_OR_RETURN(const auto committed,
@@ -77,6 +86,7 @@ absl::Status GetCheckpoint(Catalog& catalog, const v1::GetCheckpointRequest& req
     return record.status();
   }
   *response.mutable_checkpoint() = InfoOf(*record, *catalog.memory);
+  AddDurableAt(catalog, *response.mutable_checkpoint());
   *response.mutable_labels() = record->labels;
   CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid, UidOf(*record));
   size_t bytes = 0;
