@@ -44,7 +44,7 @@ absl::Status RocksIndex::UpgradeFromFormat1() {
     }
     CKPT_RETURN_IF_ERROR(FromRocks(db_->Write({}, &batch)));
   }
-  return ForEachRow(  // 2
+  CKPT_RETURN_IF_ERROR(ForEachRow(  // 2
       kParts, "", false,
       [&](absl::string_view key, absl::string_view row) -> absl::StatusOr<bool> {
         v1::PartManifest part;
@@ -60,7 +60,9 @@ absl::Status RocksIndex::UpgradeFromFormat1() {
             batch, index_keys::IdOf<CheckpointUid>(key.substr(0, 16)), part, layout->proto()));
         CKPT_RETURN_IF_ERROR(FromRocks(db_->Write({}, &batch)));
         return true;
-      });
+      }));
+  ForgetLayoutsUnusedSince(absl::InfiniteFuture());  // nobody has named one yet
+  return absl::OkStatus();
 }
 
 }  // namespace ckpt

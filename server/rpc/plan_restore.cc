@@ -80,7 +80,13 @@ class Planning {
       return request_.summary_only() || send_(message);
     };
     PlanWriter writer(uid, plan.get(), restore_.memory, session_.get(), cancelled_, send);
-    CKPT_RETURN_IF_ERROR(PlanLeaves(selection, leaves, writer).Run(cancelled_, summary));
+    const absl::Status walked = PlanLeaves(selection, leaves, writer).Run(cancelled_, summary);
+    if (absl::IsNotFound(walked)) {
+      return absl::NotFoundError(absl::StrCat(record.manifest.id().run(), "@",
+                                              record.manifest.id().step(),
+                                              " was deleted while it was being planned"));
+    }
+    CKPT_RETURN_IF_ERROR(walked);
     CKPT_RETURN_IF_ERROR(writer.Flush());
     summary.set_bytes_from_memory(writer.bytes_from_memory());
     summary.set_bytes_from_disk(writer.bytes_from_disk());

@@ -14,11 +14,6 @@ namespace {
 
 constexpr size_t kBatchBytesMax = 1 << 20;
 
-absl::Status DeletedMeanwhile(const v1::PartManifest& part) {
-  return absl::NotFoundError(absl::StrCat(part.id().run(), "@", part.id().step(),
-                                          " was deleted while it was being planned"));
-}
-
 }  // namespace
 
 absl::StatusOr<uint32_t> PlanWriter::AddLeaf(v1::PlannedLeaf leaf) {
@@ -86,10 +81,7 @@ absl::Status PlanWriter::ReferenceFile(const CommittedPart& part, const LeafShar
   if (std::exchange(file.known, true)) return absl::OkStatus();
   CKPT_ASSIGN_OR_RETURN(file.disk_id, FileId::FromBytes(entry->file_id(), "file_id"));
   const uint64_t shift = entry->header_length() + shard.region_offset - shard.part_offset;
-  const absl::StatusOr<uint32_t> added = plan_->AddDiskFile(file.disk_id, place.memory, shift);
-  if (absl::IsNotFound(added.status())) return DeletedMeanwhile(part.head());
-  CKPT_RETURN_IF_ERROR(added.status());
-  file.disk = *added;
+  CKPT_ASSIGN_OR_RETURN(file.disk, plan_->AddDiskFile(file.disk_id, place.memory, shift));
   if (session_ == nullptr) return absl::OkStatus();
   const absl::StatusOr<const ReadableFile*> opened = plan_->disk_file(file.disk);
   // A file that cannot be opened is a loss only where the memory tier has no copy of it.
@@ -99,7 +91,6 @@ absl::Status PlanWriter::ReferenceFile(const CommittedPart& part, const LeafShar
     file.disk_id = FileId();
     return absl::OkStatus();
   }
-  if (absl::IsNotFound(opened.status())) return DeletedMeanwhile(part.head());
   CKPT_RETURN_IF_ERROR(opened.status());
   if ((*opened)->descriptor() < 0) return absl::OkStatus();
   return session_->Grant(file.disk_id, v1::FILE_ACCESS_READ, (*opened)->size(),
