@@ -113,13 +113,15 @@ absl::Status PlanLeaves::AddNeed(absl::string_view key, const v1::Leaf& leaf, Ne
   return absl::OkStatus();
 }
 
-absl::StatusOr<uint32_t> PlanLeaves::AddStored(v1::PlannedLeaf leaf, const Need& need,
+absl::StatusOr<uint32_t> PlanLeaves::AddStored(v1::PlannedLeaf&& leaf, const Need& need,
                                                v1::PlanSummary& summary) {
+  const uint64_t element_bytes = DTypeBytes(leaf.leaf().dtype());
+  const auto dimensions = static_cast<size_t>(leaf.leaf().shape_size());
   summary.set_bytes(summary.bytes() +
-                    need.Bytes(DTypeBytes(leaf.leaf().dtype()), leaves_.facts().bytes.value_or(0)));
-  CKPT_ASSIGN_OR_RETURN(const uint32_t number, writer_.AddLeaf(leaf));
+                    need.Bytes(element_bytes, leaves_.facts().bytes.value_or(0)));
+  CKPT_ASSIGN_OR_RETURN(const uint32_t number, writer_.AddLeaf(std::move(leaf)));
   for (CommittedPart* const part : leaves_.parts()) {
-    CKPT_RETURN_IF_ERROR(writer_.AddPieces(*part, leaf, number, need));
+    CKPT_RETURN_IF_ERROR(writer_.AddPieces(*part, number, element_bytes, dimensions, need));
   }
   return number;
 }

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/dtype.h"
 #include "common/limits.h"
 #include "common/status_macros.h"
 #include "server/observe/log.h"
@@ -16,7 +15,7 @@ constexpr size_t kBatchBytesMax = 1 << 20;
 
 }  // namespace
 
-absl::StatusOr<uint32_t> PlanWriter::AddLeaf(v1::PlannedLeaf leaf) {
+absl::StatusOr<uint32_t> PlanWriter::AddLeaf(v1::PlannedLeaf&& leaf) {
   const uint32_t number = next_leaf_++;
   leaf.set_leaf_number(number);
   leaves_bytes_ += leaf.ByteSizeLong() + 8;
@@ -25,18 +24,17 @@ absl::StatusOr<uint32_t> PlanWriter::AddLeaf(v1::PlannedLeaf leaf) {
   return number;
 }
 
-absl::Status PlanWriter::AddPieces(CommittedPart& part, const v1::PlannedLeaf& leaf,
-                                   uint32_t leaf_number, const Need& need) {
+absl::Status PlanWriter::AddPieces(CommittedPart& part, uint32_t leaf_number,
+                                   uint64_t element_bytes, size_t dimensions, const Need& need) {
   CKPT_RETURN_IF_ERROR(part.leaf().ReadShards(shards_));
   for (const LeafShard& shard : shards_) {
-    if (shard.box.rank() != static_cast<size_t>(leaf.leaf().shape_size())) {
+    if (shard.box.rank() != dimensions) {
       return absl::DataLossError(absl::StrCat("rank ", part.rank(), " stores '",
                                               part.leaf().printed_key(), "' with ",
                                               shard.box.rank(), " dimensions, it has ",
-                                              leaf.leaf().shape_size()));
+                                              dimensions));
     }
-    const auto blocks =
-        NeededBlocks(need, shard.box, DTypeBytes(leaf.leaf().dtype()), shard.length);
+    const auto blocks = NeededBlocks(need, shard.box, element_bytes, shard.length);
     if (blocks) CKPT_RETURN_IF_ERROR(AddPiece(part, leaf_number, shard, *blocks));
   }
   return absl::OkStatus();

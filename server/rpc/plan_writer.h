@@ -39,11 +39,12 @@ class PlanWriter {
         send_(send) {}
 
   // Gives the leaf its number, which is returned.
-  absl::StatusOr<uint32_t> AddLeaf(v1::PlannedLeaf leaf);
-  // What is needed of the shards that `part` has of the leaf it stands at. NOT_FOUND: the checkpoint
-  // was deleted before its files were referenced.
-  absl::Status AddPieces(CommittedPart& part, const v1::PlannedLeaf& leaf, uint32_t leaf_number,
-                         const Need& need);
+  absl::StatusOr<uint32_t> AddLeaf(v1::PlannedLeaf&& leaf);
+  // What is needed of the shards that `part` has of the leaf it stands at, which has elements of that
+  // many bytes and that many dimensions. NOT_FOUND: the checkpoint was deleted before its files were
+  // referenced.
+  absl::Status AddPieces(CommittedPart& part, uint32_t leaf_number, uint64_t element_bytes,
+                         size_t dimensions, const Need& need);
   // CANCELLED: the caller has gone.
   absl::Status Flush();
 
