@@ -37,12 +37,25 @@ struct Overlap {
   Index b;
 };
 
+// Both of one rank, neither empty.
+bool Meet(const Box& a, const Box& b) {
+  for (size_t d = 0; d < a.rank(); ++d) {
+    if (a.offset[d] >= b.offset[d] + b.extent[d] || b.offset[d] >= a.offset[d] + a.extent[d]) {
+      return false;
+    }
+  }
+  return true;
+}
+
 class DisjointCheck {
  public:
   explicit DisjointCheck(absl::Span<const Box> boxes) : boxes_(boxes) {}
 
   absl::Status Run(std::vector<Index> items) {
-    if (items.size() < 2) return absl::OkStatus();
+    if (items.size() <= kSmall) {
+      ExaminePairs(items);
+      return Found();
+    }
     const size_t rank = boxes_[items[0]].rank();
     size_t log = 1;
     while ((items.size() >> log) > 0) ++log;
@@ -59,6 +72,11 @@ class DisjointCheck {
             "boxes are cut too irregularly to be checked for overlaps");
       }
     }
+    return Found();
+  }
+
+ private:
+  absl::Status Found() const {
     if (!overlap_) return absl::OkStatus();
     const auto [low, high] = std::minmax(overlap_->a, overlap_->b);
     return absl::FailedPreconditionError(absl::StrCat("boxes ", low, " and ", high,
@@ -66,7 +84,6 @@ class DisjointCheck {
                                                       boxes_[high].ToString()));
   }
 
- private:
   Interval Clipped(Index i, size_t d, const Box& region) const {
     const Box& box = boxes_[i];
     const uint64_t region_end = region.offset[d] + region.extent[d];
@@ -93,7 +110,7 @@ class DisjointCheck {
     if (cost > work_left_) return false;
     work_left_ -= cost;
     if (n <= kSmall) {
-      ExaminePairs(group);
+      ExaminePairs(group.items);
       return true;
     }
     absl::InlinedVector<size_t, 8> differing;
@@ -119,11 +136,11 @@ class DisjointCheck {
     return true;
   }
 
-  void ExaminePairs(const Group& group) {
-    for (size_t i = 0; i < group.items.size(); ++i) {
-      for (size_t j = i + 1; j < group.items.size(); ++j) {
-        if (Intersect(boxes_[group.items[i]], boxes_[group.items[j]])) {
-          overlap_ = Overlap{group.items[i], group.items[j]};
+  void ExaminePairs(absl::Span<const Index> items) {
+    for (size_t i = 0; i < items.size(); ++i) {
+      for (size_t j = i + 1; j < items.size(); ++j) {
+        if (Meet(boxes_[items[i]], boxes_[items[j]])) {
+          overlap_ = Overlap{items[i], items[j]};
           return;
         }
       }
