@@ -130,9 +130,9 @@ bool IsWhole(const v1::Leaf& leaf, const v1::Box& box) {
 uint64_t HeaderBytesBound(const v1::Leaf& leaf, absl::string_view printed_key) {
   // The name stands in the header once escaped and in the `shards` note escaped twice: its quotes
   // are escaped there.
-  uint64_t bytes = JsonStringBytes(printed_key);
+  uint64_t bytes = JsonStringBytes(printed_key) + 2;
   if (bytes == printed_key.size() + 2) {
-    bytes += bytes + 4;
+    bytes += printed_key.size() + 4;
   } else {
     std::string escaped;
     AppendJsonString(printed_key, escaped);

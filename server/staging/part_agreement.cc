@@ -128,7 +128,7 @@ class Agreement {
     return absl::OkStatus();
   }
 
-  absl::Status CheckShared(bool whole_world) const {
+  absl::Status CheckShared(bool whole_world) {
     for (const SharedLeaf& shared : shared_) {
       const v1::Leaf& leaf = *shared.declared;
       if (!IsTensorKind(leaf.kind()) || leaf.placement() == v1::PLACEMENT_PER_RANK) continue;
@@ -150,10 +150,12 @@ class Agreement {
     return it->second;
   }
 
-  absl::Status CheckBoxes(const SharedLeaf& shared, bool must_cover) const {
+  absl::Status CheckBoxes(const SharedLeaf& shared, bool must_cover) {
     const v1::Leaf& leaf = *shared.declared;
-    std::vector<Box> boxes;
-    std::vector<uint32_t> ranks;
+    std::vector<Box>& boxes = leaf_boxes_;
+    std::vector<uint32_t>& ranks = leaf_ranks_;
+    boxes.clear();
+    ranks.clear();
     uint64_t have = 0;
     for (uint32_t i = shared.first_box; i != kNone; i = boxes_[i].next) {
       boxes.push_back(Box::FromProto(*boxes_[i].box));
@@ -182,6 +184,8 @@ class Agreement {
   std::vector<SharedLeaf> shared_;
   std::vector<StoredBox> boxes_;
   std::vector<uint32_t> last_numbers_;
+  std::vector<Box> leaf_boxes_;  // of the leaf at hand
+  std::vector<uint32_t> leaf_ranks_;
 };
 
 // One rank's own tensors. That boxes of one part do not overlap is seen to by its layout.
