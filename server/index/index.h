@@ -53,12 +53,14 @@ class Index {
   virtual ~Index() = default;
 
   // --- writing; synced before they return, PutCheckpoint excepted
-  // A committed checkpoint, its manifest durable, with its part manifests (with their layouts).
+  // A committed checkpoint, its manifest durable, with its part manifests. `layouts` are theirs, in
+  // the same order, where the manifests do not carry them.
   // Idempotent: a second call replaces the labels and nothing else. FAILED_PRECONDITION for one that has a tombstone. A tag
   // that another checkpoint of the run has moves to this one.
   virtual absl::Status PutCheckpoint(const v1::CheckpointManifest& manifest,
                                      const std::vector<v1::PartManifest>& parts,
-                                     const v1::Labels& labels) = 0;
+                                     const v1::Labels& labels,
+                                     absl::Span<const std::shared_ptr<const PartLayout>> layouts = {}) = 0;
   // NOT_FOUND. Tags move as in PutCheckpoint.
   virtual absl::Status PutLabels(CheckpointUid uid, const v1::Labels& labels) = 0;
   // Hides the checkpoint and remembers that its files must go (a tombstone): one batch. NOT_FOUND.

@@ -51,7 +51,8 @@ class RocksIndex : public Index {
 
   absl::Status PutCheckpoint(const v1::CheckpointManifest& manifest,
                              const std::vector<v1::PartManifest>& parts,
-                             const v1::Labels& labels) override;
+                             const v1::Labels& labels,
+                             absl::Span<const std::shared_ptr<const PartLayout>> layouts) override;
   absl::Status PutLabels(CheckpointUid uid, const v1::Labels& labels) override;
   absl::Status Tombstone(CheckpointUid uid) override;
   absl::Status FinishTombstone(CheckpointUid uid) override;
@@ -104,7 +105,8 @@ class RocksIndex : public Index {
   absl::StatusOr<index_records::RunRow> RunRowOf(const std::string& run);
   absl::StatusOr<uint64_t> LayoutCount(const std::string& digest);
   // Rows of a part's layout, all but its reference count, where there are none yet.
-  absl::Status EnsureLayout(rocksdb::WriteBatch& batch, const v1::PartManifest& part)
+  absl::Status EnsureLayout(rocksdb::WriteBatch& batch, const v1::PartManifest& part,
+                            std::shared_ptr<const PartLayout> layout)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
   std::shared_ptr<const PartLayout> FindInCache(const std::string& digest);
   absl::Status RemoveLayout(rocksdb::WriteBatch& batch, const std::string& digest);
