@@ -40,7 +40,8 @@ absl::StatusOr<index_records::RunRow> RocksIndex::RunRowOf(const std::string& ru
 
 absl::Status RocksIndex::PutCheckpoint(const v1::CheckpointManifest& manifest,
                                        const std::vector<v1::PartManifest>& parts,
-                                       const v1::Labels& labels) {
+                                       const v1::Labels& labels,
+                                       absl::Span<const std::shared_ptr<const PartLayout>> layouts) {
   CKPT_ASSIGN_OR_RETURN(const CheckpointId id, IdOfManifest(manifest));
   CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid,
                         CheckpointUid::FromBytes(manifest.checkpoint_uid(), "checkpoint_uid"));
@@ -57,19 +58,22 @@ absl::Status RocksIndex::PutCheckpoint(const v1::CheckpointManifest& manifest,
   }
 
   CheckpointRecord record{.manifest = manifest, .labels = labels};
-  absl::flat_hash_map<std::string, uint64_t> layouts;
-  for (const v1::PartManifest& part : parts) {
-    if (!layouts.contains(part.layout_digest())) {
-      CKPT_RETURN_IF_ERROR(EnsureLayout(part));
+  absl::flat_hash_map<std::string, uint64_t> references;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const v1::PartManifest& part = parts[i];
+    const std::shared_ptr<const PartLayout> layout = i < layouts.size() ? layouts[i] : nullptr;
+    if (!references.contains(part.layout_digest())) {
+      CKPT_RETURN_IF_ERROR(EnsureLayout(part, layout));
     }
-    ++layouts[part.layout_digest()];
-    record.shard_count += static_cast<uint64_t>(part.layout().shards_size());
-    CKPT_RETURN_IF_ERROR(PutPart(batch, uid, part, part.layout()));
+    ++references[part.layout_digest()];
+    const v1::Layout& proto = layout != nullptr ? layout->proto() : part.layout();
+    record.shard_count += static_cast<uint64_t>(proto.shards_size());
+    CKPT_RETURN_IF_ERROR(PutPart(batch, uid, part, proto));
   }
   for (const v1::PartReference& reference : manifest.parts()) {
     record.data_bytes += reference.data_bytes();
   }
-  for (const auto& [digest, count] : layouts) {
+  for (const auto& [digest, count] : references) {
     CKPT_ASSIGN_OR_RETURN(const uint64_t before, LayoutCount(digest));
     batch.Put(families_[kLayouts], digest, index_records::EncodeCount(before + count));
   }

@@ -23,6 +23,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "ckpt/v1/catalog.pb.h"
 #include "ckpt/v1/checkpoint.pb.h"
 #include "common/checkpoint_id.h"
@@ -58,12 +59,15 @@ class Index {
   virtual ~Index() = default;
 
   // --- writing; synced before they return, where nothing else is said
-  // A committed checkpoint, its manifest durable, with its part manifests (with their layouts).
+  // A committed checkpoint, its manifest durable, with its part manifests. `layouts` are theirs, in
+  // the same order, where the manifests do not carry them.
   // Idempotent: a second call replaces the labels and nothing else. FAILED_PRECONDITION for one that has a tombstone. A tag
   // that another checkpoint of the run has moves to this one.
   virtual absl::Status PutCheckpoint(const v1::CheckpointManifest& manifest,
                                      const std::vector<v1::PartManifest>& parts,
-                                     const v1::Labels& labels) = 0;
+                                     const v1::Labels& labels,
+                                     absl::Span<const std::shared_ptr<const PartLayout>> layouts = {})
+      = 0;
   // NOT_FOUND. Tags move as in PutCheckpoint.
   virtual absl::Status PutLabels(CheckpointUid uid, const v1::Labels& labels) = 0;
   // How much of it the run's checkpoint at `compared_step` held already. NOT_FOUND. Not synced: lost

@@ -96,11 +96,12 @@ absl::StatusOr<uint64_t> RocksIndex::LayoutCount(const std::string& digest) {
   return index_records::DecodeCount(*row);
 }
 
-absl::Status RocksIndex::EnsureLayout(const v1::PartManifest& part) {
+absl::Status RocksIndex::EnsureLayout(const v1::PartManifest& part,
+                                      std::shared_ptr<const PartLayout> layout) {
   auto row = Get(kLayouts, part.layout_digest());
   if (row.ok()) return absl::OkStatus();
   if (!absl::IsNotFound(row.status())) return row.status();
-  std::shared_ptr<const PartLayout> layout = FindInCache(part.layout_digest());
+  if (layout == nullptr) layout = FindInCache(part.layout_digest());
   if (layout == nullptr) {
     CKPT_ASSIGN_OR_RETURN(layout, PartLayout::FromProto(part.layout()));
   }

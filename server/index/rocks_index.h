@@ -51,7 +51,8 @@ class RocksIndex : public Index {
 
   absl::Status PutCheckpoint(const v1::CheckpointManifest& manifest,
                              const std::vector<v1::PartManifest>& parts,
-                             const v1::Labels& labels) override;
+                             const v1::Labels& labels,
+                             absl::Span<const std::shared_ptr<const PartLayout>> layouts) override;
   absl::Status PutLabels(CheckpointUid uid, const v1::Labels& labels) override;
   absl::Status PutComparison(CheckpointUid uid, uint64_t compared_step,
                              uint64_t identical_bytes) override;
@@ -116,7 +117,7 @@ class RocksIndex : public Index {
   absl::StatusOr<index_records::RunRow> RunRowOf(const std::string& run);
   absl::StatusOr<uint64_t> LayoutCount(const std::string& digest);
   // Rows of a part's layout, all but its reference count, where there are none yet.
-  absl::Status EnsureLayout(const v1::PartManifest& part)
+  absl::Status EnsureLayout(const v1::PartManifest& part, std::shared_ptr<const PartLayout> layout)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
   // In batches of its own: a crash leaves rows that nobody looks for yet.
   absl::Status WriteLeaves(const PartLayout& layout);

@@ -84,13 +84,15 @@ absl::StatusOr<CheckpointRecord> CommitCheckpoint(DataFolder* folder, Index* ind
 
   // Committed: from here on no error may say otherwise.
   std::vector<v1::PartManifest> manifests;
+  std::vector<std::shared_ptr<const PartLayout>> layouts;
   for (const DurablePart& part : parts) {
     manifests.push_back(part.manifest);
-    record.shard_count += static_cast<uint64_t>(part.manifest.layout().shards_size());
+    layouts.push_back(part.layout);
+    record.shard_count += part.layout->shards().size();
     record.data_bytes += part.reference.data_bytes();
   }
   if (auto labels = folder->ReadLabels(uid); labels.ok()) record.labels = *std::move(labels);
-  absl::Status indexed = index->PutCheckpoint(record.manifest, manifests, record.labels);  // 7
+  absl::Status indexed = index->PutCheckpoint(record.manifest, manifests, record.labels, layouts);  // 7
   if (!indexed.ok()) {
     observe::Error("committed, but could not be indexed: the next start will",
                    {{"checkpoint", id.ToString()}, {"error", indexed}});

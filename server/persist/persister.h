@@ -50,7 +50,8 @@ struct PartToPersist {
 
 struct DurablePart {
   v1::PartReference reference;
-  v1::PartManifest manifest;
+  v1::PartManifest manifest;                 // without its layout
+  std::shared_ptr<const PartLayout> layout;
   absl::Time durable_at = absl::InfinitePast();  // when its last byte was synced; unset: adopted
 };
 
