@@ -111,7 +111,7 @@ TEST_F(CkptctlDiff, AnotherWorldIsCutOtherwise) {
   CKPT_ASSERT_OK(SaveCommitted({"run", 2, launch_}, TestState::Plain(1, 9000), 3));
   const CommandResult diff = Run({"checkpoint", "diff", "run@1", "run@2", "--exit-code"});
   EXPECT_EQ(diff.exit_status, 11) << "what cannot be told may differ";
-  EXPECT_THAT(LineWith(diff.output, "cut into other shards"), StartsWith("? data"));
+  EXPECT_THAT(LineWith(diff.output, "cut into other shards"), StartsWith("?  data"));
 }
 
 TEST_F(CkptctlDiff, SaysWhatIsWrong) {
