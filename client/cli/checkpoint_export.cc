@@ -274,9 +274,9 @@ Verb CheckpointExport() {
                       "in __metadata__. A folder gets\nmodel-00001-of-0000N.safetensors and "
                       "model.safetensors.index.json. Every block is verified; an export\nthat "
                       "fails leaves "
-                      "nothing behind. A range of --slice is BEGIN:END, either left out, negative "
-                      "ones counted from the end,\nor one index N, which means N:N+1; it must lie in the "
-                      "tensor, and dimensions without a range are whole.\n\n" +
+                      "nothing behind.\n\nA range of --slice is BEGIN:END, either of them left out "
+                      "or, where negative, counted from the end; or one\nindex N, which means "
+                      "N:N+1. It must lie in the tensor; dimensions without a range are whole.\n\n" +
                       std::string(kSelectionHelp)},
       .default_timeout = absl::InfiniteDuration(),
       .run = ExportCheckpoint};

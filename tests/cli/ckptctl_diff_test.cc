@@ -97,6 +97,8 @@ TEST_F(CkptctlDiff, ExitCodeAndSelectionAndSummary) {
   const CommandResult summary = Run({"checkpoint", "diff", "run@2", "@3", "--summary"});
   EXPECT_EQ(Lines(summary.output), std::vector<std::string>{Lines(other.output).back()});
 
+  EXPECT_EQ(Run({"checkpoint", "diff", "run@2", "@3", "--dtype", "F8_E5M2"}).output,
+            "run@2 -> run@3: nothing is selected\n");
   const Json chosen =
       RunJson({"checkpoint", "diff", "run@2", "@3", "--dtype", "F64,BOOL", "-x", "**.mask"});
   ASSERT_EQ(chosen["differences"].size(), 1u);
