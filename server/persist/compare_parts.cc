@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "server/observe/log.h"
 
@@ -14,26 +16,43 @@ bool AllIdentical(uint64_t identical_bytes, uint64_t data_bytes) {
   return data_bytes > 0 && identical_bytes == data_bytes;
 }
 
-// Bytes in blocks whose hashes are equal; both manifests have this layout. nullopt: they have not.
-std::optional<uint64_t> IdenticalBytes(const v1::PartManifest& before,
-                                       const v1::PartManifest& after, const PartLayout& layout) {
-  const auto& old_hashes = before.block_hashes();
-  const auto& new_hashes = after.block_hashes();
-  const auto blocks = static_cast<uint64_t>(new_hashes.size());
-  const uint64_t block_bytes = after.block_bytes();
-  if (blocks != layout.block_count() || old_hashes.size() != new_hashes.size() ||
-      block_bytes == 0 || before.block_bytes() != block_bytes) {
-    return std::nullopt;
+// The block hashes of one part, from the index, row by row.
+class HashRows {
+ public:
+  HashRows(Index* index, CheckpointUid uid, uint32_t rank)
+      : index_(index), uid_(uid), rank_(rank) {}
+
+  absl::StatusOr<uint64_t> At(uint64_t block) {
+    const uint64_t row = block / Index::kHashesPerRow;
+    if (row != row_) {
+      CKPT_ASSIGN_OR_RETURN(hashes_, index_->ReadBlockHashes(uid_, rank_, row));
+      row_ = row;
+    }
+    const uint64_t place = block % Index::kHashesPerRow;
+    if (place >= hashes_.size()) {
+      return absl::NotFoundError(absl::StrCat("the index has no hash of block ", block));
+    }
+    return hashes_[place];
   }
-  if (std::equal(old_hashes.begin(), old_hashes.end(), new_hashes.begin())) {
-    return layout.data_bytes();
-  }
+
+ private:
+  Index* const index_;
+  const CheckpointUid uid_;
+  const uint32_t rank_;
+  uint64_t row_ = UINT64_MAX;
+  std::vector<uint64_t> hashes_;
+};
+
+// Bytes in blocks whose hashes are equal; both parts have this layout.
+absl::StatusOr<uint64_t> IdenticalBytes(HashRows before, HashRows after, const PartLayout& layout,
+                                        uint64_t block_bytes) {
   uint64_t identical = 0;
   for (const PartLayout::ShardPlace& shard : layout.shards()) {
-    auto block = static_cast<int>(shard.first_block);
+    uint64_t block = shard.first_block;
     for (uint64_t offset = 0; offset < shard.length; offset += block_bytes, ++block) {
-      if (old_hashes[block] != new_hashes[block]) continue;
-      identical += std::min(block_bytes, shard.length - offset);
+      CKPT_ASSIGN_OR_RETURN(const uint64_t old_hash, before.At(block));
+      CKPT_ASSIGN_OR_RETURN(const uint64_t new_hash, after.At(block));
+      if (old_hash == new_hash) identical += std::min(block_bytes, shard.length - offset);
     }
   }
   return identical;
@@ -62,12 +81,17 @@ absl::StatusOr<std::optional<PartsComparison>> CompareParts(Index* index,
   for (const uint32_t rank : manifest.share()) {
     CKPT_ASSIGN_OR_RETURN(const v1::PartManifest old_part, index->GetPartHead(uid_before, rank));
     CKPT_ASSIGN_OR_RETURN(const v1::PartManifest new_part, index->GetPartHead(uid, rank));
-    if (old_part.layout_digest() != new_part.layout_digest()) return std::nullopt;
+    const uint64_t block_bytes = new_part.block_bytes();
+    if (old_part.layout_digest() != new_part.layout_digest() || block_bytes == 0 ||
+        old_part.block_bytes() != block_bytes) {
+      return std::nullopt;
+    }
     const std::shared_ptr<const PartLayout> layout = index->FindLayout(new_part.layout_digest());
     if (layout == nullptr) return std::nullopt;
-    const std::optional<uint64_t> identical = IdenticalBytes(old_part, new_part, *layout);
-    if (!identical) return std::nullopt;
-    comparison.identical_bytes += *identical;
+    CKPT_ASSIGN_OR_RETURN(const uint64_t identical,
+                          IdenticalBytes({index, uid_before, rank}, {index, uid, rank}, *layout,
+                                         block_bytes));
+    comparison.identical_bytes += identical;
   }
   comparison.all = AllIdentical(comparison.identical_bytes, record.data_bytes);
   comparison.all_before = before->compared_step.has_value() &&

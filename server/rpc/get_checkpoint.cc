@@ -8,7 +8,7 @@
 #include "common/status_macros.h"
 #include "server/rpc/catalog.h"
 #include "server/rpc/checkpoint_info.h"
-#include "server/rpc/part_manifest.h"
+#include "server/rpc/committed_part.h"
 #include "server/storage/names.h"
 
 namespace ckpt {
@@ -60,14 +60,14 @@ void AddDurableAt(Catalog& catalog, v1::CheckpointInfo& info) {
 
 absl::Status AddPart(Catalog& catalog, CheckpointUid uid, const v1::PartReference& reference,
                      v1::GetCheckpointResponse& response) {
-  CKPT_ASSIGN_OR_RETURN(const CommittedPart committed,
-                        ReadPart(catalog.index, catalog.folder, uid, reference));
+  CKPT_ASSIGN_OR_RETURN(const auto committed,
+                        CommittedPart::Open(catalog.index, catalog.folder, uid, reference));
   v1::PartInfo* part = response.add_parts();
   part->set_rank(reference.rank());
   part->set_data_bytes(reference.data_bytes());
-  part->set_shard_count(committed.layout->shards().size());
   part->set_in_memory(catalog.memory->Has(uid, reference.rank()));
-  for (const v1::DataFile& file : committed.manifest.files()) {
+  for (const v1::DataFile& file : committed->head().files()) {
+    part->set_shard_count(part->shard_count() + file.shard_count());
     CKPT_ASSIGN_OR_RETURN(const FileId id, FileId::FromBytes(file.file_id(), "file_id"));
     part->add_disk_files(names::DataFile(id));
   }

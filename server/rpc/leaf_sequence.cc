@@ -1,151 +1,106 @@
 #include "server/rpc/leaf_sequence.h"
 
 #include <algorithm>
-#include <numeric>
 #include <optional>
 #include <string>
-#include <tuple>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
-#include "server/rpc/checkpoint_info.h"
-#include "server/rpc/part_manifest.h"
+#include "server/rpc/leaf_merge.h"
 
 namespace ckpt {
 namespace {
 
-// A layout by printed key. Parts with the same layout share one.
-struct LayoutOrder {
-  std::vector<uint32_t> leaves;
-  // The shards of leaf i: shards[first_shard[i]] to shards[first_shard[i + 1]], exclusive.
-  std::vector<uint32_t> first_shard;
-  std::vector<uint32_t> shards;
-
-  explicit LayoutOrder(const PartLayout& layout)
-      : leaves(layout.printed_keys().size()),
-        first_shard(leaves.size() + 1),
-        shards(layout.shards().size()) {
-    std::iota(leaves.begin(), leaves.end(), 0);
-    std::sort(leaves.begin(), leaves.end(), [&](uint32_t a, uint32_t b) {
-      return layout.printed_keys()[a] < layout.printed_keys()[b];
-    });
-    for (const v1::Shard& shard : layout.proto().shards()) ++first_shard[shard.leaf() + 1];
-    std::partial_sum(first_shard.begin(), first_shard.end(), first_shard.begin());
-    std::vector<uint32_t> next(first_shard.begin(), first_shard.end() - 1);
-    for (uint32_t s = 0; s < shards.size(); ++s) {
-      shards[next[layout.proto().shards(static_cast<int>(s)).leaf()]++] = s;
-    }
-  }
-};
-
-// One part, at one of its leaves.
-class PartCursor {
+class MergedLeaves : public LeafSequence {
  public:
-  PartCursor(CommittedPart part, std::shared_ptr<const LayoutOrder> order)
-      : part_(std::move(part)), order_(std::move(order)) {
-    for (const v1::Values::Entry& entry : part_.manifest.values().entries()) {
-      values_[entry.leaf()] = &entry.value();
+  MergedLeaves(Index* index, DataFolder* folder, const CheckpointRecord& record, LeafMerge leaves)
+      : index_(index), folder_(folder), record_(record), leaves_(std::move(leaves)) {}
+
+  absl::StatusOr<const StoredLeaf*> Next() override {
+    CKPT_RETURN_IF_ERROR(std::exchange(begun_, true) ? leaves_.Next() : leaves_.Seek(""));
+    if (!leaves_.valid()) return nullptr;
+    leaf_ = StoredLeaf();
+    described_.Clear();
+    CKPT_RETURN_IF_ERROR(leaves_.Describe(described_));
+    leaf_.rank = leaves_.own() ? leaves_.rank() : 0;
+    leaf_.leaf = &described_.leaf();
+    if (described_.has_value()) leaf_.value = &described_.value();
+    leaf_.block_bytes = leaves_.parts().front()->head().block_bytes();
+    if (leaf_.block_bytes == 0) {
+      return absl::DataLossError("a part manifest has blocks of no bytes");
     }
-  }
-
-  bool done() const { return at_ == order_->leaves.size(); }
-  void Advance() { ++at_; }
-  uint32_t number() const { return order_->leaves[at_]; }
-  const v1::Leaf& leaf() const { return part_.layout->proto().leaves(static_cast<int>(number())); }
-  absl::string_view printed_key() const { return part_.layout->printed_keys()[number()]; }
-  bool own() const { return leaf().placement() == v1::PLACEMENT_PER_RANK; }
-  uint32_t rank() const { return part_.manifest.rank(); }
-
-  // What all parts say alike.
-  void Describe(StoredLeaf& out) const {
-    out.printed_key = printed_key();
-    out.rank = own() ? rank() : 0;
-    out.leaf = &leaf();
-    out.block_bytes = part_.manifest.block_bytes();
-    if (leaf().alias_of_plus_one() == 0) return;
-    out.storage = &part_.layout->proto().leaves(static_cast<int>(storage()));
-    out.storage_key = part_.layout->printed_keys()[storage()];
-  }
-
-  // What this one adds.
-  void Contribute(StoredLeaf& out) const {
-    const auto value = values_.find(number());
-    if (out.value == nullptr && value != values_.end()) out.value = value->second;
-    for (uint32_t i = order_->first_shard[storage()]; i < order_->first_shard[storage() + 1]; ++i) {
-      const uint32_t s = order_->shards[i];
-      const PartLayout::ShardPlace& place = part_.layout->shards()[s];
-      const uint64_t blocks = (place.length + out.block_bytes - 1) / out.block_bytes;
-      out.shards.push_back(
-          {Box::FromProto(part_.layout->proto().shards(static_cast<int>(s)).box()), place.length,
-           {part_.manifest.block_hashes().data() + place.first_block, blocks}});
+    if (const CommittedPart* alias = leaves_.alias(); alias != nullptr) {
+      CKPT_RETURN_IF_ERROR(AddStorage(alias->rank(), std::string(alias->leaf().alias_target())));
+    } else {
+      CKPT_RETURN_IF_ERROR(AddShards(leaves_));
     }
-  }
-
-  // Shared ones first: they come once, at the lowest place that their key has.
-  friend bool operator<(const PartCursor& a, const PartCursor& b) {
-    return std::tuple(a.printed_key(), a.own(), a.rank()) <
-           std::tuple(b.printed_key(), b.own(), b.rank());
+    // Last, because the key moves where a part's hashes had to be read from its file.
+    leaf_.printed_key = leaves_.printed_key();
+    return &leaf_;
   }
 
  private:
-  uint32_t storage() const {
-    return leaf().alias_of_plus_one() == 0 ? number() : leaf().alias_of_plus_one() - 1;
-  }
-
-  CommittedPart part_;
-  std::shared_ptr<const LayoutOrder> order_;
-  absl::flat_hash_map<uint32_t, const v1::Value*> values_;
-  size_t at_ = 0;
-};
-
-// All parts side by side, merged through a heap of cursors.
-class MergedParts : public LeafSequence {
- public:
-  absl::Status Add(CommittedPart part) {
-    if (part.manifest.block_bytes() == 0) {
-      return absl::DataLossError("a part manifest has blocks of no bytes");
+  // The leaf that holds an alias's bytes, which the part of that rank declares.
+  absl::Status AddStorage(uint32_t rank, const std::string& key) {
+    if (!storages_.has_value()) {
+      CKPT_ASSIGN_OR_RETURN(LeafMerge opened, LeafMerge::Open(index_, folder_, record_));
+      storages_.emplace(std::move(opened));
     }
-    std::shared_ptr<const LayoutOrder>& order = orders_[part.layout->digest()];
-    if (order == nullptr) order = std::make_shared<const LayoutOrder>(*part.layout);
-    cursors_.push_back(std::make_unique<PartCursor>(std::move(part), order));
-    if (!cursors_.back()->done()) Push(cursors_.back().get());
-    return absl::OkStatus();
+    CKPT_RETURN_IF_ERROR(storages_->Seek(key));
+    while (storages_->valid() && storages_->printed_key() == key && !storages_->DeclaredBy(rank)) {
+      CKPT_RETURN_IF_ERROR(storages_->Next());
+    }
+    if (!storages_->valid() || storages_->printed_key() != key) {
+      return absl::DataLossError(absl::StrCat("rank ", rank, " has no tensor '", key, "' that '",
+                                              leaves_.printed_key(), "' is an alias of"));
+    }
+    storage_.Clear();
+    CKPT_RETURN_IF_ERROR(storages_->Describe(storage_));
+    storage_key_ = key;
+    leaf_.storage = &storage_.leaf();
+    leaf_.storage_key = storage_key_;
+    return AddShards(*storages_);
   }
 
-  absl::StatusOr<const StoredLeaf*> Next() override {
-    if (heap_.empty()) return nullptr;
-    leaf_ = StoredLeaf();
-    const PartCursor& first = *heap_.front();
-    first.Describe(leaf_);
-    const bool own = first.own();
-    do {
-      std::pop_heap(heap_.begin(), heap_.end(), After);
-      PartCursor* const cursor = heap_.back();
-      heap_.pop_back();
-      cursor->Contribute(leaf_);
-      cursor->Advance();
-      if (!cursor->done()) Push(cursor);
-    } while (!own && !heap_.empty() && !heap_.front()->own() &&
-             heap_.front()->printed_key() == leaf_.printed_key);
+  absl::Status AddShards(LeafMerge& leaves) {
+    hashes_.Clear();
+    std::vector<int> first_hash;
+    for (CommittedPart* const part : leaves.parts()) {
+      CKPT_RETURN_IF_ERROR(part->leaf().ReadShards(read_));
+      for (const LeafShard& shard : read_) {
+        first_hash.push_back(hashes_.size());
+        leaf_.shards.push_back({shard.box, shard.length, {}});
+        CKPT_RETURN_IF_ERROR(part->ReadHashes(
+            shard.first_block, (shard.length + leaf_.block_bytes - 1) / leaf_.block_bytes,
+            &hashes_));
+      }
+    }
+    first_hash.push_back(hashes_.size());
+    for (size_t s = 0; s < leaf_.shards.size(); ++s) {
+      leaf_.shards[s].block_hashes = {hashes_.data() + first_hash[s],
+                                      static_cast<size_t>(first_hash[s + 1] - first_hash[s])};
+    }
     std::sort(leaf_.shards.begin(), leaf_.shards.end(),
               [](const StoredShard& a, const StoredShard& b) { return a.box < b.box; });
     const auto same = [](const StoredShard& a, const StoredShard& b) { return a.box == b.box; };
     leaf_.shards.erase(std::unique(leaf_.shards.begin(), leaf_.shards.end(), same),
                        leaf_.shards.end());
-    return &leaf_;
+    return absl::OkStatus();
   }
 
- private:
-  static bool After(const PartCursor* a, const PartCursor* b) { return *b < *a; }
-  void Push(PartCursor* cursor) {
-    heap_.push_back(cursor);
-    std::push_heap(heap_.begin(), heap_.end(), After);
-  }
-
-  std::vector<std::unique_ptr<PartCursor>> cursors_;
-  std::vector<PartCursor*> heap_;  // those that are not done; the least leaf first
-  absl::flat_hash_map<std::string, std::shared_ptr<const LayoutOrder>> orders_;
+  Index* const index_;
+  DataFolder* const folder_;
+  const CheckpointRecord record_;
+  LeafMerge leaves_;
+  std::optional<LeafMerge> storages_;  // stands where an alias points
+  bool begun_ = false;
+  // What leaf_ points into.
+  v1::PlannedLeaf described_;
+  v1::PlannedLeaf storage_;
+  std::string storage_key_;
+  google::protobuf::RepeatedField<uint64_t> hashes_;
+  std::vector<LeafShard> read_;
   StoredLeaf leaf_;
 };
 
@@ -153,13 +108,8 @@ class MergedParts : public LeafSequence {
 
 absl::StatusOr<std::unique_ptr<LeafSequence>> OpenLeaves(Index* index, DataFolder* folder,
                                                          const CheckpointRecord& record) {
-  CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid, UidOf(record));
-  auto parts = std::make_unique<MergedParts>();
-  for (const v1::PartReference& reference : record.manifest.parts()) {
-    CKPT_ASSIGN_OR_RETURN(CommittedPart part, ReadPart(index, folder, uid, reference));
-    CKPT_RETURN_IF_ERROR(parts->Add(std::move(part)));
-  }
-  return parts;
+  CKPT_ASSIGN_OR_RETURN(LeafMerge leaves, LeafMerge::Open(index, folder, record));
+  return std::make_unique<MergedLeaves>(index, folder, record, std::move(leaves));
 }
 
 }  // namespace ckpt

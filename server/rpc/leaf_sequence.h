@@ -45,7 +45,7 @@ class LeafSequence {
   virtual absl::StatusOr<const StoredLeaf*> Next() = 0;
 };
 
-// Errors as ReadPart.
+// Errors as CommittedPart's.
 absl::StatusOr<std::unique_ptr<LeafSequence>> OpenLeaves(Index* index, DataFolder* folder,
                                                          const CheckpointRecord& record);
 
