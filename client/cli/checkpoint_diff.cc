@@ -150,11 +150,11 @@ class DiffPrinter {
       case OutputFormat::kTable: {
         any_ = true;
         const v1::Leaf& leaf = Shown(difference);
-        const bool own = leaf.placement() == v1::PLACEMENT_PER_RANK;
-        table_.Add(Json(), {std::string(Mark(difference.kind())),
-                            absl::StrCat(PrintKey(leaf.key()),
-                                         own ? absl::StrCat(" (rank ", difference.rank(), ")") : ""),
-                            ChangeText(difference),
+        std::string key = PrintKey(leaf.key());
+        if (leaf.placement() == v1::PLACEMENT_PER_RANK) {
+          absl::StrAppend(&key, " (rank ", difference.rank(), ")");
+        }
+        table_.Add(Json(), {std::string(Mark(difference.kind())), key, ChangeText(difference),
                             IsTensorKind(leaf.kind()) ? PrintByteSize(difference.data_bytes())
                                                       : "-"});
         break;
