@@ -122,10 +122,12 @@ std::string SummaryText(const v1::DiffSummary& summary) {
   count(summary.changed(), "changed");
   count(summary.unknown(), "unknown");
   count(summary.identical(), "the same");
-  return absl::StrCat(NameOf(summary.before()), " -> ", NameOf(summary.after()), ": ",
-                      PercentText(summary.identical_bytes(), summary.data_bytes()), " of ",
+  const std::string names =
+      absl::StrCat(NameOf(summary.before()), " -> ", NameOf(summary.after()), ": ");
+  if (counts.empty()) return absl::StrCat(names, "nothing is selected");
+  return absl::StrCat(names, PercentText(summary.identical_bytes(), summary.data_bytes()), " of ",
                       PrintByteSize(summary.data_bytes()), " identical (",
-                      counts.empty() ? "nothing is selected" : absl::StrJoin(counts, ", "), ")");
+                      absl::StrJoin(counts, ", "), ")");
 }
 
 // Differences as they come, then the summary, in each of the formats.
@@ -148,11 +150,11 @@ class DiffPrinter {
       case OutputFormat::kTable: {
         any_ = true;
         const v1::Leaf& leaf = Shown(difference);
-        const bool own = leaf.placement() == v1::PLACEMENT_PER_RANK;
-        table_.Add(Json(), {std::string(Mark(difference.kind())),
-                            absl::StrCat(PrintKey(leaf.key()),
-                                         own ? absl::StrCat(" (rank ", difference.rank(), ")") : ""),
-                            ChangeText(difference),
+        std::string key = PrintKey(leaf.key());
+        if (leaf.placement() == v1::PLACEMENT_PER_RANK) {
+          absl::StrAppend(&key, " (rank ", difference.rank(), ")");
+        }
+        table_.Add(Json(), {std::string(Mark(difference.kind())), key, ChangeText(difference),
                             IsTensorKind(leaf.kind()) ? PrintByteSize(difference.data_bytes())
                                                       : "-"});
         break;

@@ -268,16 +268,15 @@ Verb CheckpointExport() {
                      {.name = "dry-run",
                       .help = "write nothing: say how much would be read, and from which tier"},
                      SliceFlag()}),
-           .details = "Shards are merged to whole tensors. What each rank has of its own is called "
-                      "KEY.rankN when there are\nseveral ranks. Plain values are one JSON object, "
-                      "`values`, "
-                      "in __metadata__. A folder gets\nmodel-00001-of-0000N.safetensors and "
-                      "model.safetensors.index.json. Every block is verified; an export\nthat "
-                      "fails leaves "
-                      "nothing behind. A range of --slice is BEGIN:END, either left out, negative "
-                      "ones counted from the end,\nor one index N, which means N:N+1; it must lie in the "
-                      "tensor, and dimensions without a range are whole.\n\n" +
-                      std::string(kSelectionHelp)},
+           .details =
+               "Shards are merged to whole tensors. What each rank has of its own is called "
+               "KEY.rankN when there are\nseveral ranks. Plain values are one JSON object, "
+               "`values`, in __metadata__. A folder gets\nmodel-00001-of-0000N.safetensors and "
+               "model.safetensors.index.json. Every block is verified; an export\nthat fails "
+               "leaves nothing behind.\n\nA range of --slice is BEGIN:END, either of them left "
+               "out or, where negative, counted from the end; or one\nindex N, which means N:N+1. "
+               "It must lie in the tensor; dimensions without a range are whole.\n\n" +
+               std::string(kSelectionHelp)},
       .default_timeout = absl::InfiniteDuration(),
       .run = ExportCheckpoint};
 }

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "common/checkpoint_id.h"
 #include "common/status_macros.h"
 #include "server/rpc/catalog.h"
 #include "server/rpc/checkpoint_info.h"
@@ -44,12 +45,16 @@ std::optional<v1::CheckpointInfo> FindUncommitted(Catalog& catalog, const v1::Se
   return found;
 }
 
-// When its last byte was synced is known only while the checkpoint is remembered as a live one.
+// When its last byte was synced: whoever persisted it remembers that for some minutes.
 void AddDurableAt(Catalog& catalog, v1::CheckpointInfo& info) {
-  for (const v1::CheckpointInfo& live : catalog.live->Live(info.id().run())) {
-    if (live.checkpoint_uid() == info.checkpoint_uid() && live.has_durable_at()) {
-      *info.mutable_durable_at() = live.durable_at();
-    }
+  const absl::StatusOr<CheckpointId> id = CheckpointId::FromProto(info.id());
+  if (!id.ok()) return;
+  // It is committed: nothing is waited for.
+  const absl::StatusOr<v1::CheckpointInfo> remembered = catalog.live->Wait(
+      *id, v1::CHECKPOINT_STATE_COMMITTED, absl::InfinitePast(), [] { return false; });
+  if (remembered.ok() && remembered->checkpoint_uid() == info.checkpoint_uid() &&
+      remembered->has_durable_at()) {
+    *info.mutable_durable_at() = remembered->durable_at();
   }
 }
 

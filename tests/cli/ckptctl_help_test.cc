@@ -16,9 +16,9 @@ TEST_F(Ckptctl, HelpOfEveryVerb) {
   EXPECT_EQ(general.exit_status, 0);
   EXPECT_THAT(general.output, HasSubstr("Exit codes:"));
   for (const char* verb :
-       {"run ls", "checkpoint ls", "checkpoint show", "checkpoint diff", "checkpoint wait", "checkpoint watch",
-        "checkpoint tag", "checkpoint rm", "checkpoint export", "checkpoint import",
-        "checkpoint verify", "tensor ls", "health", "status", "drain"}) {
+       {"run ls", "checkpoint ls", "checkpoint show", "checkpoint diff", "checkpoint wait",
+        "checkpoint watch", "checkpoint tag", "checkpoint rm", "checkpoint export",
+        "checkpoint import", "checkpoint verify", "tensor ls", "health", "status", "drain"}) {
     EXPECT_THAT(general.output, HasSubstr(verb));
     std::vector<std::string> words = absl::StrSplit(verb, ' ');
     words.push_back("--help");

@@ -64,7 +64,8 @@ TEST_F(CkptctlSelection, ListsByEveryFact) {
 }
 
 TEST_F(CkptctlSelection, TheListEndsWithItsTotal) {
-  const CommandResult list = Run({"tensor", "ls", "run@100", "-i", "model.norm.*", "-i", "rank_note"});
+  const CommandResult list =
+      Run({"tensor", "ls", "run@100", "-i", "model.norm.*", "-i", "rank_note"});
   const std::vector<std::string> lines = absl::StrSplit(list.output, '\n', absl::SkipEmpty());
   EXPECT_EQ(lines.back(), "1 tensor and 2 values, 296 B");
   EXPECT_THAT(Run({"tensor", "ls", "run@100", "-i", "nowhere"}).output, "nothing matches\n");
@@ -101,6 +102,47 @@ TEST_F(CkptctlSelection, ExportsSlicesInAnyDimension) {
   EXPECT_EQ(found.at("model.mask").size(), 15u);
   EXPECT_THAT(ReadWholeFile(folder_ / "out.safetensors").substr(0, 4096),
               HasSubstr("\"ckptd.slice.model.norm.bias\":\"[7:8]\""));
+}
+
+TEST_F(CkptctlSelection, ADryRunTellsWhatWouldMoveAndWritesNothing) {
+  const uint64_t mask_bytes = 15;
+  const uint64_t bias_bytes = 37 * 8;
+  const Json dry = RunJson(
+      {"checkpoint", "export", "run@latest", "--dry-run", "-i", "model.norm.*", "-i", "**.mask"});
+  EXPECT_EQ(dry["step"], 100);
+  EXPECT_EQ(dry["tensor_count"], 2);
+  EXPECT_EQ(dry["leaf_count"], 2);
+  EXPECT_EQ(dry["data_bytes"], mask_bytes + bias_bytes);
+  EXPECT_EQ(dry["bytes_from_memory"], mask_bytes + bias_bytes);
+  EXPECT_EQ(dry["bytes_from_disk"], 0);
+  const Json slice = RunJson({"checkpoint", "export", "run@100", folder_ / "none", "--dry-run",
+                              "--slice", "model.embedding.weight[0:2]"});
+  EXPECT_EQ(slice["data_bytes"], 2 * 64 * 4);
+  EXPECT_TRUE(std::filesystem::is_empty(folder_.path()));
+
+  // The list adds up to what its summary says.
+  uint64_t bytes = 0;
+  uint64_t tensors = 0;
+  for (const Json& tensor : RunJson({"tensor", "ls", "run@100"})) {
+    if (!tensor.contains("data_bytes")) continue;
+    bytes += tensor["data_bytes"].get<uint64_t>();
+    ++tensors;
+  }
+  const Json summary = RunJson({"tensor", "ls", "run@100", "--summary"});
+  EXPECT_EQ(summary["data_bytes"], bytes);
+  EXPECT_EQ(summary["tensor_count"], tensors);
+  const CommandResult none = Run({"tensor", "ls", "run@100", "--summary", "--dtype", "F16"});
+  EXPECT_EQ(none.exit_status, 3);
+  EXPECT_THAT(none.errors, HasSubstr("--dtype"));
+
+  // After a restart without the memory tier everything would come from disk.
+  DropClients();
+  daemon().Kill();
+  std::filesystem::remove_all(daemon().memory_folder());
+  CKPT_ASSERT_OK(daemon().Restart());
+  const Json cold = RunJson({"tensor", "ls", "run@100", "--summary", "-i", "**.mask"});
+  EXPECT_EQ(cold["bytes_from_memory"], 0);
+  EXPECT_EQ(cold["bytes_from_disk"], mask_bytes);
 }
 
 TEST_F(CkptctlSelection, SlicesThatAreNotThereWriteNothing) {
