@@ -149,7 +149,7 @@ class OptimizerLoader {
     CheckpointNode* step = nullptr;
     complete &= AcceptStep(*node, *fresh, described, step);
     for (const auto& child : node->children) {
-      if (!child->taken) plan_.Unexpected(child->printed);
+      if (!child->taken) plan_.Unexpected(*child, LoadPlan::NoNames);
     }
     if (!complete) return;  // complained of; where that is tolerated, the old state stays
     if (accepted.empty()) return Remove(parameter);
