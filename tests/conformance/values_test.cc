@@ -2,6 +2,7 @@
 #include <cmath>
 #include <limits>
 
+#include "client/torch/tensor_bytes.h"
 #include "tests/conformance/conformance_test.h"
 
 namespace ckpt::testing {

@@ -84,14 +84,6 @@ TEST(SaveUnwrap, UnknownOptimizersAreUnimplemented) {
   EXPECT_TRUE(absl::IsUnimplemented(PartOf({{"optimizer", optimizer}}).status()));
 }
 
-TEST(SavePersistentBuffers, OthersAreLeftOut) {
-  auto model = torch::nn::BatchNorm1d(3);
-  const auto part = PartOf({{"model", ModuleState(model.ptr(), {"running_*"})}});
-  ASSERT_OK(part.status());
-  EXPECT_THAT(PrintedKeys(*part),
-              ElementsAre("model.weight", "model.bias", "model.num_batches_tracked"));
-}
-
 TEST(SavePlacement, DefaultsFollowTheKindAndMarkersWin) {
   auto model = torch::nn::Linear(2, 2);
   torch::optim::SGD optimizer(model->parameters(), torch::optim::SGDOptions(0.1));
@@ -171,50 +163,6 @@ TEST(SaveRefusals, SayWhatAndWhere) {
   EXPECT_THAT(std::string(error(std::string("\xff")).message()), HasSubstr("outer.inner"));
   EXPECT_THAT(std::string(error(Sharded{torch::ones({3}), {4}, {2}}).message()),
               HasSubstr("outer.inner"));
-}
-
-TEST(Filter, UnknownKeysAreAllNamed) {
-  TorchSaveOptions options;
-  options.filters = {{"modle", [](auto&, auto&) { return true; }},
-                     {"optimiser", [](auto&, auto&) { return true; }},
-                     {"iteration", [](auto&, auto&) { return true; }}};
-  const absl::Status status = PartOf({{"iteration", 1}}, options).status();
-  EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
-  EXPECT_THAT(std::string(status.message()), HasSubstr("\"modle\", \"optimiser\""));
-}
-
-TEST(Filter, IsCalledWithTheFirstLevelOfTheConvertedValue) {
-  auto model = torch::nn::Linear(2, 2);
-  torch::optim::SGD optimizer(model->parameters(), torch::optim::SGDOptions(0.1));
-  std::vector<std::string> seen;
-  const auto record = [&](const std::string& key, const StateValue& value) {
-    seen.push_back(key + " " + std::string(value.KindName()));
-    return key != "bias" && key != "a";
-  };
-  TorchSaveOptions options;
-  options.filters = {{"model", record}, {"optimizer", record}, {"dict", record}, {"plain", record}};
-  const auto part = PartOf({{"model", model},
-                            {"optimizer", optimizer},
-                            {"dict", StateDict{{"a", 1}, {"b", StateDict{{"a", 2}}}}},
-                            {"plain", 5},
-                            {"unfiltered", 6}},
-                           options);
-  ASSERT_OK(part.status());
-  EXPECT_THAT(seen, ElementsAre("weight a tensor", "bias a tensor", "state a dictionary",
-                                "param_groups a list", "a an integer", "b a dictionary"));
-  const std::vector<std::string> keys = PrintedKeys(*part);
-  EXPECT_THAT(keys, ::testing::Contains("model.weight"));
-  EXPECT_THAT(keys, ::testing::Not(::testing::Contains("model.bias")));
-  EXPECT_THAT(keys, ::testing::IsSupersetOf({"dict.b.a", "plain", "unfiltered"}));
-  EXPECT_THAT(keys, ::testing::Not(::testing::Contains("dict.a")));
-}
-
-TEST(Filter, AKeyWithoutEntriesLeftIsAbsent) {
-  TorchSaveOptions options;
-  options.filters = {{"model", [](auto&, auto&) { return false; }}};
-  const auto part = PartOf({{"model", torch::nn::Linear(2, 2)}, {"x", 1}}, options);
-  ASSERT_OK(part.status());
-  EXPECT_THAT(PrintedKeys(*part), ElementsAre("x"));
 }
 
 TEST(StateDictTest, KeepsOrderAndFindsManyKeys) {
