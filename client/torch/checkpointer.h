@@ -227,17 +227,20 @@ class Checkpointer {
   //                        once it is read, so this error alone comes after tensors were touched.
   //                        The load goes on over everything that was asked for, then the error
   //                        names every damaged tensor, and LoadOptions::report says of each:
-  //                          restored   its bytes are the checkpoint's
-  //                          damaged    its bytes are neither the old nor the checkpoint's: some
-  //                                     blocks of each
-  //                          neither    untouched: what is read beside its place (strided, cast,
-  //                                     overlapping tensors, optimizers' steps) and all that isn't
-  //                                     a tensor, hyperparameters and plain values included
+  //                          restored   it has the checkpoint's bytes now
+  //                          damaged    not whole in the checkpoint; what would be read in place
+  //                                     now has blocks of the checkpoint among its own
+  //                          neither    untouched: what is read beside its place (strided, cast and
+  //                                     overlapping tensors, state that an optimizer did not have
+  //                                     yet) and all that isn't a tensor, hyperparameters and plain
+  //                                     values included
   // Tensors are read in place because a second copy of a model does not fit into memory, and a pass
   // over the disk that only verifies would double the time of every restart. So a caller does one
   // of two things after DATA_LOSS: loads another checkpoint over all of it (`latest-valid` is one
   // whose every block was verified before it was chosen), or goes on with what the report says is
   // whole. A caller that must not see a touched tensor loads `latest-valid` in the first place.
+  // What a Stateful object says against its state comes after the tensors, too, and leaves them
+  // restored.
   absl::StatusOr<LoadResult> Load(const Which& which, StateDict& state,
                                   const LoadOptions& options = {});
   // One bare module, optimizer, Stateful or dictionary, from the whole checkpoint or from what is

@@ -103,11 +103,14 @@ class Matcher {
     if (!entries.ok()) return plan_.Problem(node.printed, entries.status().message());
     if (node.kind != Kind::kDict) return plan_.Mismatched(node, "expected a module's state");
     plan_.RenameChildren(node, /*is_module=*/true);
+    std::vector<std::string> missing;
+    std::vector<std::string> unexpected;
     for (const ModuleEntry& entry : *entries) {
       if (CheckpointNode* stored = node.Find(entry.name)) {
         plan_.WantWhole(*stored, entry.tensor);
       } else {
         plan_.Missing(node, entry.name, Asked::kModuleName);
+        missing.push_back(entry.name);
       }
     }
     const auto own_names = [&entries] {
@@ -119,8 +122,17 @@ class Matcher {
       if (child->taken) continue;
       // Not a parameter: what an imported safetensors file says of itself.
       const bool file_note = node.printed.empty() && child->printed == "__metadata__";
-      file_note ? plan_.Keep(*child) : plan_.Unexpected(*child, own_names);
+      if (file_note) {
+        plan_.Keep(*child);
+        continue;
+      }
+      plan_.Unexpected(*child, own_names);
+      unexpected.push_back(child->key.ToString());
     }
+    const std::string rename = PrefixThatFits(missing, unexpected);
+    if (rename.empty()) return;
+    plan_.Hint(absl::StrCat("LoadOptions::renames = {", rename, "} would find all names of ",
+                            node.printed.empty() ? "the module" : node.printed));
   }
 
   void MatchStateful(Stateful* object, CheckpointNode& node) {

@@ -118,10 +118,11 @@ bool LoadPlan::Accepts(CheckpointNode& node, const at::Tensor& target,
   return stored_type.ok();
 }
 
-void LoadPlan::Take(const CheckpointNode& node, const at::Tensor& target, const Box& region) {
+void LoadPlan::Take(const CheckpointNode& node, const at::Tensor& target, const Box& region,
+                    bool callers) {
   Restored(node);
   const c10::ScalarType stored_type = *ScalarTypeOf(node.leaf->leaf().dtype());
-  Target entry{node.leaf->leaf_number(), region, target, target};
+  Target entry{node.leaf->leaf_number(), region, target, target, callers};
   if (!IsDense(target) || target.scalar_type() != stored_type) {
     entry.buffer = NewTensor(stored_type, entry.region.extent);
   }
@@ -294,7 +295,8 @@ absl::Status LoadPlan::Check(const RestorePlan& plan) {
     complaints.push_back(absl::StrCat("cannot be read: ", status.message()));
   }
   const std::string text = absl::StrCat("cannot load ", NameOf(plan), ": ",
-                                        absl::StrJoin(complaints, "; "), ". Nothing was changed");
+                                        absl::StrJoin(complaints, "; "), ". Nothing was changed",
+                                        hints_.empty() ? "" : ". ", absl::StrJoin(hints_, ". "));
   return missing_key_ && !never_tolerated ? absl::NotFoundError(text)
                                           : absl::InvalidArgumentError(text);
 }
@@ -366,7 +368,8 @@ absl::Status LoadPlan::FindDamage(RestorePlan& plan, const absl::Status& first) 
     const ReadTarget read{target.leaf_number, target.region,
                           static_cast<std::byte*>(target.buffer.data_ptr())};
     const absl::Status status = plan.Read({&read, 1});
-    const bool in_place = target.target.defined() && target.buffer.is_same(target.target);
+    const bool in_place =
+        target.callers && target.target.defined() && target.buffer.is_same(target.target);
     if (in_place && !target.target.is_inference()) {
       target.target.unsafeGetTensorImpl()->bump_version();
     }
@@ -384,7 +387,7 @@ absl::Status LoadPlan::FindDamage(RestorePlan& plan, const absl::Status& first) 
       "loading ", NameOf(plan), ": ", report_.damaged.size(), " of ", tensors,
       " tensors are damaged: ", absl::StrJoin(texts, "; "),
       report_.damaged.size() > texts.size() ? "; and more" : "", ". ", report_.restored.size(),
-      " tensors of yours now have the checkpoint's bytes, the damaged ones have parts of it, "
+      " tensors of yours now have the checkpoint's bytes, the damaged ones may have parts of it, "
       "everything else is as it was: LoadOptions::report tells which. Load another checkpoint over "
       "them; `latest-valid` is the newest that verifies"));
 }

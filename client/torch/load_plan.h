@@ -45,7 +45,9 @@ class LoadPlan {
   // The two halves of WantBox, for tensors that are read all or not at all: Accepts complains,
   // and is false, where the stored tensor doesn't fit; Take is for what was accepted.
   bool Accepts(CheckpointNode& node, const at::Tensor& target, const Extents& global_shape);
-  void Take(const CheckpointNode& node, const at::Tensor& target, const Box& region);
+  // `callers`: the caller sees the tensor before Commit already.
+  void Take(const CheckpointNode& node, const at::Tensor& target, const Box& region,
+            bool callers = true);
   // Everything under `node`, as values and tensors of its own: read now, taken by RawValue after
   // Read. Reported as restored only where the caller asked for it.
   void WantRaw(CheckpointNode& node, bool asked_for = true);
@@ -77,6 +79,8 @@ class LoadPlan {
   // Something of another kind, dtype or shape. Where a rank rule is missing nobody knows what it
   // is, and that is the complaint.
   void Mismatched(CheckpointNode& node, absl::string_view text);
+  // What would make a failing load succeed: at the end of its error.
+  void Hint(std::string text) { hints_.push_back(std::move(text)); }
   // Never tolerated: parameter groups that don't fit.
   void Problem(const std::string& printed, absl::string_view text);
   // Whether something in a container that was dealt with stays in the remainder.
@@ -98,6 +102,7 @@ class LoadPlan {
     Box region;
     at::Tensor target;  // undefined: only `buffer` is wanted
     at::Tensor buffer;  // dense; the target itself where it can be read into directly
+    bool callers = false;
   };
   void SeparateOverlaps();
   std::vector<ReadTarget> ReadTargets() const;
@@ -118,6 +123,7 @@ class LoadPlan {
   std::vector<std::string> mismatched_;
   std::vector<std::string> problems_;
   std::vector<std::string> needs_rank_rule_;
+  std::vector<std::string> hints_;
   bool missing_key_ = false;
   bool keeps_any_ = false;
   bool read_ = false;

@@ -2,8 +2,11 @@
 
 #include <re2/re2.h>
 
+#include <algorithm>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/quoted.h"
@@ -120,6 +123,37 @@ std::vector<std::string> LoadRules::RenameChildren(CheckpointNode& node, bool is
                                       node.children[i]->printed, " both become ", key.ToString()));
   }
   return collisions;
+}
+
+namespace {
+
+// What stands before each of `names` in `longer`, and makes all of them; empty where nothing does.
+std::string CommonPrefix(const std::vector<std::string>& names,
+                         const std::vector<std::string>& longer) {
+  if (names.empty()) return "";
+  const absl::flat_hash_set<std::string> all(longer.begin(), longer.end());
+  for (const std::string& candidate : longer) {
+    if (!absl::EndsWith(candidate, names[0]) || candidate.size() == names[0].size()) continue;
+    const std::string prefix = candidate.substr(0, candidate.size() - names[0].size());
+    const bool fits = std::all_of(names.begin(), names.end(), [&](const std::string& name) {
+      return all.contains(prefix + name);
+    });
+    if (fits) return prefix;
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string PrefixThatFits(const std::vector<std::string>& missing,
+                           const std::vector<std::string>& unexpected) {
+  if (const std::string prefix = CommonPrefix(missing, unexpected); !prefix.empty()) {
+    return absl::StrCat("Rename::StripPrefix(\"", absl::Utf8SafeCEscape(prefix), "\")");
+  }
+  if (const std::string prefix = CommonPrefix(unexpected, missing); !prefix.empty()) {
+    return absl::StrCat("Rename::AddPrefix(\"", absl::Utf8SafeCEscape(prefix), "\")");
+  }
+  return "";
 }
 
 }  // namespace ckpt

@@ -50,6 +50,11 @@ class LoadRules {
   std::vector<Renaming> renames_;
 };
 
+// The rename of one prefix, as a caller writes it, that finds all of `missing` among `unexpected`
+// ("module." of a model that was saved by DDP); empty where there is none.
+std::string PrefixThatFits(const std::vector<std::string>& missing,
+                           const std::vector<std::string>& unexpected);
+
 }  // namespace ckpt
 
 #endif  // CKPT_CLIENT_TORCH_LOAD_RULES_H_
