@@ -56,6 +56,7 @@ absl::StatusOr<std::vector<bool>> SelectedLeaves(const Part& part, const v1::Sel
 
 absl::Status KeepLeaves(const std::vector<bool>& keep, Part& part) {
   constexpr uint32_t kNone = UINT32_MAX;
+  if (std::find(keep.begin(), keep.end(), false) == keep.end()) return absl::OkStatus();
   for (size_t i = 0; i < part.leaves.size(); ++i) {
     // Only an earlier tensor that is no alias itself holds bytes: common/layout.h.
     const uint32_t alias = part.leaves[i].leaf.alias_of_plus_one();

@@ -99,7 +99,9 @@ TEST(PartFilter, WhatMakesNoSenseIsInvalidAndChangesNothing) {
   }
   Part chain = Sample();
   chain.leaves[3].leaf.set_alias_of_plus_one(2);  // of an alias
-  EXPECT_TRUE(absl::IsInvalidArgument(SelectLeaves({}, chain)));
+  v1::Selection less;
+  less.add_exclude("n");
+  EXPECT_TRUE(absl::IsInvalidArgument(SelectLeaves(less, chain)));
 }
 
 }  // namespace

@@ -321,8 +321,14 @@ TEST_F(Conformance, save_overwrite) {
     rule.per_rank_source = rank;
     const auto raw = LoadAll(1, rule);
     ASSERT_OK(raw.status());
-    EXPECT_THAT(KeysOf(*raw), UnorderedElementsAre("model", "own", absl::StrCat("only ", rank, " of 2")));
+    EXPECT_THAT(KeysOf(*raw),
+                UnorderedElementsAre("model", "own", absl::StrCat("only ", rank, " of 2")));
   }
+  // The same launch may, too.
+  EXPECT_TRUE(absl::IsAlreadyExists(Save(1, all(4, 2))));
+  expect(3);
+  ASSERT_OK(Save(1, all(4, 2), replace));
+  expect(4);
 }
 
 // A new launch replaces the steps beyond the one that it resumed from.

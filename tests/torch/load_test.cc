@@ -120,6 +120,27 @@ TEST(LoadErrors, DamageIsFoundInEveryTensor) {
   EXPECT_EQ(*state["n"].AsInt(), 1);
 }
 
+// An optimizer that never stepped gets its tensors when all is read: until then they are nobody's.
+TEST(LoadErrors, DamageLeavesAnOptimizersNewStateOut) {
+  auto saved = torch::nn::Linear(2, 2);
+  torch::optim::AdamW saved_optimizer(saved->parameters(), torch::optim::AdamWOptions(0.1));
+  saved->forward(torch::ones({1, 2})).sum().backward();
+  saved_optimizer.step();
+  const auto plan = Saved({{"model", saved}, {"optimizer", saved_optimizer}});
+  plan->Damage("optimizer.state.1.exp_avg");
+  auto model = torch::nn::Linear(2, 2);
+  torch::optim::AdamW optimizer(model->parameters(), torch::optim::AdamWOptions(0.5));
+  StateDict state{{"model", model}, {"optimizer", optimizer}};
+  LoadReport report;
+  LoadOptions options;
+  options.report = &report;
+  EXPECT_TRUE(absl::IsDataLoss(LoadFrom(plan, state, options).status()));
+  EXPECT_THAT(report.restored, ElementsAre("model.weight", "model.bias"));
+  EXPECT_THAT(report.damaged, ElementsAre("optimizer.state.1.exp_avg"));
+  EXPECT_TRUE(optimizer.state().empty());
+  EXPECT_EQ(optimizer.param_groups()[0].options().get_lr(), 0.5);
+}
+
 using Action = LoadPolicy::Action;
 
 TEST(LoadPolicies, MissingAndUnexpectedByPattern) {
