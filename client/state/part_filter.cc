@@ -25,8 +25,8 @@ absl::Status CheckExactKeys(const LeafFilter& filter, const std::vector<std::str
     unknown.push_back(nearest.empty() ? key : absl::StrCat(key, " (nearest: ", nearest[0], ")"));
   }
   if (unknown.empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("the selection names keys that are not in the state: ",
-                                                 absl::StrJoin(unknown, ", ")));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the selection names keys that are not in the state: ", absl::StrJoin(unknown, ", ")));
 }
 
 }  // namespace

@@ -105,7 +105,8 @@ struct Rename {
   Kind kind;
   std::string from;
   std::string to;
-  std::optional<std::string> dictionary;  // unset: the parameter names of every module that is loaded
+  std::optional<std::string>
+      dictionary;  // unset: the parameter names of every module that is loaded
 };
 
 // What becomes of leaves that don't match, for some of them.

@@ -162,8 +162,9 @@ absl::StatusOr<StateValue> Converter::ConvertOptimizer(StateDict state, v1::Plac
 
 BytesIdentity IdentityOfBytes(const at::Tensor& tensor) {
   // Sparse tensors and such have no storage; they are refused when the state is laid out.
-  const void* memory = tensor.has_storage() ? tensor.storage().unsafeGetStorageImpl()
-                                            : static_cast<const void*>(tensor.unsafeGetTensorImpl());
+  const void* memory = tensor.has_storage()
+                           ? tensor.storage().unsafeGetStorageImpl()
+                           : static_cast<const void*>(tensor.unsafeGetTensorImpl());
   return {memory, tensor.has_storage() ? tensor.storage_offset() : 0, tensor.sizes().vec()};
 }
 

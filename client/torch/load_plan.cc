@@ -104,9 +104,9 @@ bool LoadPlan::Accepts(CheckpointNode& node, const at::Tensor& target,
   }
   const v1::Leaf& leaf = node.leaf->leaf();
   const bool shapes_equal = StoredShape(node) == global_shape;
-  const bool cast = leaf.dtype() != wanted &&
-                    rules_.For(LoadRules::Case::kMismatched, FactsOfNode(node)) ==
-                        LoadRules::Action::kCast;
+  const bool cast =
+      leaf.dtype() != wanted &&
+      rules_.For(LoadRules::Case::kMismatched, FactsOfNode(node)) == LoadRules::Action::kCast;
   if (!shapes_equal || (leaf.dtype() != wanted && !cast)) {
     Mismatched(node,
                absl::StrCat("stored as ", Describe(DTypeName(leaf.dtype()), StoredShape(node)),

@@ -44,7 +44,7 @@ PartLeaf EmptyStateLeaf(const v1::Leaf& first) {
   empty.leaf.set_kind(v1::LEAF_KIND_EMPTY_DICT);
   // Of a sharded optimizer other ranks may hold something: this emptiness is this rank's alone.
   empty.leaf.set_placement(first.placement() == v1::PLACEMENT_SHARDED ? v1::PLACEMENT_PER_RANK
-                                                                       : first.placement());
+                                                                      : first.placement());
   return empty;
 }
 
@@ -130,7 +130,8 @@ absl::Status FilterLeaves(const TorchSaveOptions& options, const Converter& conv
   std::sort(emptied.begin(), emptied.end(),
             [](const EmptyState& a, const EmptyState& b) { return a.position > b.position; });
   for (const EmptyState& state : emptied) {
-    const auto before = std::count(keep.begin(), keep.begin() + static_cast<ptrdiff_t>(state.position), true);
+    const auto before =
+        std::count(keep.begin(), keep.begin() + static_cast<ptrdiff_t>(state.position), true);
     Insert(static_cast<size_t>(before), EmptyStateLeaf(state.first), part);
   }
   return absl::OkStatus();

@@ -58,8 +58,7 @@ class Conformance : public ::testing::Test {
     std::vector<std::unique_ptr<Checkpointer>> ranks;
     std::vector<SaveHandle> saves;
     for (size_t rank = 0; rank < states.size(); ++rank) {
-      ranks.push_back(
-          Connect(static_cast<uint32_t>(rank), static_cast<uint32_t>(states.size())));
+      ranks.push_back(Connect(static_cast<uint32_t>(rank), static_cast<uint32_t>(states.size())));
       auto save = ranks.back()->Save(step, states[rank], options);
       if (!save.ok()) return save.status();
       saves.push_back(*std::move(save));

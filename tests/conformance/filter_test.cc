@@ -101,10 +101,9 @@ std::vector<StateDict> FourRanks() {
 
 TEST_F(Conformance, filter_sharded) {
   TorchSaveOptions options;
-  options.filters = {{"model", Weights},
-                     {"shards", [](const std::string& key, const StateValue&) {
-                        return key == "y";
-                      }}};
+  options.filters = {{"model", Weights}, {"shards", [](const std::string& key, const StateValue&) {
+                                            return key == "y";
+                                          }}};
   ASSERT_OK(Save(1, FourRanks(), options));
   LoadOptions rule;
   rule.per_rank_source = 2;
@@ -191,7 +190,8 @@ TEST_F(Conformance, filter_deep) {
                          model->parameters()[0]));
   }
   {
-    v1::Selection selection;  // by dtype and size: the one integer tensor, what is larger than 100 B
+    v1::Selection
+        selection;  // by dtype and size: the one integer tensor, what is larger than 100 B
     selection.add_include_matching()->add_dtypes(v1::DTYPE_I64);
     selection.add_include_matching()->set_min_bytes(100);
     selection.add_exclude_matching()->set_top_level("optimizer");

@@ -1,6 +1,6 @@
 // conformance_rank TASK SOCKET RUN STEP INCARNATION RANK WORLD SIZE DIM: one rank of a training job
-// that saves its state of rank_state.h and says how far it is (staged, committed), or loads the step
-// and compares every byte. Its exit status is 0 if all went well.
+// that saves its state of rank_state.h and says how far it is (staged, committed), or loads the
+// step and compares every byte. Its exit status is 0 if all went well.
 #include <cstdlib>
 #include <iostream>
 

@@ -1,5 +1,5 @@
-// What N ranks saved, M ranks load: every pair of {1, 2, 3, 4, 8}, along each dimension, with pieces
-// that don't divide and ranks that hold nothing.
+// What N ranks saved, M ranks load: every pair of {1, 2, 3, 4, 8}, along each dimension, with
+// pieces that don't divide and ranks that hold nothing.
 #include "tests/conformance/conformance_test.h"
 
 namespace ckpt::testing {
@@ -19,9 +19,8 @@ StateDict Shards(uint32_t rank, uint32_t world_size) {
   const bool rows = world_size % 2 == 0;
   const at::Tensor square = torch::arange(36.0f).view({6, 6});
   state["turned"] = ShardOf(square, {rank, world_size, 6, rows ? 0 : 1});
-  state["replicated"] =
-      world_size == 3 ? StateValue(ShardOf(square, {rank, world_size, 6, 0}))
-                      : Replicated(square.clone());
+  state["replicated"] = world_size == 3 ? StateValue(ShardOf(square, {rank, world_size, 6, 0}))
+                                        : Replicated(square.clone());
   return state;
 }
 
@@ -56,8 +55,8 @@ TEST_F(Conformance, load_reshard) {
     const auto raw = LoadAll(from);
     ASSERT_OK(raw.status());
     for (int64_t dim = 0; dim < 3; ++dim) {
-      EXPECT_TRUE(BitEqual(TensorAt(*raw, absl::StrCat("dim", dim, "size", 13)),
-                           WholeTensor(13, dim)))
+      EXPECT_TRUE(
+          BitEqual(TensorAt(*raw, absl::StrCat("dim", dim, "size", 13)), WholeTensor(13, dim)))
           << from << ", dimension " << dim;
     }
   }

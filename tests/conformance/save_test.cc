@@ -110,8 +110,7 @@ TEST_F(Conformance, save_rank_zero) {
   // As if rank 0 had saved it: the same keys in the same order, the same bytes.
   EXPECT_EQ(KeysOf(*four), KeysOf(*one));
   for (const StateEntry& entry : Dict(*one, "model")) {
-    EXPECT_TRUE(
-        BitEqual(TensorAt(Dict(*four, "model"), entry.key), *entry.value.If<at::Tensor>()))
+    EXPECT_TRUE(BitEqual(TensorAt(Dict(*four, "model"), entry.key), *entry.value.If<at::Tensor>()))
         << entry.key.ToString();
   }
   // And each tensor once; only `random` is there four times.
@@ -218,9 +217,9 @@ TEST_F(Conformance, save_nested) {
           optimizer(two->parameters(), torch::optim::AdamWOptions(0.1)),
           counter(static_cast<int64_t>(seed)),
           state({{"deep",
-                  StateDict{{"list", StateList{one, StateDict{{"two", two},
-                                                              {"more", StateList{optimizer}}},
-                                               static_cast<int64_t>(seed)}},
+                  StateDict{{"list",
+                             StateList{one, StateDict{{"two", two}, {"more", StateList{optimizer}}},
+                                       static_cast<int64_t>(seed)}},
                             {"counter", counter}}},
                  {"x", static_cast<double>(seed) / 4}}) {
       TrainStep(two, optimizer, seed);
@@ -244,9 +243,9 @@ TEST_F(Conformance, save_nested) {
   const auto raw = LoadAll(1);
   ASSERT_OK(raw.status());
   const StateDict& inner = *List(Dict(*raw, "deep"), "list")[1].If<StateDict>();
-  EXPECT_TRUE(BitEqual(
-      TensorAt(Dict(Dict(*List(inner, "more")[0].If<StateDict>(), "state"), 0), "step"),
-      torch::tensor(1.0f)));
+  EXPECT_TRUE(
+      BitEqual(TensorAt(Dict(Dict(*List(inner, "more")[0].If<StateDict>(), "state"), 0), "step"),
+               torch::tensor(1.0f)));
 }
 
 // Three processes save.

@@ -80,11 +80,11 @@ TEST_F(Conformance, values_shapes) {
 TEST_F(Conformance, values_views) {
   auto base = torch::arange(24.0f).view({2, 3, 4});
   const std::vector<at::Tensor> views = {
-      base.permute({2, 0, 1}),                           // turned
-      torch::arange(10.0f).slice(0, 1, 9, 3),            // every third
-      torch::arange(3.0f).expand({4, 3}),                // stride zero
-      torch::arange(6.0f).view({2, 3}).select(1, 1),     // a column
-      torch::arange(4.0f).as_strided({2, 2}, {1, 1}),    // overlapping itself
+      base.permute({2, 0, 1}),                            // turned
+      torch::arange(10.0f).slice(0, 1, 9, 3),             // every third
+      torch::arange(3.0f).expand({4, 3}),                 // stride zero
+      torch::arange(6.0f).view({2, 3}).select(1, 1),      // a column
+      torch::arange(4.0f).as_strided({2, 2}, {1, 1}),     // overlapping itself
       torch::view_as_complex(torch::rand({4, 2})).conj()  // lazily conjugated
   };
   StateList list;
@@ -108,10 +108,10 @@ TEST_F(Conformance, values_views) {
 }
 
 TEST_F(Conformance, values_keys) {
-  const std::vector<std::string> names = {"with.dots",   "a/b",     "../../etc/passwd",
-                                          "\xc3\xa9",    "\xe6\xbc\xa2\xe5\xad\x97",
-                                          "\xf0\x9f\xa6\x86", " ",  "__metadata__",
-                                          "quote\"s",    "tab\tnew\nline", "back\\slash"};
+  const std::vector<std::string> names = {
+      "with.dots",        "a/b", "../../etc/passwd", "\xc3\xa9", "\xe6\xbc\xa2\xe5\xad\x97",
+      "\xf0\x9f\xa6\x86", " ",   "__metadata__",     "quote\"s", "tab\tnew\nline",
+      "back\\slash"};
   StateDict inner;
   StateDict saved;
   double value = 0;
@@ -132,8 +132,7 @@ TEST_F(Conformance, values_keys) {
   EXPECT_EQ(*Dict(*raw, "numbers").Find("1")->AsString(), "name");
   EXPECT_EQ(*Dict(*raw, "numbers").Find(2)->AsString(), "number");
   // Two that print alike would be one to everybody who looks.
-  const absl::Status alike =
-      Connect()->Save(2, {{"a.b", 1}, {"a", StateDict{{"b", 2}}}}).status();
+  const absl::Status alike = Connect()->Save(2, {{"a.b", 1}, {"a", StateDict{{"b", 2}}}}).status();
   EXPECT_TRUE(absl::IsInvalidArgument(alike)) << alike;
   EXPECT_THAT(std::string(alike.message()), HasSubstr("a.b"));
 }

@@ -102,8 +102,7 @@ TEST(LoadErrors, DamageIsFoundInEveryTensor) {
   plan->Damage("b");
   auto c = torch::zeros({3, 2});
   auto d = torch::zeros(3, torch::kFloat64);
-  StateDict state{
-      {"a", torch::zeros(3)}, {"b", torch::zeros(3)}, {"c", c.t()}, {"d", d}, {"n", 1}};
+  StateDict state{{"a", torch::zeros(3)}, {"b", torch::zeros(3)}, {"c", c.t()}, {"d", d}, {"n", 1}};
   LoadReport report;
   LoadOptions options;
   options.strict = false;
