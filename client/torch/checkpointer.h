@@ -55,6 +55,10 @@ using EntryFilter = std::function<bool(const std::string& key, const StateValue&
 
 struct TorchSaveOptions {
   SaveOptions save;
+  // What is left out: filters, then the selection, then the pruning. All ranks must say the same:
+  // where their replicated leaves differ, the save is aborted on all of them, and the reason names
+  // the ranks.
+  //
   // By top-level key. A key all of whose entries are rejected is absent from the checkpoint; a
   // value that isn't a dictionary is kept whole.
   std::map<std::string, EntryFilter> filters;
@@ -68,8 +72,7 @@ struct TorchSaveOptions {
   // state and none of its names is saved; `param_groups` stay whole. On load such an entry is like
   // that of a parameter which was never stepped. False: the optimizer is saved as it is.
   bool prune_optimizer = false;
-  // All ranks must filter alike: where their replicated leaves differ, the save is aborted on all
-  // of them and the reason names the ranks.
+
   // Placement of what doesn't say: tensors of modules, everything in optimizers, all other leaves.
   v1::Placement module_placement = v1::PLACEMENT_REPLICATED;
   v1::Placement optimizer_placement = v1::PLACEMENT_REPLICATED;
@@ -93,8 +96,8 @@ struct Rename {
   static Rename Regex(std::string pattern, std::string replacement) {
     return {Kind::kRegex, std::move(pattern), std::move(replacement)};
   }
-  // In the one dictionary of the checkpoint with this printed key ("": the top level) instead of
-  // in all modules.
+  // In the one dictionary or module of the checkpoint with this printed key ("": the top level)
+  // instead of in every module that is loaded.
   Rename In(std::string printed_key) const {
     Rename rule = *this;
     rule.dictionary = std::move(printed_key);
@@ -105,8 +108,7 @@ struct Rename {
   Kind kind;
   std::string from;
   std::string to;
-  std::optional<std::string>
-      dictionary;  // unset: the parameter names of every module that is loaded
+  std::optional<std::string> dictionary;  // unset: every module that is loaded
 };
 
 // What becomes of leaves that don't match, for some of them.
@@ -225,9 +227,9 @@ class Checkpointer {
   //                        (some ranks' parts are elsewhere)
   //
   //   DATA_LOSS            a stored block does not match its hash, or cannot be read. Known only
-  //                        once it is read, so this error alone comes after tensors were touched.
-  //                        The load goes on over everything that was asked for, then the error
-  //                        names every damaged tensor, and LoadOptions::report says of each:
+  //                        once it is read, so tensors have been touched then. All that was asked
+  //                        for is gone through, and the error names every damaged tensor (20 of
+  //                        them; LoadOptions::report all). The report says what is now
   //                          restored   it has the checkpoint's bytes now
   //                          damaged    not whole in the checkpoint; what would be read in place
   //                                     now has blocks of the checkpoint among its own
@@ -235,11 +237,15 @@ class Checkpointer {
   //                                     overlapping tensors, state that an optimizer did not have
   //                                     yet) and all that isn't a tensor, hyperparameters and plain
   //                                     values included
+  //   UNAVAILABLE          the daemon went away while it was streaming the bytes (to another node):
+  //                        any tensor may have been touched
+  //
   // Tensors are read in place because a second copy of a model does not fit into memory, and a pass
   // over the disk that only verifies would double the time of every restart. So a caller does one
   // of two things after DATA_LOSS: loads another checkpoint over all of it (`latest-valid` is one
-  // whose every block was verified before it was chosen), or goes on with what the report says is
-  // whole. A caller that must not see a touched tensor loads `latest-valid` in the first place.
+  // whose every block was verified before it was chosen), or loads this one again without the
+  // damaged keys: excluded in `restore.selection`, and skipped as missing by a policy. A caller
+  // that must not see a touched tensor loads `latest-valid` in the first place.
   // What a Stateful object says against its state comes after the tensors, too, and leaves them
   // restored.
   absl::StatusOr<LoadResult> Load(const Which& which, StateDict& state,

@@ -127,10 +127,21 @@ TEST_F(Conformance, load_corrupt) {
   }
   EXPECT_TRUE(BitEqual(loaded.turned, turned));  // would have been read beside its place
   EXPECT_EQ(*loaded.state["iteration"].AsInt(), 17);
-  // What isn't damaged can be asked for.
+  // What isn't damaged can be had: by asking for no more, or by leaving the damaged keys out.
   StateDict rest{{"turned", torch::zeros({20, 30})}};
   ASSERT_OK(Load(2, rest).status());
   EXPECT_TRUE(torch::equal(TensorAt(rest, "turned"), newer.turned.t()));
+  LoadOptions without;
+  for (const std::string& key : report.damaged) {
+    without.restore.selection.add_exclude(key);
+    without.policies.push_back({.glob = key, .missing = LoadPolicy::Action::kSkip});
+  }
+  const auto salvaged = Load(2, loaded.state, without);
+  ASSERT_OK(salvaged.status());
+  EXPECT_THAT(salvaged->report.missing, UnorderedElementsAre("big", "model.3.weight"));
+  EXPECT_TRUE(torch::equal(loaded.turned, newer.turned));
+  EXPECT_EQ(*loaded.state["iteration"].AsInt(), 0);
+  loaded.state["iteration"] = 17;
   // And the newest that verifies goes over all of it.
   const auto valid = Load("latest-valid", loaded.state);
   ASSERT_OK(valid.status());
