@@ -78,6 +78,10 @@ class PlanImpl : public RestorePlan {
   const v1::CheckpointInfo& checkpoint() const override { return state_->header.checkpoint(); }
   absl::Span<const v1::PlannedLeaf> leaves() const override { return state_->leaves; }
   absl::StatusOr<uint32_t> Find(const std::string& printed_key, uint32_t rank) const override;
+  absl::Status Check(absl::Span<const ReadTarget> targets) const override {
+    return MakeReadSchedule(state_->leaves, state_->source.pieces, state_->pieces_of_leaf, targets)
+        .status();
+  }
   absl::Status Read(absl::Span<const ReadTarget> targets, ReadStatistics* statistics) override;
 
  private:

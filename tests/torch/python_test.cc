@@ -207,6 +207,9 @@ TEST_F(PythonWritesIt, MetadataIsKeptBesideTheTensors) {
   ASSERT_OK(loaded.status());
   EXPECT_THAT(loaded->report.missing, ::testing::IsEmpty());
   EXPECT_THAT(loaded->report.mismatched, ::testing::IsEmpty());
+  EXPECT_THAT(loaded->report.unexpected, ::testing::IsEmpty());
+  EXPECT_THAT(KeysOf(loaded->remainder), ::testing::ElementsAre("__metadata__"));
+  EXPECT_EQ(*Dict(loaded->remainder, "__metadata__").Find("format")->AsString(), "pt");
   CheckModel(model, python);
   const auto raw = checkpointer_->Load(1);
   ASSERT_OK(raw.status());
