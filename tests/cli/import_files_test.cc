@@ -49,11 +49,12 @@ TEST_F(ImportFiles, OneFile) {
           "01234567abcdefgh"));
   const absl::StatusOr<ImportSet> set = OpenImportSet({path});
   ASSERT_TRUE(set.ok()) << set.status();
-  ASSERT_EQ(set->tensors.size(), 2u);
+  ASSERT_EQ(set->leaves.size(), 2u);
+  EXPECT_EQ(set->tensor_count, 2u);
   EXPECT_EQ(set->data_bytes, 16u);
   EXPECT_EQ(set->metadata.at("format"), "pt");
   std::string bytes(8, '\0');
-  ASSERT_TRUE(set->tensors[1].file->Read(set->tensors[1].tensor.begin, 8, bytes.data()).ok());
+  ASSERT_TRUE(set->leaves[1].read(0, 8, bytes.data()).ok());
   EXPECT_EQ(bytes, "abcdefgh");
 }
 
@@ -66,13 +67,15 @@ TEST_F(ImportFiles, ShardedByIndexOrByFolder) {
   for (const std::string& path : {index, folder_.path()}) {
     const absl::StatusOr<ImportSet> set = OpenImportSet({path});
     ASSERT_TRUE(set.ok()) << set.status();
-    EXPECT_EQ(set->tensors.size(), 2u);
+    EXPECT_EQ(set->leaves.size(), 2u);
   }
 }
 
 TEST_F(ImportFiles, TwoFilesWithTheSameTensorAreRefused) {
   EXPECT_THAT(Refusal({PutTensor("one", "same"), PutTensor("two", "same")}),
-              HasSubstr("two files have a tensor \"same\""));
+              HasSubstr("two files have \"same\""));
+  const std::string path = PutTensor("one", "same");
+  EXPECT_THAT(Refusal({path, path}), HasSubstr("two files have \"same\""));
 }
 
 TEST_F(ImportFiles, AnIndexCannotLeaveItsFolder) {
@@ -152,7 +155,7 @@ TEST_F(ImportFiles, AFileThatShrinksMeanwhileIsNoticed) {
   ASSERT_TRUE(set.ok());
   ASSERT_EQ(truncate(path.c_str(), 20), 0);
   char bytes[4];
-  EXPECT_TRUE(absl::IsDataLoss(set->tensors[0].file->Read(0, 4, bytes)));
+  EXPECT_TRUE(absl::IsDataLoss(set->leaves[0].read(0, 4, bytes)));
 }
 
 }  // namespace
