@@ -73,9 +73,9 @@ TEST_F(ImportFiles, ShardedByIndexOrByFolder) {
 
 TEST_F(ImportFiles, TwoFilesWithTheSameTensorAreRefused) {
   EXPECT_THAT(Refusal({PutTensor("one", "same"), PutTensor("two", "same")}),
-              HasSubstr("two files have \"same\""));
+              HasSubstr("two files have 'same'"));
   const std::string path = PutTensor("one", "same");
-  EXPECT_THAT(Refusal({path, path}), HasSubstr("two files have \"same\""));
+  EXPECT_THAT(Refusal({path, path}), HasSubstr("two files have 'same'"));
 }
 
 TEST_F(ImportFiles, AnIndexCannotLeaveItsFolder) {
