@@ -63,10 +63,11 @@ class Stage:
         inner = f"cd {shlex.quote(self.folder)} && {command}"
         variables = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8",
                      **self.environment}
-        script = (f"mount --make-rprivate / && mount -t proc proc {self.root}/proc && mount --rbind /dev {self.root}/dev && "
+        # In a chroot the root is no mount point, and nothing is to be changed there: who made the chroot has seen to it.
+        script = (f"(mount --make-rprivate / 2>/dev/null || true) && mount -t proc proc {self.root}/proc && mount --rbind /dev {self.root}/dev && "
                   f"exec chroot --userspec={self.user} {self.root} /usr/bin/env -i "
                   + " ".join(f"{k}={shlex.quote(v)}" for k, v in variables.items()) + f" sh -c {shlex.quote(inner)}")
-        return subprocess.run(["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", script], **options)
+        return subprocess.run(["unshare", "--mount", "--propagation", "unchanged", "--pid", "--fork", "--kill-child", "bash", "-c", script], **options)
 
 
 def copy(stage, stages, words, source):
