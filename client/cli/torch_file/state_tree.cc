@@ -11,12 +11,12 @@
 namespace ckpt::cli {
 namespace {
 
-using Kind = StateNode::Kind;
+using NodeKind = StateNode::Kind;
 
 std::string QuotedKey(const v1::PlannedLeaf& leaf) { return Quoted(PrintKey(leaf.leaf().key())); }
 
-absl::Status Become(StateNode& node, Kind kind, const v1::PlannedLeaf& leaf) {
-  if (node.kind == Kind::kUnknown) node.kind = kind;
+absl::Status Become(StateNode& node, NodeKind kind, const v1::PlannedLeaf& leaf) {
+  if (node.kind == NodeKind::kUnknown) node.kind = kind;
   if (node.kind == kind) return absl::OkStatus();
   return absl::DataLossError(absl::StrCat("the checkpoint's keys contradict each other at ",
                                           QuotedKey(leaf), ": one key, two kinds of value"));
@@ -38,14 +38,14 @@ absl::Status AddLeaf(StateNode& root, const v1::PlannedLeaf& leaf) {
   StateNode* node = &root;
   for (const v1::KeySegment& segment : leaf.leaf().key().segments()) {
     const bool in_list = segment.kind_case() == v1::KeySegment::kIndex;
-    CKPT_RETURN_IF_ERROR(Become(*node, in_list ? Kind::kList : Kind::kDict, leaf));
+    CKPT_RETURN_IF_ERROR(Become(*node, in_list ? NodeKind::kList : NodeKind::kDict, leaf));
     node = &Child(*node, segment);
   }
   switch (leaf.leaf().kind()) {
     case v1::LEAF_KIND_EMPTY_DICT:
-      return Become(*node, Kind::kDict, leaf);
+      return Become(*node, NodeKind::kDict, leaf);
     case v1::LEAF_KIND_EMPTY_LIST:
-      return Become(*node, Kind::kList, leaf);
+      return Become(*node, NodeKind::kList, leaf);
     default:
       break;
   }
@@ -53,12 +53,12 @@ absl::Status AddLeaf(StateNode& root, const v1::PlannedLeaf& leaf) {
     return absl::DataLossError(absl::StrCat("the checkpoint has ", QuotedKey(leaf), " twice"));
   }
   node->leaf = &leaf;
-  return Become(*node, Kind::kLeaf, leaf);
+  return Become(*node, NodeKind::kLeaf, leaf);
 }
 
 // Sorts the lists and finds their holes.
 absl::Status SortLists(StateNode& node, v1::Key& key) {
-  if (node.kind == Kind::kList) {
+  if (node.kind == NodeKind::kList) {
     std::sort(node.children.begin(), node.children.end(), [](const auto& a, const auto& b) {
       return a->key.index() < b->key.index();
     });
@@ -95,7 +95,7 @@ absl::StatusOr<std::unique_ptr<StateNode>> MakeStateTree(const RestorePlan& plan
     }
     CKPT_RETURN_IF_ERROR(AddLeaf(*root, leaf));
   }
-  if (root->kind == Kind::kUnknown) root->kind = Kind::kDict;
+  if (root->kind == NodeKind::kUnknown) root->kind = NodeKind::kDict;
   v1::Key key;
   CKPT_RETURN_IF_ERROR(SortLists(*root, key));
   return root;

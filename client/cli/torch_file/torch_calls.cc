@@ -12,7 +12,7 @@
 namespace ckpt::cli {
 namespace {
 
-using Kind = TorchGlobal::Kind;
+using GlobalKind = TorchGlobal::Kind;
 
 constexpr size_t kStorageKeyBytesMax = 64;
 constexpr size_t kMetadataMax = 16;
@@ -101,7 +101,7 @@ absl::StatusOr<PickleValue> TorchCalls::LoadStorage(const PickleValue& id) {
   const auto* key = std::get_if<PickleText>(&items[2]);
   const auto* count = std::get_if<int64_t>(&items[4]);
   if (what == nullptr || what->utf8 != "storage" || type == nullptr ||
-      type->kind != Kind::kStorage || key == nullptr || count == nullptr || *count < 0) {
+      type->kind != GlobalKind::kStorage || key == nullptr || count == nullptr || *count < 0) {
     return Malformed("reference to a storage");
   }
   if (!IsStorageKey(key->utf8)) {
@@ -162,48 +162,48 @@ absl::StatusOr<PickleValue> TorchCalls::Rebuild(const std::vector<PickleValue>& 
 absl::StatusOr<PickleValue> TorchCalls::Call(TorchGlobal function,
                                              const std::vector<PickleValue>& arguments) {
   switch (function.kind) {
-    case Kind::kOrderedDict:
+    case GlobalKind::kOrderedDict:
       if (!arguments.empty()) return Malformed("OrderedDict");
       pickle_.dicts.emplace_back();
       return PickleDict{static_cast<uint32_t>(pickle_.dicts.size() - 1)};
-    case Kind::kRebuildTensor:
+    case GlobalKind::kRebuildTensor:
       return Rebuild(arguments, 0, v1::DTYPE_UNSPECIFIED);
-    case Kind::kRebuildTensorV2:
+    case GlobalKind::kRebuildTensorV2:
       return Rebuild(arguments, 2, v1::DTYPE_UNSPECIFIED);
-    case Kind::kRebuildTensorV3: {
+    case GlobalKind::kRebuildTensorV3: {
       const auto* dtype =
           arguments.size() < 7 ? nullptr : std::get_if<TorchGlobal>(&arguments[6]);
-      if (dtype == nullptr || dtype->kind != Kind::kDType) return Malformed("tensor");
+      if (dtype == nullptr || dtype->kind != GlobalKind::kDType) return Malformed("tensor");
       return Rebuild(arguments, 3, dtype->dtype);
     }
-    case Kind::kRebuildParameter:
+    case GlobalKind::kRebuildParameter:
       if (arguments.size() != 3 || !std::holds_alternative<PickleTensor>(arguments[0]) ||
           !IsEmptyDict(arguments[2])) {
         return Malformed("parameter");
       }
       return arguments[0];
-    case Kind::kSize:
+    case GlobalKind::kSize:
       if (arguments.size() != 1 || !std::holds_alternative<PickleList>(arguments[0])) {
         return Malformed("size");
       }
       return arguments[0];
-    case Kind::kEncode: {
+    case GlobalKind::kEncode: {
       const auto* text = arguments.size() == 2 ? std::get_if<PickleText>(&arguments[0]) : nullptr;
       const auto* code = arguments.size() == 2 ? std::get_if<PickleText>(&arguments[1]) : nullptr;
       if (text == nullptr || code == nullptr || code->utf8 != "latin1") return Malformed("bytes");
       return PickleLatin1{text->utf8};
     }
-    case Kind::kEmptyBytes:
+    case GlobalKind::kEmptyBytes:
       if (!arguments.empty()) return Malformed("bytes");
       return PickleBytes{};
-    case Kind::kTagged:
+    case GlobalKind::kTagged:
       if (arguments.empty() || !(std::holds_alternative<PickleList>(arguments[0]) ||
                                  std::holds_alternative<PickleDict>(arguments[0]))) {
         return Malformed("list or dictionary");
       }
       return arguments[0];
-    case Kind::kStorage:
-    case Kind::kDType:
+    case GlobalKind::kStorage:
+    case GlobalKind::kDType:
       break;
   }
   return absl::InvalidArgumentError("refuses to call a class of storages or a dtype");

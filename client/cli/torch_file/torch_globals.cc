@@ -6,30 +6,30 @@
 namespace ckpt::cli {
 namespace {
 
-using Kind = TorchGlobal::Kind;
+using GlobalKind = TorchGlobal::Kind;
 
 struct Row {
   const char* module;
   const char* name;
-  Kind kind;
+  GlobalKind kind;
 };
 constexpr Row kRows[] = {
-    {"collections", "OrderedDict", Kind::kOrderedDict},
-    {"torch._utils", "_rebuild_tensor", Kind::kRebuildTensor},
-    {"torch._utils", "_rebuild_tensor_v2", Kind::kRebuildTensorV2},
-    {"torch._utils", "_rebuild_tensor_v3", Kind::kRebuildTensorV3},
-    {"torch._utils", "_rebuild_parameter", Kind::kRebuildParameter},
-    {"torch", "Size", Kind::kSize},
-    {"_codecs", "encode", Kind::kEncode},
-    {"builtins", "bytes", Kind::kEmptyBytes},
-    {"__builtin__", "bytes", Kind::kEmptyBytes},
-    {"torch.jit._pickle", "restore_type_tag", Kind::kTagged},
-    {"torch.jit._pickle", "build_intlist", Kind::kTagged},
-    {"torch.jit._pickle", "build_doublelist", Kind::kTagged},
-    {"torch.jit._pickle", "build_boollist", Kind::kTagged},
-    {"torch.jit._pickle", "build_tensorlist", Kind::kTagged},
-    {"torch.storage", "UntypedStorage", Kind::kStorage},
-    {"torch", "UntypedStorage", Kind::kStorage},
+    {"collections", "OrderedDict", GlobalKind::kOrderedDict},
+    {"torch._utils", "_rebuild_tensor", GlobalKind::kRebuildTensor},
+    {"torch._utils", "_rebuild_tensor_v2", GlobalKind::kRebuildTensorV2},
+    {"torch._utils", "_rebuild_tensor_v3", GlobalKind::kRebuildTensorV3},
+    {"torch._utils", "_rebuild_parameter", GlobalKind::kRebuildParameter},
+    {"torch", "Size", GlobalKind::kSize},
+    {"_codecs", "encode", GlobalKind::kEncode},
+    {"builtins", "bytes", GlobalKind::kEmptyBytes},
+    {"__builtin__", "bytes", GlobalKind::kEmptyBytes},
+    {"torch.jit._pickle", "restore_type_tag", GlobalKind::kTagged},
+    {"torch.jit._pickle", "build_intlist", GlobalKind::kTagged},
+    {"torch.jit._pickle", "build_doublelist", GlobalKind::kTagged},
+    {"torch.jit._pickle", "build_boollist", GlobalKind::kTagged},
+    {"torch.jit._pickle", "build_tensorlist", GlobalKind::kTagged},
+    {"torch.storage", "UntypedStorage", GlobalKind::kStorage},
+    {"torch", "UntypedStorage", GlobalKind::kStorage},
 };
 
 struct Element {
@@ -64,8 +64,8 @@ absl::StatusOr<TorchGlobal> FindTorchGlobal(absl::string_view module, absl::stri
   }
   if (module == "torch" && !name.empty()) {
     for (const Element& element : kElements) {
-      if (name == element.storage) return TorchGlobal{Kind::kStorage, element.dtype};
-      if (name == element.name) return TorchGlobal{Kind::kDType, element.dtype};
+      if (name == element.storage) return TorchGlobal{GlobalKind::kStorage, element.dtype};
+      if (name == element.name) return TorchGlobal{GlobalKind::kDType, element.dtype};
     }
   }
   const std::string full = absl::StrCat(module.substr(0, 100), ".", name.substr(0, 100));

@@ -15,11 +15,11 @@
 namespace ckpt::cli {
 namespace {
 
-using Kind = StateNode::Kind;
+using NodeKind = StateNode::Kind;
 
 constexpr char kFolder[] = "archive/";
 constexpr uint64_t kStringBytesMax = 1 << 30;
-constexpr uint64_t kPickleBytesMax = UINT32_MAX - 1;  // no zip64 for it
+constexpr uint64_t kPickleBytesWrittenMax = UINT32_MAX - 1;  // no zip64 for it
 
 uint32_t BytesOf(const v1::PlannedLeaf& leaf) {
   return leaf.has_alias_of() ? leaf.alias_of() : leaf.leaf_number();
@@ -27,7 +27,7 @@ uint32_t BytesOf(const v1::PlannedLeaf& leaf) {
 
 void AddStorages(const StateNode& node, TorchState& state) {
   for (const auto& child : node.children) AddStorages(*child, state);
-  if (node.kind != Kind::kLeaf || node.leaf->leaf().kind() != v1::LEAF_KIND_TENSOR) return;
+  if (node.kind != NodeKind::kLeaf || node.leaf->leaf().kind() != v1::LEAF_KIND_TENSOR) return;
   const v1::Leaf& leaf = node.leaf->leaf();
   const auto number = static_cast<uint32_t>(state.storages.size());
   const auto [found, is_new] = state.storage_of_leaf.emplace(BytesOf(*node.leaf), number);
@@ -62,8 +62,8 @@ class StateWriter {
 
  private:
   absl::Status Write(const StateNode& node) {
-    if (node.kind == Kind::kLeaf) return WriteLeaf(*node.leaf);
-    const bool is_list = node.kind == Kind::kList;
+    if (node.kind == NodeKind::kLeaf) return WriteLeaf(*node.leaf);
+    const bool is_list = node.kind == NodeKind::kList;
     is_list ? pickle_.BeginList() : pickle_.BeginDict();
     for (const auto& child : node.children) {
       pickle_.Next();
@@ -168,13 +168,13 @@ absl::Status WritePickle(RestorePlan& plan, const TorchState& state, ZipWriter& 
   uint64_t bytes = 0;
   const auto sink = [&](absl::string_view piece) {
     bytes += piece.size();
-    if (bytes > kPickleBytesMax) {
+    if (bytes > kPickleBytesWrittenMax) {
       return absl::InvalidArgumentError(
           "the keys and values alone take 4 GiB: leave some out with --exclude");
     }
     return zip.Write(piece);
   };
-  CKPT_RETURN_IF_ERROR(zip.Begin(absl::StrCat(kFolder, "data.pkl"), kPickleBytesMax));
+  CKPT_RETURN_IF_ERROR(zip.Begin(absl::StrCat(kFolder, "data.pkl"), kPickleBytesWrittenMax));
   CKPT_RETURN_IF_ERROR(StateWriter(plan, state, sink).Write());
   return zip.End();
 }
