@@ -84,7 +84,7 @@ TEST_F(TorchPython, APartOfAStateIsExportedToo) {
       absl::StrCat("import sys, torch; sys.path.insert(0, '", CKPT_PYTHON_SCRIPTS,
                    "'); import torch_states; loaded = torch.load('", folder_ / "model.pt",
                    "', weights_only=True); assert list(loaded) == ['model'], list(loaded); "
-                   "torch_states.compare(torch_states.training()['model'], loaded['model'])");
+                   "torch_states.compare(dict(torch_states.training()['model']), loaded['model'])");
   Ok(Run({kPython, "-c", script}));
   // A list whose first items are gone would have other positions.
   const CommandResult holes = Ckptctl(

@@ -105,7 +105,7 @@ TEST_F(Zip, LiesAreFound) {
   const size_t entry = places_.directory[0];
   EXPECT_EQ(Refusal(entry, 0x02014b50, 4), "");  // as it stands
   EXPECT_THAT(Refusal(entry + 8, 1, 2), HasSubstr("encrypted"));
-  EXPECT_THAT(Refusal(entry + 10, 8, 2), HasSubstr("is compressed"));
+  EXPECT_THAT(Refusal(entry + 10, 8, 2), HasSubstr("something else"));  // to one header only
   EXPECT_THAT(Refusal(entry + 20, 4, 4), HasSubstr("two sizes"));
   EXPECT_THAT(Refusal(entry + 20, 0xffffffff, 4), HasSubstr("64-bit sizes are missing"));
   EXPECT_THAT(Refusal(entry + 28, 60000, 2), HasSubstr("ends within an entry"));
@@ -122,6 +122,22 @@ TEST_F(Zip, LiesAreFound) {
   EXPECT_THAT(Refusal(places_.end + 8, 0xffff'ffff, 4), HasSubstr("zip64 record is missing"));
   EXPECT_THAT(Refusal(places_.end + 12, 0xfffffff0, 4), HasSubstr("outside of the file"));
   EXPECT_THAT(Refusal(places_.end + 16, 0xfffffff0, 4), HasSubstr("outside of the file"));
+}
+
+// Whatever size it says that it would have: a bomb is never unpacked.
+TEST_F(Zip, CompressedEntriesAreNeverRead) {
+  std::string changed = bytes_;
+  WriteOver(changed, places_.directory[0] + 10, 8, 2);
+  WriteOver(changed, places_.directory[0] + 24, 0xfffffff0, 4);
+  WriteOver(changed, places_.local[0] + 8, 8, 2);
+  const auto zip = Open(changed);
+  ASSERT_TRUE(zip.ok()) << zip.status();
+  const ZipEntry& entry = *zip->Find("a/x");
+  for (const absl::Status& status : {zip->Read(entry, 1000).status(), zip->Verify(entry)}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("'a/x' is compressed"));
+  }
+  EXPECT_EQ(*zip->Read(*zip->Find("a/z"), 100), "third one");
 }
 
 TEST_F(Zip, DamagedBytesAreDataLoss) {

@@ -25,6 +25,13 @@ uint16_t Number16(absl::string_view bytes, size_t at) { return LoadLittle<uint16
 uint32_t Number32(absl::string_view bytes, size_t at) { return LoadLittle<uint32_t>(bytes, at); }
 uint64_t Number64(absl::string_view bytes, size_t at) { return LoadLittle<uint64_t>(bytes, at); }
 
+absl::Status CheckStored(const ZipEntry& entry) {
+  if (!entry.compressed) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(Quoted(entry.name), " is compressed, which torch.save never does: unpack the "
+                                       "archive and pack it with `zip -0 -r`"));
+}
+
 absl::Status Damaged(absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat("damaged zip archive: ", what));
 }
@@ -150,23 +157,18 @@ absl::StatusOr<ZipEntry> TakeEntry(absl::string_view& directory) {
   if (Number16(directory, 8) & zip::kFlagEncrypted) {
     return absl::InvalidArgumentError(absl::StrCat(entry.name, " is encrypted"));
   }
-  if (Number16(directory, 10) != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(Quoted(entry.name),
-                     " is compressed, which torch.save never does: unpack the archive and pack it "
-                     "with `zip -0 -r`"));
-  }
+  entry.compressed = Number16(directory, 10) != 0;
   entry.crc32 = Number32(directory, 16);
-  uint64_t packed_bytes = Number32(directory, 20);
-  entry.bytes = Number32(directory, 24);
+  entry.bytes = Number32(directory, 20);
+  uint64_t unpacked_bytes = Number32(directory, 24);
   entry.header_offset = Number32(directory, 42);
   std::vector<uint64_t*> in_64;
-  for (uint64_t* const value : {&entry.bytes, &packed_bytes, &entry.header_offset}) {
+  for (uint64_t* const value : {&unpacked_bytes, &entry.bytes, &entry.header_offset}) {
     if (*value == zip::kIn64) in_64.push_back(value);
   }
   CKPT_RETURN_IF_ERROR(
       ReadExtra64(directory.substr(zip::kEntryBytes + name_bytes, extra_bytes), in_64));
-  if (packed_bytes != entry.bytes) {
+  if (!entry.compressed && unpacked_bytes != entry.bytes) {
     return Damaged(absl::StrCat(Quoted(entry.name), " is stored, but has two sizes"));
   }
   directory.remove_prefix(bytes);
@@ -215,7 +217,8 @@ absl::Status ZipReader::ReadLocalHeaders(uint64_t directory_offset) {
     }
     CKPT_ASSIGN_OR_RETURN(const std::string header,
                           ReadAt(*file_, entry->header_offset, header_bytes));
-    if (Number32(header, 0) != zip::kLocalSignature || Number16(header, 8) != 0 ||
+    if (Number32(header, 0) != zip::kLocalSignature ||
+        (Number16(header, 8) != 0) != entry->compressed ||
         Number16(header, 26) != entry->name.size() ||
         header.substr(zip::kLocalBytes) != entry->name) {
       return Damaged(absl::StrCat("its directory has ", Quoted(entry->name),
@@ -245,6 +248,7 @@ absl::Status ZipReader::CheckCrc(const ZipEntry& entry, uint32_t crc) const {
 }
 
 absl::StatusOr<std::string> ZipReader::Read(const ZipEntry& entry, uint64_t bytes_max) const {
+  CKPT_RETURN_IF_ERROR(CheckStored(entry));
   if (entry.bytes > bytes_max) {
     return absl::InvalidArgumentError(absl::StrCat(Quoted(entry.name), " is ",
                                                    PrintByteSize(entry.bytes), ", at most ",
@@ -258,6 +262,7 @@ absl::StatusOr<std::string> ZipReader::Read(const ZipEntry& entry, uint64_t byte
 }
 
 absl::Status ZipReader::Verify(const ZipEntry& entry) const {
+  CKPT_RETURN_IF_ERROR(CheckStored(entry));
   std::string piece(std::min(entry.bytes, kPieceBytes), '\0');
   uLong crc = 0;
   for (uint64_t at = 0; at < entry.bytes; at += piece.size()) {
