@@ -1,5 +1,5 @@
-// What torch.save wrote (PyTorch 1.6 and later), as the leaves of a checkpoint: as our LibTorch
-// adapter would have saved that state.
+// What torch.save wrote (PyTorch 1.6 and later; LibTorch's torch::pickle_save too), as the leaves
+// of a checkpoint: as our LibTorch adapter would have saved that state.
 #ifndef CKPT_CLIENT_CLI_TORCH_FILE_TORCH_READER_H_
 #define CKPT_CLIENT_CLI_TORCH_FILE_TORCH_READER_H_
 

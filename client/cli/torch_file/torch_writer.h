@@ -2,8 +2,8 @@
 // lists as its keys say, tensors that are aliases share one storage.
 //
 // Where readers differ: PyTorch's weights_only reader before 2.1 knows neither floats nor bytes,
-// those of a torch.save file as little as ours. Float8 and unsigned integers of more than 8 bits
-// need PyTorch 2.3.
+// those of a torch.save file as little as ours; LibTorch's torch::pickle_load knows no bytes.
+// Float8 and unsigned integers of more than 8 bits need PyTorch 2.3.
 #ifndef CKPT_CLIENT_CLI_TORCH_FILE_TORCH_WRITER_H_
 #define CKPT_CLIENT_CLI_TORCH_FILE_TORCH_WRITER_H_
 
