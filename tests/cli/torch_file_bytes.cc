@@ -7,7 +7,7 @@ namespace {
 
 std::string Little(uint64_t value, size_t count) {
   std::string out;
-  for (size_t i = 0; i < count; ++i) out.push_back(static_cast<char>(value >> (8 * i)));
+  for (; count > 0; --count, value >>= 8) out.push_back(static_cast<char>(value));
   return out;
 }
 
