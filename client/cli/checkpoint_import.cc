@@ -85,18 +85,33 @@ absl::Status CheckNobodyWrites(VerbContext& context, const std::string& run) {
   return absl::OkStatus();
 }
 
-absl::Status AwaitImported(SaveHandle& save, ProgressBar& bar, absl::Time deadline) {
+// A daemon that died says only that its socket closed.
+absl::Status Explain(const absl::Status& status, const CheckpointId& id, bool staged) {
+  if (!absl::IsUnavailable(status)) return status;
+  const std::string name = absl::StrCat(id.run, "@", id.step);
+  return absl::UnavailableError(
+      staged ? absl::StrCat(status.message(), ": the daemon went away, but had every byte of ",
+                            name, ": once it is back it makes it durable; see ckptctl checkpoint "
+                            "wait ", name)
+             : absl::StrCat(status.message(), ": the daemon went away while it was given ", name,
+                            ": import it again once it is back"));
+}
+
+absl::Status AwaitImported(SaveHandle& save, const CheckpointId& id, ProgressBar& bar,
+                           absl::Time deadline) {
   const auto slice = [deadline] {
     return std::min(absl::Milliseconds(100),
                     std::max(deadline - absl::Now(), absl::ZeroDuration()));
   };
-  for (const bool staged : {true, false}) {
+  for (const bool staged : {false, true}) {
     for (;;) {
-      const absl::Status status = staged ? save.AwaitStaged(slice()) : save.AwaitCommitted(slice());
+      const absl::Status status = staged ? save.AwaitCommitted(slice()) : save.AwaitStaged(slice());
       const SaveProgress progress = save.Progress();
       bar.Show(progress.bytes_copied, progress.bytes_total);
       if (status.ok()) break;
-      if (!absl::IsDeadlineExceeded(status) || absl::Now() >= deadline) return status;
+      if (!absl::IsDeadlineExceeded(status) || absl::Now() >= deadline) {
+        return Explain(status, id, staged);
+      }
     }
   }
   return absl::OkStatus();
@@ -120,7 +135,7 @@ absl::StatusOr<ExitCode> ImportCheckpoint(VerbContext& context) {
   CKPT_ASSIGN_OR_RETURN(SaveHandle save, client->Save(id, MakeImportPart(set), options));
   {
     ProgressBar bar(absl::StrCat(id.run, "@", id.step));
-    CKPT_RETURN_IF_ERROR(AwaitImported(save, bar, deadline));
+    CKPT_RETURN_IF_ERROR(AwaitImported(save, id, bar, deadline));
   }
   Json json;
   json["run"] = id.run;

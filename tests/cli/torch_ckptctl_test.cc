@@ -141,8 +141,8 @@ class ImportOutlivesNoDaemon : public TorchCkptctl {
     std::filesystem::resize_file(path, 8 + json.size() + bytes);
     return path;
   }
-  // The daemon dies once its log has that.
-  void KillAt(const std::string& file, const std::string& log) {
+  // The daemon dies once its log has that; then the tool says `text`.
+  void KillAt(const std::string& file, const std::string& log, const std::string& text) {
     const absl::StatusOr<pid_t> tool =
         Spawn({.arguments = {BuiltBinary("ckptctl"), "checkpoint", "import", "run@1", file,
                              "--socket", daemon().socket()},
@@ -153,7 +153,7 @@ class ImportOutlivesNoDaemon : public TorchCkptctl {
     const absl::StatusOr<int> status = AwaitProcess(*tool, absl::Minutes(1));
     ASSERT_TRUE(status.ok()) << "the tool hangs: " << status.status();
     EXPECT_EQ(*status, 4) << ReadWholeFile(errors_);
-    EXPECT_THAT(ReadWholeFile(errors_), HasSubstr("ckptctl: "));
+    EXPECT_THAT(ReadWholeFile(errors_), HasSubstr(text));
   }
   const std::string errors_ = folder_ / "errors";
 };
@@ -161,7 +161,8 @@ class ImportOutlivesNoDaemon : public TorchCkptctl {
 TEST_F(ImportOutlivesNoDaemon, KilledAmidTheBytesNothingIsVisible) {
   // Through a ring much smaller than the part: it can't be staged before the disk has all of it.
   StartDaemon({.memory_budget = "64MiB"});
-  KillAt(PutTensor(uint64_t{1} << 30), "checkpoint begun run=run step=1");
+  KillAt(PutTensor(uint64_t{1} << 30), "checkpoint begun run=run step=1",
+         "import it again once it is back");
   CKPT_ASSERT_OK(daemon().Restart());
   EXPECT_THAT(daemon().Log(), ::testing::Not(HasSubstr("checkpoint staged")));
   EXPECT_THAT(CommittedSteps("run"), ::testing::IsEmpty());
@@ -177,7 +178,8 @@ TEST_F(ImportOutlivesNoDaemon, KilledAmidTheBytesNothingIsVisible) {
 // makes it durable.
 TEST_F(ImportOutlivesNoDaemon, KilledWhenStagedAllOfItAppears) {
   StartDaemon({.flags = {"--persist-delay=1h"}});
-  KillAt(PutTensor(1000), "checkpoint staged run=run step=1");
+  KillAt(PutTensor(1000), "checkpoint staged run=run step=1",
+         "ckptctl checkpoint wait run@1");
   CKPT_ASSERT_OK(daemon().Restart({"--persist-delay=0s"}));
   CKPT_EXPECT_OK(Eventually("the adopted import is committed", [&] {
     return CommittedSteps("run") == std::vector<uint64_t>{1};
