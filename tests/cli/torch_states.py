@@ -1,8 +1,8 @@
 """The states that the tests of torch files are about, made anew by every process: equal bytes each
 time. `python3 torch_states.py save NAME FILE [PROTOCOL]` writes one with torch.save;
 `... check NAME FILE` loads FILE with torch.load(weights_only=True) and compares it;
-`... check_any NAME FILE` does so with a reader that knows floats and bytes too, as PyTorch's own does
-since 2.1, and finds nothing else; `... check_safetensors NAME FILE` compares the tensors alone, by
+`... check_any NAME FILE` does so with a reader that knows floats and bytes too, as newer PyTorch's
+own does, and finds nothing else; `... check_safetensors NAME FILE` compares the tensors alone, by
 dotted name."""
 import collections
 import io
@@ -96,7 +96,7 @@ STATES = {"tensors": tensors, "training": training, "many": many, "flat": flat}
 
 
 class CheckingUnpickler(pickle.Unpickler):
-    """Finds what PyTorch's weights_only reader finds since 2.1, and nothing else."""
+    """Finds what the weights_only reader of newer PyTorch finds, and nothing else."""
     allowed = {("collections", "OrderedDict"), ("torch._utils", "_rebuild_tensor_v2"),
                ("_codecs", "encode")}
 

@@ -1,8 +1,8 @@
 // A checkpoint as one file that torch.load reads, also with weights_only: nested dictionaries and
 // lists as its keys say, tensors that are aliases share one storage.
 //
-// Where readers differ: PyTorch's weights_only reader before 2.1 knows neither floats nor bytes,
-// those of a torch.save file as little as ours; LibTorch's torch::pickle_load knows no bytes.
+// Where readers differ: the weights_only reader of PyTorch 1.13 knows no floats, up to 2.4 none
+// knows bytes, those of a torch.save file as little as ours; torch::pickle_load knows no bytes.
 // Float8 and unsigned integers of more than 8 bits need PyTorch 2.3.
 #ifndef CKPT_CLIENT_CLI_TORCH_FILE_TORCH_WRITER_H_
 #define CKPT_CLIENT_CLI_TORCH_FILE_TORCH_WRITER_H_
