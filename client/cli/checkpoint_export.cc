@@ -292,8 +292,8 @@ Verb CheckpointExport() {
                "`values`, in __metadata__. A folder gets model-00001-of-0000N.safetensors "
                "and\nmodel.safetensors.index.json.\n\ntorch: one file for torch.load, with nested "
                "dictionaries and lists, plain values in their places, and aliases\nthat share a "
-               "storage. It is of one rank's state. With weights_only, PyTorch 1.13 reads no floats,"
-               "\nand up to 2.4 none reads bytes."},
+               "storage. It is of one rank's state. With weights_only, PyTorch 1.13 reads no "
+               "floats,\nand up to 2.4 none reads bytes."},
       .default_timeout = absl::InfiniteDuration(),
       .run = ExportCheckpoint};
 }
