@@ -21,12 +21,14 @@
 #include "client/cli/output_file.h"
 #include "client/cli/selection_flags.h"
 #include "client/cli/terminal.h"
+#include "client/cli/torch_file/torch_writer.h"
 #include "client/cli/unfinished_path.h"
 #include "client/cli/verb.h"
 #include "common/byte_size.h"
 #include "common/checkpoint_id.h"
 #include "common/dtype.h"
 #include "common/key.h"
+#include "common/quoted.h"
 #include "common/status_macros.h"
 
 namespace ckpt::cli {
@@ -42,6 +44,7 @@ struct ExportTarget {
   bool folder = false;
   bool made_folder = false;
   bool force = false;
+  bool torch = false;  // what torch.load reads, instead of safetensors
   uint64_t shard_bytes_max = UINT64_MAX;
 };
 
@@ -56,6 +59,19 @@ bool IsShardName(const std::string& name) {
          name == ShardName(number, count);
 }
 
+// By --format, or by what the file shall be called.
+absl::StatusOr<bool> IsForTorch(const Arguments& arguments, const std::string& path) {
+  const std::string format = arguments.Get("format");
+  if (format == "torch") return true;
+  if (format == "safetensors") return false;
+  if (!format.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--format is safetensors or torch; got ", Quoted(format)));
+  }
+  return absl::EndsWith(path, ".pt") || absl::EndsWith(path, ".pth") ||
+         absl::EndsWith(path, ".bin");
+}
+
 absl::StatusOr<ExportTarget> ChooseTarget(const Arguments& arguments) {
   if (arguments.positionals().size() < 2) {
     return absl::InvalidArgumentError(
@@ -66,6 +82,11 @@ absl::StatusOr<ExportTarget> ChooseTarget(const Arguments& arguments) {
   std::error_code error;
   const bool is_folder = fs::is_directory(target.path, error);
   target.folder = is_folder || arguments.Has("shard-size") || absl::EndsWith(target.path, "/");
+  CKPT_ASSIGN_OR_RETURN(target.torch, IsForTorch(arguments, target.path));
+  if (target.torch && target.folder) {
+    return absl::InvalidArgumentError(
+        "the torch format is one file: name it, without --shard-size");
+  }
   if (!target.folder) return target;
   while (target.path.size() > 1 && target.path.back() == '/') target.path.pop_back();
   target.shard_bytes_max = kShardBytesDefault;
@@ -171,6 +192,23 @@ absl::StatusOr<std::vector<std::string>> WriteExport(
   return paths;
 }
 
+absl::StatusOr<std::vector<std::string>> WriteTorchExport(const ExportTarget& target,
+                                                          RestorePlan& plan,
+                                                          uint64_t& bytes_total) {
+  CKPT_ASSIGN_OR_RETURN(const TorchState state, MakeTorchState(plan));
+  bytes_total = state.data_bytes;
+  CKPT_RETURN_IF_ERROR(CheckRoom(FolderOf(target.path), bytes_total));
+  CKPT_ASSIGN_OR_RETURN(OutputFile file, OutputFile::Create(target.path, target.force));
+  ProgressBar bar(NameOf(plan.checkpoint().id()));
+  uint64_t bytes_done = 0;
+  CKPT_RETURN_IF_ERROR(WriteTorchFile(plan, state, file, [&](uint64_t bytes) {
+    bytes_done += bytes;
+    bar.Show(bytes_done, bytes_total);
+  }));
+  CKPT_RETURN_IF_ERROR(file.Publish());
+  return std::vector<std::string>{target.path};
+}
+
 absl::Status CheckSelection(const Arguments& arguments, const RestorePlan& plan) {
   const auto selected = [](const v1::PlannedLeaf& leaf) { return leaf.selected(); };
   if (std::any_of(plan.leaves().begin(), plan.leaves().end(), selected)) return absl::OkStatus();
@@ -202,6 +240,10 @@ absl::StatusOr<std::vector<std::string>> PlanAndWrite(VerbContext& context,
                         client->PlanRestore(selector, options));
   info = plan->checkpoint();
   CKPT_RETURN_IF_ERROR(CheckSelection(context.arguments, *plan));
+  if (target.torch && options.selection.slices_size() > 0) {
+    return absl::InvalidArgumentError("--slice cuts safetensors only: give --format safetensors");
+  }
+  if (target.torch) return WriteTorchExport(target, *plan, bytes_total);
   std::vector<ExportTensor> tensors = ExportTensors(*plan);
   bytes_total = 0;
   for (ExportTensor& tensor : tensors) {
@@ -253,14 +295,17 @@ Verb CheckpointExport() {
   return {
       .command =
           {.name = "checkpoint export",
-           .summary = "Write a checkpoint as plain safetensors files",
+           .summary = "Write a checkpoint as plain safetensors files, or for torch.load",
            .positionals =
                {{.name = "RUN@STEP", .help = "or RUN@latest, RUN@latest-valid, RUN@TAG"},
                 {.name = "FILE-or-DIR",
                  .help = "one file, or a folder (ends with /, exists, or --shard-size is given)",
                  .count_min = 0}},
            .flags = WithSelectionFlags(
-                    {{.name = "shard-size",
+                    {{.name = "format",
+                      .value = "FORMAT",
+                      .help = "safetensors or torch (default: torch for .pt, .pth and .bin)"},
+                     {.name = "shard-size",
                       .value = "SIZE",
                       .help =
                           "a folder of files of at most 2GiB, ... of tensors (default there: 5GB)"},
@@ -269,13 +314,16 @@ Verb CheckpointExport() {
                       .help = "write nothing: say how much would be read, and from which tier"},
                      SliceFlag()}),
            .details =
-               "Shards are merged to whole tensors. What each rank has of its own is called "
-               "KEY.rankN when there are\nseveral ranks. Plain values are one JSON object, "
-               "`values`, in __metadata__. A folder gets\nmodel-00001-of-0000N.safetensors and "
-               "model.safetensors.index.json. Every block is verified; an export\nthat fails "
-               "leaves nothing behind.\n\nA range of --slice is BEGIN:END, either of them left "
-               "out or, where negative, counted from the end; or one\nindex N, which means N:N+1. "
-               "It must lie in the tensor; dimensions without a range are whole.\n\n" +
+               "Shards are merged to whole tensors. Every block is verified; an export that fails "
+               "leaves nothing behind.\n\nsafetensors: what each rank has of its own is called "
+               "KEY.rankN when there are several ranks. Plain values are\none JSON object, "
+               "`values`, in __metadata__. A folder gets model-00001-of-0000N.safetensors "
+               "and\nmodel.safetensors.index.json.\n\ntorch: one file for torch.load, with nested "
+               "dictionaries and lists, plain values in their places, and aliases\nthat share a "
+               "storage. It is of one rank's state. With weights_only, PyTorch 1.13 reads no "
+               "floats,\nand up to 2.4 none reads bytes.\n\nA range of --slice is BEGIN:END, either "
+               "of them left out or, where negative, counted from the end; or one\nindex N, which "
+               "means N:N+1. It must lie in the tensor; dimensions without a range are whole.\n\n" +
                std::string(kSelectionHelp)},
       .default_timeout = absl::InfiniteDuration(),
       .run = ExportCheckpoint};
