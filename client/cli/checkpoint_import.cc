@@ -122,7 +122,7 @@ absl::StatusOr<ExitCode> ImportCheckpoint(VerbContext& context) {
   CKPT_ASSIGN_OR_RETURN(const v1::Selector selector, ParseSelector(positionals[0]));
   if (selector.which_case() != v1::Selector::kStep) {
     return absl::InvalidArgumentError(
-        absl::StrCat("import needs a step's number, as ", selector.run(), "@0"));
+        absl::StrCat("import needs a step's number, as ", selector.run(), "@1200"));
   }
   const absl::Time deadline = absl::Now() + context.connection.timeout();
   CKPT_ASSIGN_OR_RETURN(const ImportSet set,
@@ -135,7 +135,12 @@ absl::StatusOr<ExitCode> ImportCheckpoint(VerbContext& context) {
   CKPT_ASSIGN_OR_RETURN(SaveHandle save, client->Save(id, MakeImportPart(set), options));
   {
     ProgressBar bar(absl::StrCat(id.run, "@", id.step));
-    CKPT_RETURN_IF_ERROR(AwaitImported(save, id, bar, deadline));
+    const absl::Status imported = AwaitImported(save, id, bar, deadline);
+    if (absl::IsAlreadyExists(imported)) {
+      return absl::AlreadyExistsError(
+          absl::StrCat(id.run, "@", id.step, " exists already; --force replaces it"));
+    }
+    CKPT_RETURN_IF_ERROR(imported);
   }
   Json json;
   json["run"] = id.run;

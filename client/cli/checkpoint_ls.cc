@@ -33,6 +33,7 @@ absl::StatusOr<ExitCode> ListCheckpoints(VerbContext& context) {
         absl::Utf8SafeCEscape(run)));
   }
   CKPT_ASSIGN_OR_RETURN(uint64_t left, context.arguments.Number("limit", UINT64_MAX));
+  if (left == 0) return absl::InvalidArgumentError("--limit must be at least 1");
   RecordPrinter printer(context.format, {{"STEP", true},
                                          {"STATE"},
                                          {"RANKS", true},
@@ -69,7 +70,9 @@ Verb CheckpointLs() {
            .summary = "List the checkpoints of a run, newest step first",
            .positionals = {{.name = "RUN", .help = "the run's name"}},
            .flags = {{.name = "all", .help = "aborted ones too, with the reason", .letter = 'a'},
-                     {.name = "limit", .value = "N", .help = "at most N", .letter = 'n'}}},
+                     {.name = "limit", .value = "N", .help = "at most N", .letter = 'n'}},
+           .details = "Of each step it lists the attempt that counts. One that was replaced and "
+                      "stays, because it is tagged,\nis not listed: its tag finds it."},
       .run = ListCheckpoints};
 }
 

@@ -23,16 +23,26 @@ absl::StatusOr<ExitCode> TagCheckpoint(VerbContext& context) {
   if (request.add_size() + request.remove_size() == 0) {
     return absl::InvalidArgumentError("name at least one tag to set, or to --remove");
   }
+  // `latest` or a tag may mean another one a moment later.
+  v1::GetCheckpointRequest named;
+  *named.mutable_selector() = request.selector();
+  v1::GetCheckpointResponse found;
+  CKPT_RETURN_IF_ERROR(context.connection.Call([&](grpc::ClientContext* call) {
+    return context.connection.catalog().GetCheckpoint(call, named, &found);
+  }));
+  const v1::CheckpointId& id = found.checkpoint().id();
+  *request.mutable_selector() = ExactSelector(id);
   v1::TagCheckpointResponse response;
   CKPT_RETURN_IF_ERROR(context.connection.Call([&](grpc::ClientContext* call) {
     return context.connection.catalog().TagCheckpoint(call, request, &response);
   }));
   const auto& tags = response.labels().tags();
   Json json;
-  json["checkpoint"] = PrintSelector(request.selector());
+  json["run"] = id.run();
+  json["step"] = id.step();
   json["tags"] = std::vector<std::string>(tags.begin(), tags.end());
   PrintRecord(context.format, json,
-              {{PrintSelector(request.selector()),
+              {{NameOf(id),
                 tags.empty() ? "no tags" : "tagged " + absl::StrJoin(tags, ", ")}});
   return kExitOk;
 }

@@ -33,7 +33,7 @@ absl::StatusOr<VerifyOutcome> VerifyOne(VerbContext& context, const std::string&
     outcome.damage.insert(outcome.damage.end(), response.damage().begin(), response.damage().end());
     done = done || response.done();
   }
-  CKPT_RETURN_IF_ERROR(context.connection.FromGrpc(reader->Finish()));
+  CKPT_RETURN_IF_ERROR(context.connection.FromGrpc(reader->Finish(), &call));
   if (!done) return absl::InternalError("the daemon ended the verification before it was done");
   return outcome;
 }
@@ -48,7 +48,8 @@ void AddOutcome(const VerbContext& context, const VerifyOutcome& outcome, Record
   printer.Add(json, {NameOf(outcome.id), PrintByteSize(outcome.bytes),
                      outcome.damage.empty()
                          ? "valid"
-                         : absl::StrCat("DAMAGED in ", outcome.damage.size(), " places")});
+                         : absl::StrCat("DAMAGED in ", outcome.damage.size(),
+                                        outcome.damage.size() == 1 ? " place" : " places")});
   for (const std::string& damage : outcome.damage) {
     if (context.format == OutputFormat::kTable) printer.Add(Json(), {"", "", damage});
   }

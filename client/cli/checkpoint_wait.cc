@@ -51,7 +51,7 @@ Verb CheckpointWait() {
                              .help = "staged, committed (default) or replicated"},
                             {.name = "incarnation",
                              .value = "HEX",
-                             .help = "of which launch; default: the newest known at that step"}},
+                             .help = "of which launch; default: the newest that is not aborted"}},
                   .details = "The checkpoint must have begun (exit code 3 otherwise). Exit code 8 "
                              "when it is aborted,\n7 when --timeout passes first; without "
                              "--timeout it waits as long as it takes."},

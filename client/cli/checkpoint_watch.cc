@@ -38,8 +38,10 @@ absl::StatusOr<ExitCode> WatchCheckpoints(VerbContext& context) {
   context.connection.SetDeadline(call);
   const auto reader = context.connection.catalog().WatchCheckpoints(&call, request);
   v1::WatchCheckpointsResponse event;
+  bool answered = false;
   bool existed = true;
   while (left > 0 && reader->Read(&event)) {
+    answered = true;
     if (event.snapshot_end()) {
       existed = false;
       if (context.arguments.Has("once")) left = 0;
@@ -56,7 +58,13 @@ absl::StatusOr<ExitCode> WatchCheckpoints(VerbContext& context) {
     reader->Finish();
     return kExitOk;
   }
-  CKPT_RETURN_IF_ERROR(context.connection.FromGrpc(reader->Finish()));
+  const grpc::Status ended = reader->Finish();
+  if (answered && ended.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("watched for ", absl::FormatDuration(context.connection.timeout()),
+                     ", as --timeout says"));
+  }
+  CKPT_RETURN_IF_ERROR(context.connection.FromGrpc(ended, &call));
   return kExitOk;
 }
 

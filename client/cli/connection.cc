@@ -9,6 +9,7 @@
 #include <future>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/limits.h"
@@ -39,6 +40,11 @@ std::string Advice(const std::string& socket) {
   return absl::StrCat("no ckptd answers at ", socket, " (", why,
                       "). Start one with: ckptd --socket ", socket,
                       " --data-dir DIR; or name another socket with --socket or CKPTD_SOCKET");
+}
+
+// The code alone does not say who found that nothing is available; gRPC's text for debugging does.
+bool ComesFromPeer(const grpc::ClientContext& context) {
+  return absl::StrContains(context.debug_error_string(), "received from peer");
 }
 
 }  // namespace
@@ -74,11 +80,15 @@ void Connection::SetDeadline(grpc::ClientContext& context) const {
   if (deadline_ != absl::InfiniteFuture()) context.set_deadline(absl::ToChronoTime(deadline_));
 }
 
-absl::Status Connection::FromGrpc(const grpc::Status& status) const {
+absl::Status Connection::FromGrpc(const grpc::Status& status,
+                                  const grpc::ClientContext* context) const {
   switch (status.error_code()) {
     case grpc::StatusCode::OK:
       return absl::OkStatus();
     case grpc::StatusCode::UNAVAILABLE:
+      if (context != nullptr && ComesFromPeer(*context)) {
+        return absl::UnavailableError(status.error_message());
+      }
       return absl::UnavailableError(
           absl::StrCat(Advice(socket_), " [", status.error_message(), "]"));
     case grpc::StatusCode::DEADLINE_EXCEEDED:
@@ -97,7 +107,7 @@ absl::Status Connection::FromGrpc(const grpc::Status& status) const {
 absl::Status Connection::Call(absl::FunctionRef<grpc::Status(grpc::ClientContext*)> call) {
   grpc::ClientContext context;
   SetDeadline(context);
-  return FromGrpc(call(&context));
+  return FromGrpc(call(&context), &context);
 }
 
 absl::StatusOr<bool> Connection::Serving() {

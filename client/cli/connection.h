@@ -36,7 +36,10 @@ class Connection {
   // Runs `call` with a context that has the deadline, and converts its status: UNAVAILABLE says how
   // to start a daemon.
   absl::Status Call(absl::FunctionRef<grpc::Status(grpc::ClientContext*)> call);
-  absl::Status FromGrpc(const grpc::Status& status) const;
+  // With the stream's context, UNAVAILABLE that the daemon itself said (it is stopping) is told from
+  // nobody being there.
+  absl::Status FromGrpc(const grpc::Status& status,
+                        const grpc::ClientContext* context = nullptr) const;
   void SetDeadline(grpc::ClientContext& context) const;
 
   // grpc.health.v1 of the whole server. UNAVAILABLE where nobody answers.

@@ -1,11 +1,16 @@
 #include "client/examples/options.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 
+#include "absl/flags/commandlineflag.h"
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
+#include "absl/flags/reflection.h"
 #include "absl/flags/usage.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -51,9 +56,28 @@ void Require(bool good, const std::string& what) {
   if (!good) Refuse(what);
 }
 
+// Abseil's own --help looks for flags in a file named like the program, and ends with 1.
+void HelpIfAsked(int argc, char** argv) {
+  const bool asked = std::any_of(argv, argv + argc, [](absl::string_view word) {
+    return word == "--help" || word == "-help" || word == "-h";
+  });
+  if (!asked) return;
+  std::printf("%s\n\nFlags:\n", kUsage);
+  std::map<absl::string_view, const absl::CommandLineFlag*> flags;
+  for (const auto& [name, flag] : absl::GetAllFlags()) {
+    if (absl::EndsWith(flag->Filename(), "client/examples/options.cc")) flags[name] = flag;
+  }
+  for (const auto& [name, flag] : flags) {
+    std::printf("  --%s=%s  %s\n", std::string(name).c_str(), flag->DefaultValue().c_str(),
+                flag->Help().c_str());
+  }
+  std::exit(0);
+}
+
 }  // namespace
 
 Options ParseOptions(int argc, char** argv) {
+  HelpIfAsked(argc, argv);
   absl::SetProgramUsageMessage(kUsage);
   const std::vector<char*> words = absl::ParseCommandLine(argc, argv);
   Require(words.size() == 2, "expects one word beside its flags: launch");

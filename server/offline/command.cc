@@ -2,6 +2,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "common/checkpoint_id.h"
+#include "common/status_macros.h"
 
 namespace ckpt::offline {
 namespace {
@@ -83,7 +85,13 @@ absl::StatusOr<Arguments> Parse(const std::vector<std::string>& given) {
   if (plain.size() > words_max) {
     return absl::InvalidArgumentError(absl::StrCat("too many arguments: ", plain[words_max]));
   }
-  if (plain.size() == 3) arguments.selector = plain[2];
+  if (plain.size() == 3) {
+    arguments.selector = plain[2];
+    CKPT_RETURN_IF_ERROR(ParseSelector(arguments.selector).status());
+  }
+  if (arguments.json && arguments.verb != "dump") {
+    return absl::InvalidArgumentError(absl::StrCat("-o json: ", arguments.verb, " prints text only"));
+  }
   return arguments;
 }
 

@@ -96,17 +96,19 @@ void PrintList(const std::vector<Found>& all, const Output& output) {
   size_t run_width = 3;
   for (const Found& found : all) run_width = std::max(run_width, found.manifest.id().run().size());
   const auto line = [&](const std::string& run, const std::string& step, const std::string& ranks,
-                        const std::string& bytes, const std::string& at, const std::string& tags) {
+                        const std::string& bytes, const std::string& incarnation, const std::string& at,
+                        const std::string& tags) {
     output.text << std::left << std::setw(static_cast<int>(run_width)) << run << std::right
                 << std::setw(12) << step << std::setw(12) << ranks << std::setw(12) << bytes << "  "
-                << std::left << std::setw(32) << at << tags << "\n";
+                << std::left << std::setw(14) << incarnation << std::setw(32) << at << tags << "\n";
   };
-  line("RUN", "STEP", "RANKS", "SIZE", "COMMITTED", "TAGS");
+  line("RUN", "STEP", "RANKS", "SIZE", "INCARNATION", "COMMITTED", "TAGS");
   for (const Found& found : all) {
     std::vector<std::string> tags(found.labels.tags().begin(), found.labels.tags().end());
     if (found.labels.pinned()) tags.push_back("(pinned)");
     line(found.manifest.id().run(), absl::StrCat(found.manifest.id().step()), Ranks(found.manifest),
-         PrintByteSize(DataBytes(found.manifest)), CommittedAt(found.manifest),
+         PrintByteSize(DataBytes(found.manifest)),
+         HexOf(found.manifest.id().incarnation()).substr(0, 12), CommittedAt(found.manifest),
          absl::StrJoin(tags, " "));
   }
 }

@@ -25,7 +25,7 @@ absl::Status ValidateState(v1::CheckpointState state) {
   }
 }
 
-// The triple, where an absent incarnation means the newest known one.
+// The triple, without an incarnation where none was named.
 absl::StatusOr<CheckpointId> ReadId(const v1::CheckpointId& proto) {
   if (!proto.incarnation().empty()) return CheckpointId::FromProto(proto);
   CKPT_RETURN_IF_ERROR(ValidateRun(proto.run()));
@@ -34,6 +34,17 @@ absl::StatusOr<CheckpointId> ReadId(const v1::CheckpointId& proto) {
   id.run = proto.run();
   id.step = proto.step();
   return id;
+}
+
+// What the table of live checkpoints does not know of a committed one.
+void AddLabelsAndMemory(Catalog& catalog, v1::CheckpointInfo& info) {
+  const auto uid = CheckpointUid::FromBytes(info.checkpoint_uid(), "checkpoint_uid");
+  if (!uid.ok()) return;
+  const absl::StatusOr<CheckpointRecord> record = catalog.index->GetCheckpoint(*uid);
+  if (!record.ok()) return;
+  const v1::CheckpointInfo known = InfoOf(*record, *catalog.memory);
+  *info.mutable_tags() = known.tags();
+  info.set_in_memory(known.in_memory());
 }
 
 }  // namespace
@@ -53,6 +64,7 @@ absl::Status WaitCheckpoint(Catalog& catalog, const v1::WaitCheckpointRequest& r
     if (record.ok()) info = InfoOf(*record, *catalog.memory);
   }
   CKPT_RETURN_IF_ERROR(info.status());
+  if (info->state() == v1::CHECKPOINT_STATE_COMMITTED) AddLabelsAndMemory(catalog, *info);
   *response.mutable_checkpoint() = *std::move(info);
   return absl::OkStatus();
 }

@@ -42,7 +42,8 @@ class CheckpointView {
   virtual std::vector<v1::CheckpointInfo> Live(const std::string& run) = 0;
   // Blocks until the checkpoint has reached `state` or a later one. ABORTED with the reason;
   // NOT_FOUND for an unknown triple; DEADLINE_EXCEEDED; CANCELLED when `cancelled` (polled) turns
-  // true. An id without incarnation means the newest known one of that step.
+  // true. An id without incarnation means the greatest of that step that is being written or is
+  // committed; an aborted one only where there is no other.
   virtual absl::StatusOr<v1::CheckpointInfo> Wait(const CheckpointId& id, v1::CheckpointState state,
                                                   absl::Time deadline,
                                                   absl::FunctionRef<bool()> cancelled) = 0;
@@ -55,7 +56,8 @@ class CheckpointView {
   virtual uint64_t Subscribe(
       absl::AnyInvocable<void(const v1::CheckpointInfo&, bool deleted)> changed) = 0;
   virtual void Unsubscribe(uint64_t number) = 0;
-  // Tells subscribers of something that happened elsewhere (a deletion, a tag).
+  // Tells subscribers of something that happened elsewhere (a deletion, a tag). One that was
+  // deleted is unknown here from then on.
   virtual void Announce(const v1::CheckpointInfo& info, bool deleted) = 0;
 };
 

@@ -201,6 +201,10 @@ class CheckpointTableImpl : public CheckpointTable {
 
   // table_watch.cc
   CheckpointPtr FindLive(const CheckpointId& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Whom a Wait is for. Null: ask the index.
+  CheckpointPtr FindAwaited(const CheckpointId& id) ABSL_LOCKS_EXCLUDED(mutex_);
+  // It was deleted: its triple may be saved anew.
+  void ForgetCommitted(const std::string& uid) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<v1::CheckpointInfo> FromIndex(const CheckpointId& id) ABSL_LOCKS_EXCLUDED(mutex_);
   void Emit();
   uint32_t CountNotDurable() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -251,6 +251,11 @@ void CheckpointTableImpl::Committed(const CheckpointPtr& checkpoint,
   absl::StatusOr<CheckpointRecord> latest =
       index_.FindLatest(checkpoint->id.run, kStepMax, /*whole_only=*/false);
   const bool newest = !latest.ok() || latest->manifest.checkpoint_uid() == checkpoint->uid.bytes();
+  const absl::StatusOr<CheckpointUid> replaced =
+      CheckpointUid::FromBytes(record.manifest.replaces_uid(), "replaces_uid");
+  // One that is tagged stays, and stays known.
+  const bool replaced_is_gone =
+      replaced.ok() && absl::IsNotFound(index_.GetCheckpoint(*replaced).status());
   Deferred deferred;
   MutexLock lock(mutex_);
   for (const auto& [rank, part] : checkpoint->parts) {
@@ -266,11 +271,8 @@ void CheckpointTableImpl::Committed(const CheckpointPtr& checkpoint,
     part->values.Clear();
     part->durable->manifest.Clear();
   }
-  if (!record.manifest.replaces_uid().empty()) {
-    absl::StatusOr<CheckpointUid> replaced =
-        CheckpointUid::FromBytes(record.manifest.replaces_uid(), "replaces_uid");
-    if (replaced.ok()) tier_.Drop(*replaced);
-  }
+  if (replaced.ok()) tier_.Drop(*replaced);
+  if (replaced_is_gone) ForgetCommitted(replaced->bytes());
   if (newest) tier_.SetNewest(checkpoint->id.run, checkpoint->uid);
   checkpoint->state = v1::CHECKPOINT_STATE_COMMITTED;
   checkpoint->ended_at = options_.clock->Now();

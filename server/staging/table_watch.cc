@@ -1,6 +1,7 @@
 // What others see of the table: lists, waiting, subscriptions, draining.
 #include <algorithm>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "server/staging/checkpoint_table_impl.h"
@@ -31,16 +32,39 @@ v1::CheckpointInfo InfoOf(const CheckpointRecord& record) {
 }  // namespace
 
 CheckpointTableImpl::CheckpointPtr CheckpointTableImpl::FindLive(const CheckpointId& id) {
+  const auto found = checkpoints_.find(id);
+  return found == checkpoints_.end() ? nullptr : found->second;
+}
+
+CheckpointTableImpl::CheckpointPtr CheckpointTableImpl::FindAwaited(const CheckpointId& id) {
   if (!id.incarnation.none()) {
-    auto found = checkpoints_.find(id);
-    return found == checkpoints_.end() ? nullptr : found->second;
+    MutexLock lock(mutex_);
+    return FindLive(id);
   }
+  // The index first: one that commits in between is still in the table.
+  const absl::StatusOr<CheckpointRecord> committed =
+      index_.FindStep(id.run, id.step, std::nullopt);
+  const auto rank = [](const LiveCheckpoint& checkpoint) {
+    return std::pair(checkpoint.state != v1::CHECKPOINT_STATE_ABORTED, checkpoint.id.incarnation);
+  };
+  MutexLock lock(mutex_);
   CheckpointPtr newest;
   for (const auto& [other, checkpoint] : checkpoints_) {
     if (other.run != id.run || other.step != id.step) continue;
-    if (newest == nullptr || newest->id.incarnation < other.incarnation) newest = checkpoint;
+    if (newest == nullptr || rank(*newest) < rank(*checkpoint)) newest = checkpoint;
   }
-  return newest;
+  if (newest == nullptr || !committed.ok()) return newest;
+  const bool superseded =
+      newest->state == v1::CHECKPOINT_STATE_ABORTED ||
+      newest->id.incarnation.bytes() < committed->manifest.id().incarnation();
+  return superseded ? nullptr : newest;
+}
+
+void CheckpointTableImpl::ForgetCommitted(const std::string& uid) {
+  absl::erase_if(checkpoints_, [&](const auto& entry) {
+    return entry.second->state == v1::CHECKPOINT_STATE_COMMITTED &&
+           entry.second->uid.bytes() == uid;
+  });
 }
 
 std::vector<v1::CheckpointInfo> CheckpointTableImpl::Live(const std::string& run) {
@@ -82,11 +106,7 @@ absl::StatusOr<v1::CheckpointInfo> CheckpointTableImpl::Wait(const CheckpointId&
   if (state < v1::CHECKPOINT_STATE_WRITING || state > v1::CHECKPOINT_STATE_REPLICATED) {
     return absl::InvalidArgumentError("wait for WRITING, STAGED, COMMITTED or REPLICATED");
   }
-  CheckpointPtr checkpoint;
-  {
-    MutexLock lock(mutex_);
-    checkpoint = FindLive(id);
-  }
+  const CheckpointPtr checkpoint = FindAwaited(id);
   if (checkpoint == nullptr) {
     absl::StatusOr<v1::CheckpointInfo> info = FromIndex(id);
     if (info.ok() && state > info->state()) {
@@ -153,6 +173,10 @@ void CheckpointTableImpl::Unsubscribe(uint64_t number) {
 }
 
 void CheckpointTableImpl::Announce(const v1::CheckpointInfo& info, bool deleted) {
+  if (deleted) {
+    MutexLock lock(mutex_);
+    ForgetCommitted(info.checkpoint_uid());
+  }
   {
     MutexLock lock(events_mutex_);
     if (subscribers_.empty()) return;

@@ -41,6 +41,14 @@ TEST_F(ReplaceTest, ReplacedWhenAskedFor) {
   EXPECT_EQ(rig_.ReadBack(rig_.Id(5), 0).value(), Pattern(1000, 2));
 }
 
+TEST_F(ReplaceTest, NobodyWaitsForOneThatALaterLaunchReplaced) {
+  ASSERT_TRUE(Save(5, 1).ok());
+  const CheckpointId replaced = rig_.Id(5);
+  rig_.incarnation = Incarnation::TimeOrdered();
+  ASSERT_TRUE(Save(5, 2, v1::IF_EXISTS_REPLACE).ok());
+  EXPECT_TRUE(absl::IsNotFound(rig_.WaitFor(replaced, v1::CHECKPOINT_STATE_COMMITTED)));
+}
+
 TEST_F(ReplaceTest, TheOldOneStaysWholeUntilTheNewOneIsCommitted) {
   ASSERT_TRUE(Save(5, 1).ok());
   PartClaim claim = rig_.Claim(5, 0, 1, *layout_);

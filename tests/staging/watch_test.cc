@@ -2,6 +2,7 @@
 #include <thread>
 
 #include "gtest/gtest.h"
+#include "server/persist/commit.h"
 #include "tests/staging/staging_rig.h"
 
 namespace ckpt {
@@ -68,6 +69,58 @@ TEST_F(WatchTest, WaitEndsByDeadlineAndByCancellation) {
 TEST_F(WatchTest, WaitWithoutAnIncarnationMeansTheNewestKnown) {
   ASSERT_TRUE(rig_.Save(rig_.Claim(1, 0, 1, *layout_), layout_, 1).ok());
   EXPECT_TRUE(rig_.WaitFor({rig_.run, 1, Incarnation()}, v1::CHECKPOINT_STATE_COMMITTED).ok());
+}
+
+TEST_F(WatchTest, AnAbortedAttemptDoesNotHideTheCommittedStep) {
+  const CheckpointId any = {rig_.run, 7, Incarnation()};
+  {
+    auto opened = rig_.Open(rig_.Claim(7, 0, 1, *layout_), layout_);
+    ASSERT_TRUE(opened.ok());
+    opened->stream->GiveUp(absl::InvalidArgumentError("enough"));
+  }
+  EXPECT_TRUE(absl::IsAborted(rig_.WaitFor(any, v1::CHECKPOINT_STATE_COMMITTED)));
+  const CheckpointId aborted = rig_.Id(7);
+  rig_.incarnation = Incarnation::TimeOrdered();
+  ASSERT_TRUE(rig_.Save(rig_.Claim(7, 0, 1, *layout_), layout_, 1).ok());
+  ASSERT_TRUE(rig_.WaitFor(rig_.Id(7), v1::CHECKPOINT_STATE_COMMITTED).ok());
+  EXPECT_TRUE(rig_.WaitFor(any, v1::CHECKPOINT_STATE_COMMITTED).ok());
+  rig_.clock().Advance(absl::Minutes(5));  // the committed one is known to the index alone
+  rig_.table().Tick();
+  EXPECT_TRUE(rig_.WaitFor(any, v1::CHECKPOINT_STATE_COMMITTED).ok());
+  EXPECT_TRUE(absl::IsAborted(rig_.WaitFor(aborted, v1::CHECKPOINT_STATE_COMMITTED)));
+}
+
+TEST_F(WatchTest, AnAttemptToReplaceThatFailedDoesNotHideWhatIsCommitted) {
+  ASSERT_TRUE(rig_.Save(rig_.Claim(7, 0, 1, *layout_), layout_, 1).ok());
+  ASSERT_TRUE(rig_.WaitFor(rig_.Id(7), v1::CHECKPOINT_STATE_COMMITTED).ok());
+  rig_.incarnation = Incarnation::TimeOrdered();
+  PartClaim claim = rig_.Claim(7, 0, 1, *layout_);
+  claim.if_exists = v1::IF_EXISTS_REPLACE;
+  auto opened = rig_.Open(claim, layout_);
+  ASSERT_TRUE(opened.ok());
+  const CheckpointId any = {rig_.run, 7, Incarnation()};
+  EXPECT_TRUE(absl::IsDeadlineExceeded(
+      rig_.table().Wait(any, v1::CHECKPOINT_STATE_COMMITTED, absl::Now(), Never).status()))
+      << "the later one is being written";
+  opened->stream->GiveUp(absl::InvalidArgumentError("enough"));
+  EXPECT_TRUE(rig_.WaitFor(any, v1::CHECKPOINT_STATE_COMMITTED).ok());
+}
+
+TEST_F(WatchTest, ADeletedOneIsUnknownAndItsTripleMayBeSavedAnew) {
+  ASSERT_TRUE(rig_.Save(rig_.Claim(7, 0, 1, *layout_), layout_, 1).ok());
+  ASSERT_TRUE(rig_.WaitFor(rig_.Id(7), v1::CHECKPOINT_STATE_COMMITTED).ok());
+  const auto record = rig_.index().FindStep(rig_.run, 7, std::nullopt);
+  ASSERT_TRUE(record.ok());
+  const auto uid =
+      CheckpointUid::FromBytes(record->manifest.checkpoint_uid(), "checkpoint_uid").value();
+  ASSERT_TRUE(DeleteCheckpoint(&rig_.data(), &rig_.index(), uid).ok());
+  v1::CheckpointInfo info;
+  info.set_checkpoint_uid(uid.bytes());
+  rig_.table().Announce(info, /*deleted=*/true);
+  EXPECT_TRUE(absl::IsNotFound(rig_.WaitFor(rig_.Id(7), v1::CHECKPOINT_STATE_COMMITTED)));
+  ASSERT_TRUE(rig_.Save(rig_.Claim(7, 0, 1, *layout_), layout_, 2).ok());
+  ASSERT_TRUE(rig_.WaitFor(rig_.Id(7), v1::CHECKPOINT_STATE_COMMITTED).ok());
+  EXPECT_EQ(rig_.ReadBack(rig_.Id(7), 0).value(), Pattern(1000, 2));
 }
 
 TEST_F(WatchTest, ReplicatedIsRefusedWithoutARemoteTier) {
