@@ -54,6 +54,8 @@ TEST_F(Delete, AFileThatAnotherCheckpointReferencesStays) {
   DurablePart part;
   part.reference = store_->index().GetCheckpoint(uid_)->manifest.parts(0);
   part.manifest = *store_->folder().ReadPartManifest(part.reference);
+  part.layout = PartLayout::FromProto(part.manifest.layout()).value();
+  part.manifest.clear_layout();
   part.manifest.set_checkpoint_uid(uid.bytes());
   ASSERT_TRUE(store_->persister().Commit(id, uid, 1, {0}, {part}).ok());
   ASSERT_TRUE(store_->persister().Delete(uid_).ok());
