@@ -22,37 +22,6 @@ namespace {
 constexpr int64_t kRegexBytesMax = 8 << 20;  // of RE2's program and caches
 constexpr size_t kMatchesMax = 10000;
 
-enum class TokenKind { kLiteral, kOne, kSegment, kAny };
-struct Token {
-  TokenKind kind;
-  absl::string_view character;  // kLiteral
-};
-
-// The first character: a well-formed one, or a stray byte.
-absl::string_view Character(absl::string_view text) {
-  return text.substr(0, std::max<size_t>(1, Utf8CharacterBytes(text)));
-}
-
-std::vector<Token> Tokens(absl::string_view glob) {
-  std::vector<Token> tokens;
-  while (!glob.empty()) {
-    Token token{TokenKind::kLiteral, Character(glob)};
-    if (glob[0] == '?') {
-      token.kind = TokenKind::kOne;
-    } else if (glob.substr(0, 2) == "**") {
-      token = {TokenKind::kAny, glob.substr(0, 2)};
-    } else if (glob[0] == '*') {
-      token.kind = TokenKind::kSegment;
-    } else if (glob[0] == '\\' && glob.size() > 1) {
-      glob.remove_prefix(1);
-      token.character = Character(glob);
-    }
-    tokens.push_back(token);
-    glob.remove_prefix(token.character.size());
-  }
-  return tokens;
-}
-
 absl::Status ValidatePattern(absl::string_view pattern) {
   if (pattern.empty()) return absl::InvalidArgumentError("bad pattern: it is empty");
   if (pattern.size() > kKeyBytesMax) {
@@ -76,61 +45,6 @@ absl::Status ValidatePattern(absl::string_view pattern) {
 
 }  // namespace
 
-// All positions in the pattern that the characters so far can lead to, at once.
-bool GlobMatches(absl::string_view glob, absl::string_view printed_key) {
-  const std::vector<Token> tokens = Tokens(glob);
-  // A literal beginning that differs is what nearly every key of a large state is refused by.
-  size_t first = 0;
-  while (first < tokens.size() && tokens[first].kind == TokenKind::kLiteral) {
-    const absl::string_view character = tokens[first].character;
-    if (printed_key.substr(0, character.size()) != character) return false;
-    printed_key.remove_prefix(character.size());
-    ++first;
-  }
-  std::vector<char> now(tokens.size() + 1, 0), next(tokens.size() + 1, 0);
-  // Tokens that may match nothing are passed at no cost.
-  auto reach = [&](std::vector<char>& positions, size_t position) {
-    while (true) {
-      positions[position] = 1;
-      if (position == tokens.size() || (tokens[position].kind != TokenKind::kSegment &&
-                                        tokens[position].kind != TokenKind::kAny)) {
-        return;
-      }
-      ++position;
-    }
-  };
-  reach(now, first);
-  while (!printed_key.empty()) {
-    const absl::string_view character = Character(printed_key);
-    printed_key.remove_prefix(character.size());
-    std::fill(next.begin(), next.end(), 0);
-    bool alive = false;
-    for (size_t i = first; i < tokens.size(); ++i) {
-      if (now[i] == 0) continue;
-      switch (tokens[i].kind) {
-        case TokenKind::kLiteral:
-          if (tokens[i].character != character) continue;
-          reach(next, i + 1);
-          break;
-        case TokenKind::kOne:
-          reach(next, i + 1);
-          break;
-        case TokenKind::kSegment:
-          if (character == ".") continue;
-          reach(next, i);
-          break;
-        case TokenKind::kAny:
-          reach(next, i);
-          break;
-      }
-      alive = true;
-    }
-    if (!alive) return false;
-    now.swap(next);
-  }
-  return now[tokens.size()] != 0;
-}
-
 LeafFacts FactsOf(const v1::Leaf& leaf, absl::string_view printed_key, uint32_t rank) {
   LeafFacts facts;
   facts.printed_key = printed_key;
@@ -151,8 +65,10 @@ LeafFacts FactsOf(const v1::Leaf& leaf, absl::string_view printed_key, uint32_t 
 
 absl::StatusOr<LeafFilter::Match> LeafFilter::Compile(const v1::LeafMatch& proto) {
   Match match;
-  if (!proto.glob().empty()) CKPT_RETURN_IF_ERROR(ValidatePattern(proto.glob()));
-  match.glob = proto.glob();
+  if (!proto.glob().empty()) {
+    CKPT_RETURN_IF_ERROR(ValidatePattern(proto.glob()));
+    match.glob.emplace(proto.glob());
+  }
   if (!proto.regex().empty()) {
     if (proto.regex().size() > kKeyBytesMax) {
       return absl::InvalidArgumentError(absl::StrCat(
@@ -182,7 +98,7 @@ absl::StatusOr<LeafFilter::Match> LeafFilter::Compile(const v1::LeafMatch& proto
   }
   match.top_level = proto.top_level();
   match.ranks.assign(proto.ranks().begin(), proto.ranks().end());
-  if (match.glob.empty() && match.regex == nullptr && match.dtypes.empty() && !match.min_bytes &&
+  if (!match.glob && match.regex == nullptr && match.dtypes.empty() && !match.min_bytes &&
       !match.max_bytes && match.top_level.empty() && match.ranks.empty()) {
     return absl::InvalidArgumentError("bad selection: a match that sets nothing");
   }
@@ -200,19 +116,14 @@ bool LeafFilter::Match::Holds(const LeafFacts& leaf) const {
       std::find(ranks.begin(), ranks.end(), *leaf.rank) == ranks.end()) {
     return false;
   }
-  if (!glob.empty() && !GlobMatches(glob, leaf.printed_key)) return false;
+  if (glob && !glob->Matches(leaf.printed_key)) return false;
   const re2::StringPiece key(leaf.printed_key.data(), leaf.printed_key.size());
   return regex == nullptr || re2::RE2::PartialMatch(key, *regex);
 }
 
 // The literal beginning of the glob, else the top-level entry.
 std::string LeafFilter::Match::Prefix() const {
-  std::string prefix;
-  for (const Token& token : Tokens(glob)) {
-    if (token.kind != TokenKind::kLiteral) break;
-    prefix.append(token.character.data(), token.character.size());
-  }
-  return prefix.size() > top_level.size() ? prefix : top_level;
+  return glob && glob->prefix().size() > top_level.size() ? glob->prefix() : top_level;
 }
 
 absl::StatusOr<LeafFilter> LeafFilter::FromSelection(const v1::Selection& selection) {
@@ -222,7 +133,7 @@ absl::StatusOr<LeafFilter> LeafFilter::FromSelection(const v1::Selection& select
     for (const std::string& pattern : globs) {
       CKPT_RETURN_IF_ERROR(ValidatePattern(pattern));
       Match match;
-      match.glob = pattern;
+      match.glob.emplace(pattern);
       list.push_back(std::move(match));
     }
     for (const v1::LeafMatch& proto : matches) {

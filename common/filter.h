@@ -14,16 +14,13 @@
 #include "absl/strings/string_view.h"
 #include "ckpt/v1/checkpoint.pb.h"
 #include "ckpt/v1/restore.pb.h"
+#include "common/glob.h"
 
 namespace re2 {
 class RE2;
 }  // namespace re2
 
 namespace ckpt {
-
-// * matches any run of characters without '.', ** any run at all, ? one character; \ takes the next
-// one as it is. Linear in both, no backtracking blow-up.
-bool GlobMatches(absl::string_view glob, absl::string_view printed_key);
 
 // What a filter looks at.
 struct LeafFacts {
@@ -53,7 +50,7 @@ class LeafFilter {
 
  private:
   struct Match {
-    std::string glob;  // empty: any
+    std::optional<Glob> glob;
     std::shared_ptr<const re2::RE2> regex;
     std::vector<v1::DType> dtypes;
     std::optional<uint64_t> min_bytes;

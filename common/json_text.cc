@@ -10,7 +10,9 @@ namespace {
 
 constexpr absl::string_view kReplacement = "\xef\xbf\xbd";
 
-// The escape of an ASCII byte; empty where it stands for itself.
+bool StandsForItself(unsigned char c) { return c >= 32 && c < 0x80 && c != '"' && c != '\\'; }
+
+// The escape of an ASCII byte that does not.
 absl::string_view Escape(unsigned char c) {
   static constexpr absl::string_view kControl[32] = {
       "\\u0000", "\\u0001", "\\u0002", "\\u0003", "\\u0004", "\\u0005", "\\u0006", "\\u0007",
@@ -18,9 +20,7 @@ absl::string_view Escape(unsigned char c) {
       "\\u0010", "\\u0011", "\\u0012", "\\u0013", "\\u0014", "\\u0015", "\\u0016", "\\u0017",
       "\\u0018", "\\u0019", "\\u001a", "\\u001b", "\\u001c", "\\u001d", "\\u001e", "\\u001f"};
   if (c < 32) return kControl[c];
-  if (c == '"') return "\\\"";
-  if (c == '\\') return "\\\\";
-  return "";
+  return c == '"' ? "\\\"" : "\\\\";
 }
 
 // Calls `append` with each piece of the escaped text.
@@ -34,14 +34,11 @@ void Escaped(absl::string_view text, Append append) {
   };
   while (plain < text.size()) {
     const unsigned char c = static_cast<unsigned char>(text[plain]);
-    if (c < 0x80) {
-      const absl::string_view escape = Escape(c);
-      if (escape.empty()) {
-        ++plain;
-      } else {
-        flush(1);
-        append(escape);
-      }
+    if (StandsForItself(c)) {
+      ++plain;
+    } else if (c < 0x80) {
+      flush(1);
+      append(Escape(c));
     } else if (const size_t bytes = Utf8CharacterBytes(text.substr(plain)); bytes > 0) {
       plain += bytes;
     } else {

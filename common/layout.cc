@@ -1,7 +1,6 @@
 #include "common/layout.h"
 
-#include <google/protobuf/io/coded_stream.h>
-#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+#include <google/protobuf/arena.h>
 
 #include <algorithm>
 #include <compare>
@@ -138,12 +137,23 @@ void SortShards(absl::Span<const std::string> printed_keys, v1::Layout& layout) 
   };
   if (std::is_sorted(shards.pointer_begin(), shards.pointer_end(), in_order)) return;
   // Strings are compared once per leaf, not once per shard.
-  std::vector<uint32_t> leaves(printed_keys.size());
-  for (size_t i = 0; i < leaves.size(); ++i) leaves[i] = static_cast<uint32_t>(i);
-  std::sort(leaves.begin(), leaves.end(),
-            [&](uint32_t a, uint32_t b) { return CompareLeaves(layout, printed_keys, a, b) < 0; });
+  struct Place {
+    uint64_t element_bytes;
+    absl::string_view printed;
+    uint32_t leaf;
+  };
+  std::vector<Place> leaves;
+  leaves.reserve(printed_keys.size());
+  for (uint32_t i = 0; i < printed_keys.size(); ++i) {
+    leaves.push_back(
+        {DTypeBytes(layout.leaves(static_cast<int>(i)).dtype()), printed_keys[i], i});
+  }
+  std::sort(leaves.begin(), leaves.end(), [](const Place& a, const Place& b) {
+    return a.element_bytes != b.element_bytes ? a.element_bytes > b.element_bytes
+                                              : a.printed < b.printed;
+  });
   std::vector<uint32_t> order(leaves.size());
-  for (size_t i = 0; i < leaves.size(); ++i) order[leaves[i]] = static_cast<uint32_t>(i);
+  for (uint32_t i = 0; i < leaves.size(); ++i) order[leaves[i].leaf] = i;
   std::sort(shards.pointer_begin(), shards.pointer_end(),
             [&](const v1::Shard* a, const v1::Shard* b) {
               return a->leaf() != b->leaf() ? order[a->leaf()] < order[b->leaf()]
@@ -182,14 +192,10 @@ absl::Status CheckDisjoint(const v1::Layout& layout, int first, int last,
   return Bad(LeafName(leaf, printed_keys[leaf]), absl::StrCat("", status.message()));
 }
 
+// There is no map in a layout: nothing is left to chance.
 std::string SerializeDeterministically(const v1::Layout& layout) {
-  std::string out;
-  out.reserve(layout.ByteSizeLong());
-  google::protobuf::io::StringOutputStream stream(&out);
-  google::protobuf::io::CodedOutputStream coded(&stream);
-  coded.SetSerializationDeterministic(true);
-  layout.SerializeToCodedStream(&coded);
-  coded.Trim();
+  std::string out(layout.ByteSizeLong(), '\0');
+  layout.SerializeWithCachedSizesToArray(reinterpret_cast<uint8_t*>(out.data()));
   return out;
 }
 
@@ -227,42 +233,58 @@ bool IsTensorKind(v1::LeafKind kind) {
          kind == v1::LEAF_KIND_RAW_BYTES;
 }
 
+LayoutDraft::LayoutDraft()
+    : arena(std::make_unique<google::protobuf::Arena>()),
+      proto(google::protobuf::Arena::CreateMessage<v1::Layout>(arena.get())) {}
+
+LayoutDraft::~LayoutDraft() = default;
+
 absl::StatusOr<std::shared_ptr<const PartLayout>> PartLayout::FromBytes(std::string serialized) {
   CKPT_RETURN_IF_ERROR(internal::CheckLayoutWire(serialized));
-  std::shared_ptr<PartLayout> layout(new PartLayout());
-  if (!layout->proto_.ParseFromString(serialized)) {
+  std::shared_ptr<PartLayout> layout(new PartLayout(LayoutDraft()));
+  if (!layout->draft_.proto->ParseFromString(serialized)) {
     return absl::InvalidArgumentError("bad layout: it does not parse");
   }
   // One layout has one digest: nothing that reads the same may be written differently.
-  if (SerializeDeterministically(layout->proto_) != serialized) {
+  if (SerializeDeterministically(layout->proto()) != serialized) {
     return absl::InvalidArgumentError(
         "bad layout: not in canonical form; serialize the message with fields in ascending order");
   }
   layout->serialized_ = std::move(serialized);
-  CKPT_RETURN_IF_ERROR(CheckCounts(layout->proto_));
-  layout->printed_keys_ = PrintKeys(layout->proto_);
-  CKPT_RETURN_IF_ERROR(CheckLeaves(layout->proto_, layout->printed_keys_));
+  CKPT_RETURN_IF_ERROR(CheckCounts(layout->proto()));
+  layout->printed_keys_ = PrintKeys(layout->proto());
+  CKPT_RETURN_IF_ERROR(CheckLeaves(layout->proto(), layout->printed_keys_));
   CKPT_RETURN_IF_ERROR(layout->Index());
-  if (layout->proto_.replicated_digest() != ReplicatedDigest(layout->proto_)) {
+  if (layout->proto().replicated_digest() != ReplicatedDigest(layout->proto())) {
     return absl::InvalidArgumentError(
         "bad layout: replicated_digest is not the digest of its replicated leaves");
   }
   return layout;
 }
 
-absl::StatusOr<std::shared_ptr<const PartLayout>> PartLayout::FromProto(v1::Layout proto) {
+absl::StatusOr<std::shared_ptr<const PartLayout>> PartLayout::FromDraft(LayoutDraft draft) {
+  v1::Layout& proto = *draft.proto;
   CKPT_RETURN_IF_ERROR(CheckCounts(proto));
-  std::shared_ptr<PartLayout> layout(new PartLayout());
+  std::shared_ptr<PartLayout> layout(new PartLayout(std::move(draft)));
   layout->printed_keys_ = PrintKeys(proto);
   // Before it is serialized: Protobuf complains on stderr of strings that are no UTF-8.
   CKPT_RETURN_IF_ERROR(CheckLeaves(proto, layout->printed_keys_));
   SortShards(layout->printed_keys_, proto);
   proto.set_replicated_digest(ReplicatedDigest(proto));
-  layout->proto_ = std::move(proto);
-  layout->serialized_ = SerializeDeterministically(layout->proto_);
-  CKPT_RETURN_IF_ERROR(internal::CheckLayoutWire(layout->serialized_));
+  layout->serialized_ = SerializeDeterministically(proto);
+  if (layout->serialized_.size() > kLayoutBytesMax) {
+    return absl::InvalidArgumentError(absl::StrCat("bad layout: ", layout->serialized_.size(),
+                                                   " bytes, at most ", kLayoutBytesMax,
+                                                   " are allowed"));
+  }
   CKPT_RETURN_IF_ERROR(layout->Index());
   return layout;
+}
+
+absl::StatusOr<std::shared_ptr<const PartLayout>> PartLayout::FromProto(const v1::Layout& proto) {
+  LayoutDraft draft;
+  *draft.proto = proto;
+  return FromDraft(std::move(draft));
 }
 
 absl::Status PartLayout::Index() {
@@ -272,25 +294,25 @@ absl::Status PartLayout::Index() {
 }
 
 absl::Status PartLayout::IndexShards() {
-  shards_.reserve(static_cast<size_t>(proto_.shards_size()));
+  shards_.reserve(static_cast<size_t>(proto().shards_size()));
   uint64_t header_bytes = 0;
   int first_of_leaf = 0;
-  for (int i = 0; i < proto_.shards_size(); ++i) {
-    const v1::Shard& shard = proto_.shards(i);
-    CKPT_RETURN_IF_ERROR(CheckShardBox(proto_, i, printed_keys_));
+  for (int i = 0; i < proto().shards_size(); ++i) {
+    const v1::Shard& shard = proto().shards(i);
+    CKPT_RETURN_IF_ERROR(CheckShardBox(proto(), i, printed_keys_));
     if (i > 0) {
-      const v1::Shard& before = proto_.shards(i - 1);
+      const v1::Shard& before = proto().shards(i - 1);
       const bool same_leaf = before.leaf() == shard.leaf();
       if ((same_leaf ? CompareBoxes(before.box(), shard.box())
-                     : CompareLeaves(proto_, printed_keys_, before.leaf(), shard.leaf())) >= 0) {
+                     : CompareLeaves(proto(), printed_keys_, before.leaf(), shard.leaf())) >= 0) {
         return Bad(absl::StrCat("shard ", i), "out of order, or there twice");
       }
       if (!same_leaf) {
-        CKPT_RETURN_IF_ERROR(CheckDisjoint(proto_, first_of_leaf, i, printed_keys_));
+        CKPT_RETURN_IF_ERROR(CheckDisjoint(proto(), first_of_leaf, i, printed_keys_));
         first_of_leaf = i;
       }
     }
-    const v1::Leaf& leaf = proto_.leaves(static_cast<int>(shard.leaf()));
+    const v1::Leaf& leaf = proto().leaves(static_cast<int>(shard.leaf()));
     const uint64_t header_bytes_more = HeaderBytesBound(leaf, printed_keys_[shard.leaf()]);
     if (files_.empty() ||
         header_bytes + header_bytes_more > kHeaderBytesMax - kHeaderReserveBytes) {
@@ -314,7 +336,7 @@ absl::Status PartLayout::IndexShards() {
     files_.back().length += length;
     ++files_.back().shard_count;
   }
-  return CheckDisjoint(proto_, first_of_leaf, proto_.shards_size(), printed_keys_);
+  return CheckDisjoint(proto(), first_of_leaf, proto().shards_size(), printed_keys_);
 }
 
 absl::Status ValidateValues(const v1::Values& values, const PartLayout& layout) {

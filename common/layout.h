@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -21,7 +22,22 @@
 #include "common/box.h"
 #include "common/dtype.h"
 
+namespace google::protobuf {
+class Arena;
+}  // namespace google::protobuf
+
 namespace ckpt {
+
+// A layout while it is made. Its many small messages lie together in one arena: that is made and
+// freed several times faster than message by message.
+struct LayoutDraft {
+  LayoutDraft();
+  LayoutDraft(LayoutDraft&&) noexcept = default;
+  LayoutDraft& operator=(LayoutDraft&&) noexcept = default;
+  ~LayoutDraft();
+  std::unique_ptr<google::protobuf::Arena> arena;
+  v1::Layout* proto;  // in the arena
+};
 
 // Immutable and shared between threads once made.
 class PartLayout {
@@ -47,9 +63,10 @@ class PartLayout {
   static absl::StatusOr<std::shared_ptr<const PartLayout>> FromBytes(std::string serialized);
   // Serializes deterministically; sorts the shards into canonical order and fills replicated_digest
   // first.
-  static absl::StatusOr<std::shared_ptr<const PartLayout>> FromProto(v1::Layout proto);
+  static absl::StatusOr<std::shared_ptr<const PartLayout>> FromDraft(LayoutDraft draft);
+  static absl::StatusOr<std::shared_ptr<const PartLayout>> FromProto(const v1::Layout& proto);
 
-  const v1::Layout& proto() const { return proto_; }
+  const v1::Layout& proto() const { return *draft_.proto; }
   const std::string& serialized() const { return serialized_; }
   const std::string& digest() const { return digest_; }  // SHA-256 of serialized(), 32 raw bytes
   absl::Span<const ShardPlace> shards() const { return shards_; }
@@ -62,10 +79,10 @@ class PartLayout {
   uint64_t block_count() const { return block_count_; }  // length of PartManifest.block_hashes
 
  private:
-  PartLayout() = default;
+  explicit PartLayout(LayoutDraft draft) : draft_(std::move(draft)) {}
   absl::Status Index();  // printed_keys_ are there; all indices of leaves in shards are valid
   absl::Status IndexShards();
-  v1::Layout proto_;
+  LayoutDraft draft_;
   std::string serialized_;
   std::string digest_;
   std::vector<ShardPlace> shards_;

@@ -48,6 +48,22 @@ Number ReadLittleEndian(absl::string_view bytes) {
   return number;
 }
 
+// `pieces`, one after another, are the payload.
+std::string Seal(EnvelopeKind kind, absl::Span<const absl::string_view> pieces) {
+  size_t payload_bytes = 0;
+  for (const absl::string_view piece : pieces) payload_bytes += piece.size();
+  std::string out;
+  out.reserve(kEnvelopePrefixBytes + payload_bytes + kChecksumBytes);
+  const absl::string_view magic = Magic(kind);
+  out.append(magic.data(), magic.size());
+  AppendLittleEndian<uint32_t>(kFormatVersion, out);
+  AppendLittleEndian<uint32_t>(0, out);
+  AppendLittleEndian<uint64_t>(payload_bytes, out);
+  for (const absl::string_view piece : pieces) out.append(piece.data(), piece.size());
+  out += Xxh3Canonical128(out);
+  return out;
+}
+
 absl::Status Damaged(absl::string_view file_name, absl::string_view why) {
   return absl::DataLossError(absl::StrCat("damaged file ", file_name, ": ", why));
 }
@@ -139,22 +155,38 @@ absl::Status CheckCheckpoint(const v1::CheckpointManifest& manifest) {
 }  // namespace
 
 std::string SealEnvelope(EnvelopeKind kind, const google::protobuf::MessageLite& message) {
-  const size_t payload_bytes = message.ByteSizeLong();
-  std::string out;
-  out.reserve(kEnvelopePrefixBytes + payload_bytes + kChecksumBytes);
-  const absl::string_view magic = Magic(kind);
-  out.append(magic.data(), magic.size());
-  AppendLittleEndian<uint32_t>(kFormatVersion, out);
-  AppendLittleEndian<uint32_t>(0, out);
-  AppendLittleEndian<uint64_t>(payload_bytes, out);
+  std::string payload;
   {
-    google::protobuf::io::StringOutputStream stream(&out);
+    google::protobuf::io::StringOutputStream stream(&payload);
     google::protobuf::io::CodedOutputStream coded(&stream);
     coded.SetSerializationDeterministic(true);
     message.SerializeToCodedStream(&coded);
   }
-  out += Xxh3Canonical128(out);
-  return out;
+  return Seal(kind, {payload});
+}
+
+std::string SealPartManifest(const v1::PartManifest& manifest, const PartLayout& layout) {
+  // Fields are written in ascending order: the layout comes between what is small and the rest.
+  v1::PartManifest before;
+  before.set_format_version(manifest.format_version());
+  *before.mutable_id() = manifest.id();
+  before.set_checkpoint_uid(manifest.checkpoint_uid());
+  before.set_rank(manifest.rank());
+  before.set_world_size(manifest.world_size());
+  *before.mutable_share() = manifest.share();
+  before.set_layout_digest(manifest.layout_digest());
+  const size_t before_bytes = before.ByteSizeLong();
+  const std::string all = manifest.SerializeAsString();
+  std::string tag;
+  {
+    google::protobuf::io::StringOutputStream stream(&tag);
+    google::protobuf::io::CodedOutputStream coded(&stream);
+    coded.WriteTag(v1::PartManifest::kLayoutFieldNumber << 3 | 2);  // length-delimited
+    coded.WriteVarint32(static_cast<uint32_t>(layout.serialized().size()));
+  }
+  const absl::string_view text = all;
+  return Seal(EnvelopeKind::kPartManifest, {text.substr(0, before_bytes), tag, layout.serialized(),
+                                            text.substr(before_bytes)});
 }
 
 absl::Status OpenEnvelope(EnvelopeKind kind, absl::string_view bytes, absl::string_view file_name,

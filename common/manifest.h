@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "ckpt/v1/checkpoint.pb.h"
+#include "common/layout.h"
 #include "google/protobuf/message_lite.h"
 
 namespace ckpt {
@@ -20,6 +21,10 @@ inline constexpr uint32_t kFormatVersion = 1;
 enum class EnvelopeKind { kPartManifest, kCheckpointManifest, kLabels, kStagedPlan };
 
 std::string SealEnvelope(EnvelopeKind kind, const google::protobuf::MessageLite& message);
+
+// The same bytes as SealEnvelope(kPartManifest) of `manifest` with `layout` in it, which it must not
+// have: a layout of many shards is not copied, nor serialized again.
+std::string SealPartManifest(const v1::PartManifest& manifest, const PartLayout& layout);
 
 // DATA_LOSS: magic, length or checksum is wrong, or the payload does not parse;
 // FAILED_PRECONDITION: a newer format version. `file_name` goes into the error.

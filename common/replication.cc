@@ -105,11 +105,11 @@ std::string Digest(absl::Span<const v1::Leaf* const> leaves) {
 
 }  // namespace
 
-std::vector<Box> ReplicatedBoxes(absl::Span<const v1::Leaf> leaves, uint32_t member,
+std::vector<Box> ReplicatedBoxes(absl::Span<const v1::Leaf* const> leaves, uint32_t member,
                                  uint32_t members) {
   std::vector<Box> boxes;
   boxes.reserve(leaves.size());
-  for (const v1::Leaf& leaf : leaves) boxes.push_back(NothingOf(leaf.shape_size()));
+  for (const v1::Leaf* leaf : leaves) boxes.push_back(NothingOf(leaf->shape_size()));
 
   struct Tensor {
     size_t leaf;
@@ -118,8 +118,8 @@ std::vector<Box> ReplicatedBoxes(absl::Span<const v1::Leaf> leaves, uint32_t mem
   };
   std::vector<Tensor> tensors;
   Wide total = 0;
-  for (const Replicated& item : ReplicatedLeaves(Pointers(leaves))) {
-    const v1::Leaf& leaf = leaves[item.leaf];
+  for (const Replicated& item : ReplicatedLeaves(leaves)) {
+    const v1::Leaf& leaf = *leaves[item.leaf];
     if (!IsTensorKind(leaf.kind()) || leaf.alias_of_plus_one() != 0) continue;
     const Box whole = Box::Whole(Extents(leaf.shape().begin(), leaf.shape().end()));
     if (whole.empty()) continue;
@@ -144,6 +144,11 @@ std::vector<Box> ReplicatedBoxes(absl::Span<const v1::Leaf> leaves, uint32_t mem
     box = Rows(box, first, last);
   }
   return boxes;
+}
+
+std::vector<Box> ReplicatedBoxes(absl::Span<const v1::Leaf> leaves, uint32_t member,
+                                 uint32_t members) {
+  return ReplicatedBoxes(Pointers(leaves), member, members);
 }
 
 Box ReplicaBox(const Box& box, uint32_t replica_index, uint32_t replica_count) {

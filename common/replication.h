@@ -25,6 +25,8 @@ namespace ckpt {
 // that is empty() has the leaf's rank, but one dimension (of extent 0) for a leaf of none, since a
 // 0-dimensional box always holds an element. STRING_BYTES and RAW_BYTES count as strings: member 0
 // writes them whole.
+std::vector<Box> ReplicatedBoxes(absl::Span<const v1::Leaf* const> leaves, uint32_t member,
+                                 uint32_t members);
 std::vector<Box> ReplicatedBoxes(absl::Span<const v1::Leaf> leaves, uint32_t member,
                                  uint32_t members);
 

@@ -128,10 +128,16 @@ bool IsWhole(const v1::Leaf& leaf, const v1::Box& box) {
 }  // namespace
 
 uint64_t HeaderBytesBound(const v1::Leaf& leaf, absl::string_view printed_key) {
-  // The name stands in the header once escaped and in the `shards` note escaped twice.
-  std::string escaped;
-  AppendJsonString(printed_key, escaped);
-  const uint64_t bytes = escaped.size() + JsonStringBytes(escaped);
+  // The name stands in the header once escaped and in the `shards` note escaped twice: its quotes
+  // are escaped there.
+  uint64_t bytes = JsonStringBytes(printed_key) + 2;
+  if (bytes == printed_key.size() + 2) {
+    bytes += printed_key.size() + 4;
+  } else {
+    std::string escaped;
+    AppendJsonString(printed_key, escaped);
+    bytes += JsonStringBytes(escaped);
+  }
   uint64_t digits = 0;
   for (const uint64_t extent : leaf.shape()) digits += Digits(extent) + 1;
   // Shape (or box) in the header; shape, offset, extent in the note; two offsets below 2^50; "#n"

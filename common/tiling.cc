@@ -37,6 +37,37 @@ struct Overlap {
   Index b;
 };
 
+// Both of one rank, neither empty.
+bool Meet(const Box& a, const Box& b) {
+  for (size_t d = 0; d < a.rank(); ++d) {
+    if (a.offset[d] >= b.offset[d] + b.extent[d] || b.offset[d] >= a.offset[d] + a.extent[d]) {
+      return false;
+    }
+  }
+  return true;
+}
+
+absl::Status OverlapError(absl::Span<const Box> boxes, Index a, Index b) {
+  const auto [low, high] = std::minmax(a, b);
+  return absl::FailedPreconditionError(absl::StrCat("boxes ", low, " and ", high,
+                                                    " overlap: ", boxes[low].ToString(), " and ",
+                                                    boxes[high].ToString()));
+}
+
+// For a handful of boxes: most tensors of most checkpoints.
+absl::Status CheckPairs(absl::Span<const Box> boxes) {
+  for (Index i = 0; i < boxes.size(); ++i) {
+    for (Index j = i + 1; j < boxes.size(); ++j) {
+      if (!boxes[i].empty() && !boxes[j].empty() && Meet(boxes[i], boxes[j])) {
+        return OverlapError(boxes, i, j);
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+constexpr size_t kSmall = 8;
+
 class DisjointCheck {
  public:
   explicit DisjointCheck(absl::Span<const Box> boxes) : boxes_(boxes) {}
@@ -59,11 +90,7 @@ class DisjointCheck {
             "boxes are cut too irregularly to be checked for overlaps");
       }
     }
-    if (!overlap_) return absl::OkStatus();
-    const auto [low, high] = std::minmax(overlap_->a, overlap_->b);
-    return absl::FailedPreconditionError(absl::StrCat("boxes ", low, " and ", high,
-                                                      " overlap: ", boxes_[low].ToString(), " and ",
-                                                      boxes_[high].ToString()));
+    return overlap_ ? OverlapError(boxes_, overlap_->a, overlap_->b) : absl::OkStatus();
   }
 
  private:
@@ -93,7 +120,7 @@ class DisjointCheck {
     if (cost > work_left_) return false;
     work_left_ -= cost;
     if (n <= kSmall) {
-      ExaminePairs(group);
+      ExaminePairs(group.items);
       return true;
     }
     absl::InlinedVector<size_t, 8> differing;
@@ -119,11 +146,11 @@ class DisjointCheck {
     return true;
   }
 
-  void ExaminePairs(const Group& group) {
-    for (size_t i = 0; i < group.items.size(); ++i) {
-      for (size_t j = i + 1; j < group.items.size(); ++j) {
-        if (Intersect(boxes_[group.items[i]], boxes_[group.items[j]])) {
-          overlap_ = Overlap{group.items[i], group.items[j]};
+  void ExaminePairs(absl::Span<const Index> items) {
+    for (size_t i = 0; i < items.size(); ++i) {
+      for (size_t j = i + 1; j < items.size(); ++j) {
+        if (Meet(boxes_[items[i]], boxes_[items[j]])) {
+          overlap_ = Overlap{items[i], items[j]};
           return;
         }
       }
@@ -243,7 +270,6 @@ class DisjointCheck {
     pending_.push_back(std::move(right));
   }
 
-  static constexpr size_t kSmall = 8;
   absl::Span<const Box> boxes_;
   std::vector<Group> pending_;
   std::optional<Overlap> overlap_;
@@ -274,21 +300,26 @@ absl::Status CheckWellFormed(absl::Span<const Box> boxes, const Box* cover) {
 
 absl::Status CheckTiling(absl::Span<const Box> boxes, const Box* cover) {
   if (absl::Status status = CheckWellFormed(boxes, cover); !status.ok()) return status;
-  std::vector<Index> items;
-  items.reserve(boxes.size());
   unsigned __int128 elements = 0;
-  for (size_t i = 0; i < boxes.size(); ++i) {
-    if (boxes[i].empty()) continue;
-    items.push_back(static_cast<Index>(i));
+  for (size_t i = 0; cover != nullptr && i < boxes.size(); ++i) {
     elements += boxes[i].volume();
-    if (cover != nullptr && !Contains(*cover, boxes[i])) {
+    if (!boxes[i].empty() && !Contains(*cover, boxes[i])) {
       return absl::FailedPreconditionError(
           absl::StrCat("box ", i, " ", boxes[i].ToString(), " leaves ", cover->ToString()));
     }
   }
-  if (absl::Status status = DisjointCheck(boxes).Run(std::move(items)); !status.ok()) {
-    return status;
+  absl::Status disjoint;
+  if (boxes.size() <= kSmall) {
+    disjoint = CheckPairs(boxes);
+  } else {
+    std::vector<Index> items;
+    items.reserve(boxes.size());
+    for (size_t i = 0; i < boxes.size(); ++i) {
+      if (!boxes[i].empty()) items.push_back(static_cast<Index>(i));
+    }
+    disjoint = DisjointCheck(boxes).Run(std::move(items));
   }
+  if (!disjoint.ok()) return disjoint;
   if (cover != nullptr && elements != cover->volume()) {
     // Disjoint and inside the cover: they are fewer.
     return absl::FailedPreconditionError(

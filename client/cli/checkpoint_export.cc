@@ -16,13 +16,19 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/cli/checkpoint_record.h"
+#include "client/cli/dry_run.h"
 #include "client/cli/export_files.h"
 #include "client/cli/output_file.h"
+#include "client/cli/selection_flags.h"
 #include "client/cli/terminal.h"
+#include "client/cli/torch_file/torch_writer.h"
 #include "client/cli/unfinished_path.h"
 #include "client/cli/verb.h"
 #include "common/byte_size.h"
 #include "common/checkpoint_id.h"
+#include "common/dtype.h"
+#include "common/key.h"
+#include "common/quoted.h"
 #include "common/status_macros.h"
 
 namespace ckpt::cli {
@@ -38,6 +44,7 @@ struct ExportTarget {
   bool folder = false;
   bool made_folder = false;
   bool force = false;
+  bool torch = false;  // what torch.load reads, instead of safetensors
   uint64_t shard_bytes_max = UINT64_MAX;
 };
 
@@ -52,12 +59,34 @@ bool IsShardName(const std::string& name) {
          name == ShardName(number, count);
 }
 
+// By --format, or by what the file shall be called.
+absl::StatusOr<bool> IsForTorch(const Arguments& arguments, const std::string& path) {
+  const std::string format = arguments.Get("format");
+  if (format == "torch") return true;
+  if (format == "safetensors") return false;
+  if (!format.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--format is safetensors or torch; got ", Quoted(format)));
+  }
+  return absl::EndsWith(path, ".pt") || absl::EndsWith(path, ".pth") ||
+         absl::EndsWith(path, ".bin");
+}
+
 absl::StatusOr<ExportTarget> ChooseTarget(const Arguments& arguments) {
+  if (arguments.positionals().size() < 2) {
+    return absl::InvalidArgumentError(
+        "FILE-or-DIR is missing: usage is ckptctl checkpoint export RUN@STEP FILE-or-DIR");
+  }
   ExportTarget target{.path = arguments.positionals()[1], .force = arguments.Has("force")};
   if (target.path.empty()) return absl::InvalidArgumentError("FILE-or-DIR is empty");
   std::error_code error;
   const bool is_folder = fs::is_directory(target.path, error);
   target.folder = is_folder || arguments.Has("shard-size") || absl::EndsWith(target.path, "/");
+  CKPT_ASSIGN_OR_RETURN(target.torch, IsForTorch(arguments, target.path));
+  if (target.torch && target.folder) {
+    return absl::InvalidArgumentError(
+        "the torch format is one file: name it, without --shard-size");
+  }
   if (!target.folder) return target;
   while (target.path.size() > 1 && target.path.back() == '/') target.path.pop_back();
   target.shard_bytes_max = kShardBytesDefault;
@@ -114,6 +143,17 @@ void RemoveStaleShards(const ExportTarget& target, size_t count) {
   }
 }
 
+// The file says itself which box of a tensor it holds.
+std::map<std::string, std::string> WithSlices(std::map<std::string, std::string> metadata,
+                                              const std::vector<ExportTensor>& tensors) {
+  for (const ExportTensor& tensor : tensors) {
+    if (tensor.offset.empty()) continue;
+    metadata[absl::StrCat("ckptd.slice.", tensor.name)] =
+        Box{tensor.offset, tensor.shape}.ToString();
+  }
+  return metadata;
+}
+
 absl::StatusOr<std::vector<std::string>> WriteExport(
     const ExportTarget& target, RestorePlan& plan,
     const std::vector<std::vector<ExportTensor>>& files, uint64_t bytes_total) {
@@ -130,7 +170,8 @@ absl::StatusOr<std::vector<std::string>> WriteExport(
                                  ? absl::StrCat(target.path, "/", ShardName(i + 1, files.size()))
                                  : target.path;
     CKPT_ASSIGN_OR_RETURN(OutputFile output, OutputFile::Create(path, target.force));
-    CKPT_RETURN_IF_ERROR(WriteSafetensors(plan, files[i], metadata, output, wrote));
+    CKPT_RETURN_IF_ERROR(
+        WriteSafetensors(plan, files[i], WithSlices(metadata, files[i]), output, wrote));
     outputs.push_back(std::move(output));
     metadata.erase("values");  // in the first file only
   }
@@ -151,17 +192,39 @@ absl::StatusOr<std::vector<std::string>> WriteExport(
   return paths;
 }
 
+absl::StatusOr<std::vector<std::string>> WriteTorchExport(const ExportTarget& target,
+                                                          RestorePlan& plan,
+                                                          uint64_t& bytes_total) {
+  CKPT_ASSIGN_OR_RETURN(const TorchState state, MakeTorchState(plan));
+  bytes_total = state.data_bytes;
+  CKPT_RETURN_IF_ERROR(CheckRoom(FolderOf(target.path), bytes_total));
+  CKPT_ASSIGN_OR_RETURN(OutputFile file, OutputFile::Create(target.path, target.force));
+  ProgressBar bar(NameOf(plan.checkpoint().id()));
+  uint64_t bytes_done = 0;
+  CKPT_RETURN_IF_ERROR(WriteTorchFile(plan, state, file, [&](uint64_t bytes) {
+    bytes_done += bytes;
+    bar.Show(bytes_done, bytes_total);
+  }));
+  CKPT_RETURN_IF_ERROR(file.Publish());
+  return std::vector<std::string>{target.path};
+}
+
 absl::Status CheckSelection(const Arguments& arguments, const RestorePlan& plan) {
   const auto selected = [](const v1::PlannedLeaf& leaf) { return leaf.selected(); };
-  const bool filtered = arguments.Has("include") || arguments.Has("exclude");
-  if (!filtered || std::any_of(plan.leaves().begin(), plan.leaves().end(), selected)) {
-    return absl::OkStatus();
+  if (std::any_of(plan.leaves().begin(), plan.leaves().end(), selected)) return absl::OkStatus();
+  return NothingSelected(arguments, plan.checkpoint().id());
+}
+
+// Of a tensor that --slice names, only the box.
+void CutToSlice(const v1::Selection& selection, const RestorePlan& plan, ExportTensor& tensor) {
+  const std::string key = PrintKey(plan.leaves()[tensor.leaf_number].leaf().key());
+  for (const v1::Selection::Slice& slice : selection.slices()) {
+    if (PrintKey(slice.key()) != key) continue;
+    const Box box = Box::FromProto(slice.box());
+    tensor.offset = box.offset;
+    tensor.shape = box.extent;
+    tensor.bytes = box.volume() * DTypeBytes(tensor.dtype);
   }
-  const std::string name = NameOf(plan.checkpoint().id());
-  return absl::NotFoundError(
-      absl::StrCat("no key of ", name,
-                   " is left by --include and --exclude: nothing was written; ckptctl tensor ls ",
-                   name, " lists the keys"));
 }
 
 absl::StatusOr<std::vector<std::string>> PlanAndWrite(VerbContext& context,
@@ -172,17 +235,21 @@ absl::StatusOr<std::vector<std::string>> PlanAndWrite(VerbContext& context,
   CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<Client> client, context.connection.ConnectClient());
   RestoreOptions options;
   options.settle_timeout = std::min(context.connection.timeout(), absl::Minutes(10));
-  for (const std::string& glob : context.arguments.All("include"))
-    options.selection.add_include(glob);
-  for (const std::string& glob : context.arguments.All("exclude"))
-    options.selection.add_exclude(glob);
+  CKPT_ASSIGN_OR_RETURN(options.selection, SlicedSelectionOf(context, selector));
   CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<RestorePlan> plan,
                         client->PlanRestore(selector, options));
   info = plan->checkpoint();
   CKPT_RETURN_IF_ERROR(CheckSelection(context.arguments, *plan));
+  if (target.torch && options.selection.slices_size() > 0) {
+    return absl::InvalidArgumentError("--slice cuts safetensors only: give --format safetensors");
+  }
+  if (target.torch) return WriteTorchExport(target, *plan, bytes_total);
   std::vector<ExportTensor> tensors = ExportTensors(*plan);
   bytes_total = 0;
-  for (const ExportTensor& tensor : tensors) bytes_total += tensor.bytes;
+  for (ExportTensor& tensor : tensors) {
+    CutToSlice(options.selection, *plan, tensor);
+    bytes_total += tensor.bytes;
+  }
   CKPT_RETURN_IF_ERROR(CheckRoom(target.folder ? target.path : FolderOf(target.path), bytes_total));
   return WriteExport(target, *plan, CutIntoFiles(std::move(tensors), target.shard_bytes_max),
                      bytes_total);
@@ -191,6 +258,11 @@ absl::StatusOr<std::vector<std::string>> PlanAndWrite(VerbContext& context,
 absl::StatusOr<ExitCode> ExportCheckpoint(VerbContext& context) {
   CKPT_ASSIGN_OR_RETURN(const v1::Selector selector,
                         ParseSelector(context.arguments.positionals()[0]));
+  if (context.arguments.Has("dry-run")) {
+    CKPT_ASSIGN_OR_RETURN(const v1::Selection selection, SlicedSelectionOf(context, selector));
+    CKPT_RETURN_IF_ERROR(DryRun(context, selector, selection));
+    return kExitOk;
+  }
   CKPT_ASSIGN_OR_RETURN(const ExportTarget target, ChooseTarget(context.arguments));
   std::optional<UnfinishedPath> unfinished_folder;
   if (target.made_folder) unfinished_folder.emplace(target.path);
@@ -223,33 +295,36 @@ Verb CheckpointExport() {
   return {
       .command =
           {.name = "checkpoint export",
-           .summary = "Write a checkpoint as plain safetensors files",
+           .summary = "Write a checkpoint as plain safetensors files, or for torch.load",
            .positionals =
                {{.name = "RUN@STEP", .help = "or RUN@latest, RUN@latest-valid, RUN@TAG"},
                 {.name = "FILE-or-DIR",
-                 .help = "one file, or a folder (ends with /, exists, or --shard-size is given)"}},
-           .flags = {{.name = "shard-size",
+                 .help = "one file, or a folder (ends with /, exists, or --shard-size is given)",
+                 .count_min = 0}},
+           .flags = WithSelectionFlags(
+                    {{.name = "format",
+                      .value = "FORMAT",
+                      .help = "safetensors or torch (default: torch for .pt, .pth and .bin)"},
+                     {.name = "shard-size",
                       .value = "SIZE",
                       .help =
                           "a folder of files of at most 2GiB, ... of tensors (default there: 5GB)"},
-                     {.name = "include",
-                      .value = "GLOB",
-                      .help = "only keys that match (may be repeated)",
-                      .letter = 'i',
-                      .repeated = true},
-                     {.name = "exclude",
-                      .value = "GLOB",
-                      .help = "not the keys that match (may be repeated)",
-                      .letter = 'x',
-                      .repeated = true},
-                     {.name = "force", .help = "replace what is there", .letter = 'f'}},
-           .details = "Shards are merged to whole tensors. What each rank has of its own is called "
-                      "KEY.rankN when there are\nseveral ranks. Plain values are one JSON object, "
-                      "`values`, "
-                      "in __metadata__. A folder gets\nmodel-00001-of-0000N.safetensors and "
-                      "model.safetensors.index.json. Every block is verified; an export\nthat "
-                      "fails leaves "
-                      "nothing behind."},
+                     {.name = "force", .help = "replace what is there", .letter = 'f'},
+                     {.name = "dry-run",
+                      .help = "write nothing: say how much would be read, and from which tier"},
+                     SliceFlag()}),
+           .details =
+               "Shards are merged to whole tensors. Every block is verified; an export that fails "
+               "leaves nothing behind.\n\nsafetensors: what each rank has of its own is called "
+               "KEY.rankN when there are several ranks. Plain values are\none JSON object, "
+               "`values`, in __metadata__. A folder gets model-00001-of-0000N.safetensors "
+               "and\nmodel.safetensors.index.json.\n\ntorch: one file for torch.load, with nested "
+               "dictionaries and lists, plain values in their places, and aliases\nthat share a "
+               "storage. It is of one rank's state. With weights_only, PyTorch 1.13 reads no "
+               "floats,\nand up to 2.4 none reads bytes.\n\nA range of --slice is BEGIN:END, either "
+               "of them left out or, where negative, counted from the end; or one\nindex N, which "
+               "means N:N+1. It must lie in the tensor; dimensions without a range are whole.\n\n" +
+               std::string(kSelectionHelp)},
       .default_timeout = absl::InfiniteDuration(),
       .run = ExportCheckpoint};
 }

@@ -2,8 +2,7 @@
 //
 // 1. Every file is opened and its header checked, before the daemon is asked for anything.
 // 2. One part (world size 1, a new incarnation) is saved through the client library, which reads
-// the
-//    files piece by piece while it copies them.
+//    the files piece by piece while it copies them.
 // 3. It waits for COMMITTED. Whatever happens before that leaves nothing visible.
 #include <unistd.h>
 
@@ -31,21 +30,34 @@ namespace {
   _exit(ToExitCode(status));
 }
 
-PartLeaf ImportLeaf(const ImportTensor& import) {
-  const absl::string_view name = import.tensor.name;
-  PartLeaf leaf = TensorLeaf(MakeKey({name}), import.tensor.dtype, import.tensor.shape, nullptr,
-                             v1::PLACEMENT_REPLICATED);
-  leaf.copy = [file = import.file, start = import.tensor.begin](uint64_t begin, uint64_t bytes,
-                                                                std::byte* out) {
-    const absl::Status status = file->Read(start + begin, bytes, out);
+PartLeaf MakeTensor(const ImportLeaf& import) {
+  PartLeaf leaf =
+      TensorLeaf(import.key, import.dtype, import.shape, nullptr, v1::PLACEMENT_REPLICATED);
+  if (import.alias_of) {
+    leaf.leaf.set_alias_of_plus_one(static_cast<uint32_t>(*import.alias_of) + 1);
+  }
+  leaf.copy = [read = import.read](uint64_t begin, uint64_t bytes, std::byte* out) {
+    const absl::Status status = read(begin, bytes, out);
     if (!status.ok()) EndWithoutFinish(status);
   };
   return leaf;
 }
 
-Part ImportPart(const ImportSet& set) {
+PartLeaf MakeLeaf(const ImportLeaf& import) {
+  if (import.kind == v1::LEAF_KIND_TENSOR) return MakeTensor(import);
+  if (import.kind == v1::LEAF_KIND_VALUE) {
+    return ValueLeaf(import.key, import.value, v1::PLACEMENT_REPLICATED);
+  }
+  PartLeaf leaf;  // an empty container
+  *leaf.leaf.mutable_key() = import.key;
+  leaf.leaf.set_kind(import.kind);
+  leaf.leaf.set_placement(v1::PLACEMENT_REPLICATED);
+  return leaf;
+}
+
+Part MakeImportPart(const ImportSet& set) {
   Part part;
-  for (const ImportTensor& tensor : set.tensors) part.leaves.push_back(ImportLeaf(tensor));
+  for (const ImportLeaf& leaf : set.leaves) part.leaves.push_back(MakeLeaf(leaf));
   for (const auto& [name, text] : set.metadata) {
     v1::Value value;
     value.set_text(text);
@@ -73,18 +85,33 @@ absl::Status CheckNobodyWrites(VerbContext& context, const std::string& run) {
   return absl::OkStatus();
 }
 
-absl::Status AwaitImported(SaveHandle& save, ProgressBar& bar, absl::Time deadline) {
+// A daemon that died says only that its socket closed.
+absl::Status Explain(const absl::Status& status, const CheckpointId& id, bool staged) {
+  if (!absl::IsUnavailable(status)) return status;
+  const std::string name = absl::StrCat(id.run, "@", id.step);
+  return absl::UnavailableError(
+      staged ? absl::StrCat(status.message(), ": the daemon went away, but had every byte of ",
+                            name, ": once it is back it makes it durable; see ckptctl checkpoint "
+                            "wait ", name)
+             : absl::StrCat(status.message(), ": the daemon went away while it was given ", name,
+                            ": import it again once it is back"));
+}
+
+absl::Status AwaitImported(SaveHandle& save, const CheckpointId& id, ProgressBar& bar,
+                           absl::Time deadline) {
   const auto slice = [deadline] {
     return std::min(absl::Milliseconds(100),
                     std::max(deadline - absl::Now(), absl::ZeroDuration()));
   };
-  for (const bool staged : {true, false}) {
+  for (const bool staged : {false, true}) {
     for (;;) {
-      const absl::Status status = staged ? save.AwaitStaged(slice()) : save.AwaitCommitted(slice());
+      const absl::Status status = staged ? save.AwaitCommitted(slice()) : save.AwaitStaged(slice());
       const SaveProgress progress = save.Progress();
       bar.Show(progress.bytes_copied, progress.bytes_total);
       if (status.ok()) break;
-      if (!absl::IsDeadlineExceeded(status) || absl::Now() >= deadline) return status;
+      if (!absl::IsDeadlineExceeded(status) || absl::Now() >= deadline) {
+        return Explain(status, id, staged);
+      }
     }
   }
   return absl::OkStatus();
@@ -105,10 +132,10 @@ absl::StatusOr<ExitCode> ImportCheckpoint(VerbContext& context) {
   const CheckpointId id{selector.run(), selector.step(), Incarnation::TimeOrdered()};
   SaveOptions options;
   options.if_exists = context.arguments.Has("force") ? v1::IF_EXISTS_REPLACE : v1::IF_EXISTS_FAIL;
-  CKPT_ASSIGN_OR_RETURN(SaveHandle save, client->Save(id, ImportPart(set), options));
+  CKPT_ASSIGN_OR_RETURN(SaveHandle save, client->Save(id, MakeImportPart(set), options));
   {
     ProgressBar bar(absl::StrCat(id.run, "@", id.step));
-    const absl::Status imported = AwaitImported(save, bar, deadline);
+    const absl::Status imported = AwaitImported(save, id, bar, deadline);
     if (absl::IsAlreadyExists(imported)) {
       return absl::AlreadyExistsError(
           absl::StrCat(id.run, "@", id.step, " exists already; --force replaces it"));
@@ -119,11 +146,11 @@ absl::StatusOr<ExitCode> ImportCheckpoint(VerbContext& context) {
   json["run"] = id.run;
   json["step"] = id.step;
   json["incarnation"] = id.incarnation.hex();
-  json["tensor_count"] = set.tensors.size();
+  json["tensor_count"] = set.tensor_count;
   json["data_bytes"] = set.data_bytes;
   PrintRecord(context.format, json,
               {{absl::StrCat(id.run, "@", id.step),
-                absl::StrCat("imported ", set.tensors.size(), " tensors, ",
+                absl::StrCat("imported ", set.tensor_count, " tensors, ",
                              PrintByteSize(set.data_bytes), ", committed")}});
   return kExitOk;
 }
@@ -134,20 +161,22 @@ Verb CheckpointImport() {
   return {
       .command =
           {.name = "checkpoint import",
-           .summary = "Save safetensors files that somebody else made",
+           .summary = "Save safetensors or torch.save files that somebody else made",
            .positionals = {{.name = "RUN@STEP", .help = "what it shall be called: a step's number"},
                            {.name = "FILE",
-                            .help = "safetensors files, an index JSON, or a folder with one",
+                            .help = "safetensors or torch.save files, an index JSON, or a folder",
                             .count_max = 100000}},
            .flags = {{.name = "force", .help = "replace the step if it exists", .letter = 'f'},
                      {.name = "yes",
                       .help = "don't ask before disturbing a trainer",
                       .letter = 'y'}},
            .details =
-               "The files are checked as a whole first; their data is read once, never held "
-               "in memory as a whole.\n__metadata__ is kept as text values. An import counts "
-               "as a new launch of its run: import into a run\nof its own, not into one that "
-               "a trainer is saving to."},
+               "The files are checked as a whole first; then their data is copied, never held in "
+               "memory as a whole.\nNothing in a torch.save file is executed: tensors, "
+               "dictionaries, lists and plain values are read, tuples\nbecome lists, anything else "
+               "is refused by its name. The __metadata__ of safetensors is kept as text "
+               "values.\nAn import counts as a new launch of its run: import into a run of its "
+               "own, not into one that a trainer is\nsaving to."},
       .default_timeout = absl::InfiniteDuration(),
       .run = ImportCheckpoint};
 }

@@ -1,9 +1,12 @@
 #include "client/cli/checkpoint_record.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 
@@ -48,6 +51,9 @@ Json CheckpointJson(const v1::CheckpointInfo& info) {
   json["begun_at"] = info.has_begun_at() ? Json(PrintTime(ToTime(info.begun_at()))) : Json();
   json["committed_at"] =
       info.has_committed_at() ? Json(PrintTime(ToTime(info.committed_at()))) : Json();
+  json["durable_at"] = info.has_durable_at() ? Json(PrintTime(ToTime(info.durable_at()))) : Json();
+  json["compared_step"] = info.has_compared_step() ? Json(info.compared_step()) : Json();
+  json["identical_bytes"] = info.has_compared_step() ? Json(info.identical_bytes()) : Json();
   if (!info.abort_reason().empty()) json["abort_reason"] = info.abort_reason();
   return json;
 }
@@ -75,8 +81,10 @@ std::string AgeText(const v1::CheckpointInfo& info) {
   return PrintAge(absl::Now() - ToTime(committed ? info.committed_at() : info.begun_at()));
 }
 
-std::string ShapeText(const v1::Leaf& leaf) {
-  return absl::StrCat("[", absl::StrJoin(leaf.shape(), ", "), "]");
+std::string PercentText(uint64_t part, uint64_t whole) {
+  if (part >= whole) return "100.0 %";
+  const double share = static_cast<double>(part) / static_cast<double>(whole);
+  return absl::StrFormat("%.1f %%", std::min(99.9, std::floor(share * 1000) / 10));
 }
 
 v1::Selector ExactSelector(const v1::CheckpointId& id) {

@@ -2,6 +2,7 @@
 #ifndef CKPT_CLIENT_CLI_CHECKPOINT_RECORD_H_
 #define CKPT_CLIENT_CLI_CHECKPOINT_RECORD_H_
 
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,7 +27,8 @@ std::string StateText(const v1::CheckpointInfo& info);
 // "4 ranks" or "2 of 4 ranks" where the share is smaller than the world.
 std::string RanksText(const v1::CheckpointInfo& info);
 std::string AgeText(const v1::CheckpointInfo& info);
-std::string ShapeText(const v1::Leaf& leaf);  // [2, 3]
+// "93.2 %", rounded down: 100.0 % is all. Of nothing: all.
+std::string PercentText(uint64_t part, uint64_t whole);
 
 // A selector that means exactly this checkpoint, whatever is committed later.
 v1::Selector ExactSelector(const v1::CheckpointId& id);

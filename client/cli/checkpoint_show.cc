@@ -40,9 +40,16 @@ void PrintCheckpoint(OutputFormat format, const v1::GetCheckpointResponse& respo
       {"incarnation", absl::BytesToHexString(info.id().incarnation())},
       {"uid", absl::BytesToHexString(info.checkpoint_uid())}};
   if (info.has_begun_at()) lines.emplace_back("begun", PrintTime(ToTime(info.begun_at())));
+  if (info.has_durable_at()) lines.emplace_back("durable", PrintTime(ToTime(info.durable_at())));
   if (info.has_committed_at()) {
     lines.emplace_back("committed", absl::StrCat(PrintTime(ToTime(info.committed_at())), " (",
                                                  AgeText(info), " ago)"));
+  }
+  if (info.has_compared_step()) {
+    lines.emplace_back("identical",
+                       absl::StrCat(PercentText(info.identical_bytes(), info.data_bytes()),
+                                    " to step ", info.compared_step(), " (",
+                                    PrintByteSize(info.identical_bytes()), ")"));
   }
   if (info.tags_size() > 0) lines.emplace_back("tags", absl::StrJoin(info.tags(), ", "));
   if (response.labels().pinned()) lines.emplace_back("pinned", "yes");

@@ -73,6 +73,7 @@ Connection::Connection(std::string socket, absl::Duration timeout)
                                        grpc::InsecureChannelCredentials(), arguments);
   catalog_ = v1::CatalogService::NewStub(channel_);
   admin_ = v1::AdminService::NewStub(channel_);
+  restore_ = v1::RestoreService::NewStub(channel_);
 }
 
 void Connection::SetDeadline(grpc::ClientContext& context) const {

@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "ckpt/v1/admin.grpc.pb.h"
 #include "ckpt/v1/catalog.grpc.pb.h"
+#include "ckpt/v1/restore.grpc.pb.h"
 #include "client/client.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
@@ -27,6 +28,7 @@ class Connection {
 
   v1::CatalogService::Stub& catalog() { return *catalog_; }
   v1::AdminService::Stub& admin() { return *admin_; }
+  v1::RestoreService::Stub& restore() { return *restore_; }
   const std::string& socket() const { return socket_; }
   // --timeout, or the verb's own default; infinite: none.
   absl::Duration timeout() const { return timeout_; }
@@ -54,6 +56,7 @@ class Connection {
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::CatalogService::Stub> catalog_;
   std::unique_ptr<v1::AdminService::Stub> admin_;
+  std::unique_ptr<v1::RestoreService::Stub> restore_;
 };
 
 }  // namespace ckpt::cli

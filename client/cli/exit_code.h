@@ -18,7 +18,8 @@ enum ExitCode : int {
   kExitTimeout = 7,
   kExitAborted = 8,  // the checkpoint was aborted
   kExitNoRoom = 9,   // disk or memory
-  kExitDenied = 10,  // permissions
+  kExitDenied = 10,     // permissions
+  kExitDifferent = 11,  // checkpoint diff --exit-code
 };
 
 // One line for each code, for --help.
@@ -34,7 +35,8 @@ inline constexpr char kExitCodeHelp[] =
     "  7  --timeout passed\n"
     "  8  the checkpoint was aborted\n"
     "  9  no room: disk or memory\n"
-    " 10  permission denied\n";
+    " 10  permission denied\n"
+    " 11  the checkpoints differ (checkpoint diff --exit-code)\n";
 
 inline ExitCode ToExitCode(const absl::Status& status) {
   switch (status.code()) {

@@ -42,18 +42,18 @@ SafetensorsTensor HeaderEntry(const ExportTensor& tensor) {
   return entry;
 }
 
-// One contiguous stretch of the output, filled by one Read.
+// Slabs that are read at once, and then handed on in order.
 class ReadBatch {
  public:
-  ReadBatch(RestorePlan& plan, OutputFile& file, uint64_t offset,
-            absl::FunctionRef<void(uint64_t)> wrote)
-      : plan_(plan), file_(file), offset_(offset), wrote_(wrote), buffer_(kBufferBytes, '\0') {}
+  using Sink = absl::FunctionRef<absl::Status(size_t i, absl::string_view bytes)>;
+  ReadBatch(RestorePlan& plan, Sink sink) : plan_(plan), sink_(sink), buffer_(kBufferBytes, '\0') {}
 
-  absl::Status Add(uint32_t leaf_number, const Box& region, uint64_t bytes) {
+  absl::Status Add(size_t i, uint32_t leaf_number, const Box& region, uint64_t bytes) {
     if (used_ + bytes > buffer_.size()) CKPT_RETURN_IF_ERROR(Flush());
     targets_.push_back({.leaf_number = leaf_number,
                         .region = region,
                         .out = reinterpret_cast<std::byte*>(buffer_.data()) + used_});
+    pieces_.emplace_back(i, absl::string_view(buffer_.data() + used_, bytes));
     used_ += bytes;
     return absl::OkStatus();
   }
@@ -61,22 +61,20 @@ class ReadBatch {
   absl::Status Flush() {
     if (targets_.empty()) return absl::OkStatus();
     CKPT_RETURN_IF_ERROR(plan_.Read(targets_));
-    CKPT_RETURN_IF_ERROR(file_.WriteAt(offset_, absl::string_view(buffer_.data(), used_)));
-    offset_ += used_;
-    wrote_(used_);
+    for (const auto& [i, bytes] : pieces_) CKPT_RETURN_IF_ERROR(sink_(i, bytes));
     used_ = 0;
     targets_.clear();
+    pieces_.clear();
     return absl::OkStatus();
   }
 
  private:
   RestorePlan& plan_;
-  OutputFile& file_;
-  uint64_t offset_;
-  absl::FunctionRef<void(uint64_t)> wrote_;
+  Sink sink_;
   std::string buffer_;
   uint64_t used_ = 0;
   std::vector<ReadTarget> targets_;
+  std::vector<std::pair<size_t, absl::string_view>> pieces_;  // one for each target
 };
 
 }  // namespace
@@ -154,18 +152,32 @@ absl::Status WriteSafetensors(RestorePlan& plan, absl::Span<const ExportTensor> 
         "--shard-size, or leave keys out with --exclude"));
   }
   CKPT_RETURN_IF_ERROR(file.WriteAt(0, header));
-  ReadBatch batch(plan, file, header.size(), wrote);
-  for (const ExportTensor& tensor : tensors) {
+  uint64_t offset = header.size();
+  CKPT_RETURN_IF_ERROR(ReadInOrder(plan, tensors, [&](size_t, absl::string_view bytes) {
+    CKPT_RETURN_IF_ERROR(file.WriteAt(offset, bytes));
+    offset += bytes.size();
+    wrote(bytes.size());
+    return absl::OkStatus();
+  }));
+  return file.SyncAndClose();
+}
+
+absl::Status ReadInOrder(RestorePlan& plan, absl::Span<const ExportTensor> tensors,
+                         absl::FunctionRef<absl::Status(size_t i, absl::string_view bytes)> sink) {
+  ReadBatch batch(plan, sink);
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const ExportTensor& tensor = tensors[i];
     if (tensor.bytes == 0) continue;
     const uint64_t element_bytes = DTypeBytes(tensor.dtype);
     absl::Status status;
-    ForEachSlab(tensor.shape, element_bytes, kBufferBytes, [&](const Box& slab) {
-      if (status.ok()) status = batch.Add(tensor.leaf_number, slab, slab.volume() * element_bytes);
+    ForEachSlab(tensor.shape, element_bytes, kBufferBytes, [&](Box slab) {
+      for (size_t d = 0; d < tensor.offset.size(); ++d) slab.offset[d] += tensor.offset[d];
+      if (!status.ok()) return;
+      status = batch.Add(i, tensor.leaf_number, slab, slab.volume() * element_bytes);
     });
     CKPT_RETURN_IF_ERROR(status);
   }
-  CKPT_RETURN_IF_ERROR(batch.Flush());
-  return file.SyncAndClose();
+  return batch.Flush();
 }
 
 void ForEachSlab(absl::Span<const uint64_t> shape, uint64_t element_bytes, uint64_t bytes_max,

@@ -1,5 +1,5 @@
 // From a restore plan to plain safetensors files: what each tensor is called, which file it goes
-// into, and writing a file with bounded memory.
+// into, and writing a file with bounded memory. torch_file/torch_writer.h is the other format.
 #ifndef CKPT_CLIENT_CLI_EXPORT_FILES_H_
 #define CKPT_CLIENT_CLI_EXPORT_FILES_H_
 
@@ -11,6 +11,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "client/cli/output_file.h"
 #include "client/restore/restore.h"
@@ -24,6 +25,7 @@ struct ExportTensor {
   std::string name;  // in the file
   DType dtype = v1::DTYPE_UNSPECIFIED;
   Extents shape;
+  Extents offset;  // of a slice, in the leaf; empty: from its first element
   uint64_t bytes = 0;
 };
 
@@ -47,6 +49,12 @@ std::vector<std::vector<ExportTensor>> CutIntoFiles(std::vector<ExportTensor> te
 absl::Status WriteSafetensors(RestorePlan& plan, absl::Span<const ExportTensor> tensors,
                               const std::map<std::string, std::string>& metadata, OutputFile& file,
                               absl::FunctionRef<void(uint64_t bytes)> wrote);
+
+// Reads whole tensors through a buffer of bounded size, many small ones at once. `sink` gets their
+// bytes in this order, a piece or several of tensors[i] at a time; nothing of an empty one. Errors
+// as RestorePlan::Read, and what the sink returned.
+absl::Status ReadInOrder(RestorePlan& plan, absl::Span<const ExportTensor> tensors,
+                         absl::FunctionRef<absl::Status(size_t i, absl::string_view bytes)> sink);
 
 // Cuts a dense row-major array into boxes of at most `bytes_max` (but at least one element), each
 // contiguous in it, in order.

@@ -1,92 +1,109 @@
 #include "client/cli/import_files.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
+#include <algorithm>
 #include <filesystem>
+#include <iterator>
+#include <memory>
 #include <set>
 #include <utility>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/cli/input_file.h"
 #include "client/cli/output_file.h"
+#include "client/cli/torch_file/torch_reader.h"
 #include "common/byte_size.h"
+#include "common/key.h"
+#include "common/quoted.h"
+#include "common/safetensors.h"
 #include "common/status_macros.h"
 #include "nlohmann/json.hpp"
 
 namespace ckpt::cli {
 namespace {
 
-constexpr char kImportIndexName[] = "model.safetensors.index.json";
-constexpr char kSingleName[] = "model.safetensors";
+// What the common libraries call them, in the order in which they look.
+constexpr const char* kNamesInFolder[] = {"model.safetensors.index.json", "model.safetensors",
+                                          "pytorch_model.bin.index.json", "pytorch_model.bin"};
 constexpr uint64_t kIndexBytesMax = 256 << 20;
-
-absl::Status ReadAll(int descriptor, const std::string& path, uint64_t offset, uint64_t bytes,
-                     void* out) {
-  auto* to = static_cast<char*>(out);
-  while (bytes > 0) {
-    const ssize_t got = pread(descriptor, to, bytes, static_cast<off_t>(offset));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return absl::ErrnoToStatus(errno, absl::StrCat("reading ", path));
-    if (got == 0) {
-      return absl::DataLossError(absl::StrCat(path, " has become shorter while it was read"));
-    }
-    to += got;
-    offset += static_cast<uint64_t>(got);
-    bytes -= static_cast<uint64_t>(got);
-  }
-  return absl::OkStatus();
-}
-
-// Opens a regular file and tells its length. O_NONBLOCK: a pipe must not hang us before it is
-// refused.
-absl::StatusOr<int> OpenRegular(const std::string& path, uint64_t& length) {
-  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor < 0) return absl::ErrnoToStatus(errno, absl::StrCat("opening ", path));
-  struct stat status {};
-  if (fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
-    close(descriptor);
-    return absl::InvalidArgumentError(absl::StrCat(path, " is not a regular file"));
-  }
-  length = static_cast<uint64_t>(status.st_size);
-  return descriptor;
-}
 
 absl::Status InFile(const std::string& path, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
 }
 
-absl::Status AddFile(const std::shared_ptr<const ImportFile>& file, std::set<std::string>& names,
-                     ImportSet& set) {
-  for (const SafetensorsTensor& tensor : file->header().tensors) {
-    if (!names.insert(tensor.name).second) {
-      return absl::InvalidArgumentError(absl::StrCat("two files have a tensor \"",
-                                                     absl::Utf8SafeCEscape(tensor.name),
-                                                     "\"; the second is ", file->path()));
-    }
-    set.tensors.push_back({file, tensor});
-    set.data_bytes += tensor.end - tensor.begin;
+absl::StatusOr<std::vector<ImportLeaf>> ReadSafetensors(
+    const std::shared_ptr<const InputFile>& file, std::map<std::string, std::string>& metadata) {
+  std::string region(std::min<uint64_t>(file->size(), kLengthPrefixBytes), '\0');
+  CKPT_RETURN_IF_ERROR(file->Read(0, region.size(), region.data()));
+  const absl::StatusOr<uint64_t> region_bytes = SafetensorsRegionBytes(region, file->size());
+  if (!region_bytes.ok()) return InFile(file->path(), region_bytes.status());
+  region.resize(*region_bytes);
+  CKPT_RETURN_IF_ERROR(file->Read(0, region.size(), region.data()));
+  absl::StatusOr<SafetensorsHeader> header = ParseSafetensorsHeader(region, file->size());
+  if (!header.ok()) return InFile(file->path(), header.status());
+  metadata.insert(header->metadata.begin(), header->metadata.end());
+  std::vector<ImportLeaf> leaves;
+  for (const SafetensorsTensor& tensor : header->tensors) {
+    ImportLeaf leaf;
+    leaf.key = MakeKey({tensor.name});  // a flat name, whatever dots are in it
+    leaf.dtype = tensor.dtype;
+    leaf.shape = tensor.shape;
+    leaf.read = [file, start = *region_bytes + tensor.begin](uint64_t begin, uint64_t bytes,
+                                                             void* out) {
+      return file->Read(start + begin, bytes, out);
+    };
+    leaves.push_back(std::move(leaf));
   }
-  set.metadata.insert(file->header().metadata.begin(), file->header().metadata.end());
+  return leaves;
+}
+
+absl::StatusOr<std::vector<ImportLeaf>> ReadFile(const std::string& path,
+                                                 std::map<std::string, std::string>& metadata) {
+  CKPT_ASSIGN_OR_RETURN(const std::shared_ptr<const InputFile> file, InputFile::Open(path));
+  std::string first(std::min<uint64_t>(file->size(), kTorchFormatBytes), '\0');
+  CKPT_RETURN_IF_ERROR(file->Read(0, first.size(), first.data()));
+  if (RecognizeTorchFormat(first) != TorchFormat::kNone) return ReadTorchFile(file);
+  return ReadSafetensors(file, metadata);
+}
+
+// The name at the top -> the file that it came from.
+using TopNames = std::map<std::string, std::string>;
+
+absl::Status AddFile(const std::string& path, TopNames& names, ImportSet& set) {
+  CKPT_ASSIGN_OR_RETURN(std::vector<ImportLeaf> leaves, ReadFile(path, set.metadata));
+  const size_t first = set.leaves.size();
+  TopNames own;
+  for (ImportLeaf& leaf : leaves) {
+    v1::Key top;
+    *top.add_segments() = leaf.key.segments(0);
+    const auto name = own.emplace(PrintKey(top), path).first;
+    if (const auto other = names.find(name->first); other != names.end()) {
+      return absl::InvalidArgumentError(absl::StrCat("two files have ", Quoted(name->first), ": ",
+                                                     other->second, " and ", path));
+    }
+    if (leaf.alias_of) {
+      *leaf.alias_of += first;
+    } else {
+      set.data_bytes += Volume(leaf.shape).value_or(0) * DTypeBytes(leaf.dtype);
+    }
+    set.tensor_count += leaf.kind == v1::LEAF_KIND_TENSOR;
+    set.leaves.push_back(std::move(leaf));
+  }
+  names.merge(own);
   return absl::OkStatus();
 }
 
 // name of a tensor -> name of its file, from an index that anybody may have written.
 absl::StatusOr<std::map<std::string, std::string>> ReadIndex(const std::string& path) {
-  uint64_t length = 0;
-  CKPT_ASSIGN_OR_RETURN(const int descriptor, OpenRegular(path, length));
-  if (length > kIndexBytesMax) {
-    close(descriptor);
+  CKPT_ASSIGN_OR_RETURN(const std::shared_ptr<const InputFile> file, InputFile::Open(path));
+  if (file->size() > kIndexBytesMax) {
     return absl::InvalidArgumentError(
-        absl::StrCat(path, ": an index of ", PrintByteSize(length), " is none"));
+        absl::StrCat(path, ": an index of ", PrintByteSize(file->size()), " is none"));
   }
-  std::string text(length, '\0');
-  const absl::Status read = ReadAll(descriptor, path, 0, length, text.data());
-  close(descriptor);
-  CKPT_RETURN_IF_ERROR(read);
+  std::string text(file->size(), '\0');
+  CKPT_RETURN_IF_ERROR(file->Read(0, text.size(), text.data()));
   const nlohmann::json index = nlohmann::json::parse(text, nullptr, false);
   if (index.is_discarded() || !index.is_object() || !index.contains("weight_map") ||
       !index["weight_map"].is_object()) {
@@ -111,16 +128,22 @@ absl::StatusOr<std::map<std::string, std::string>> ReadIndex(const std::string& 
   return map;
 }
 
-absl::Status AddIndex(const std::string& path, std::set<std::string>& names, ImportSet& set) {
+absl::Status AddIndex(const std::string& path, TopNames& names, ImportSet& set) {
   CKPT_ASSIGN_OR_RETURN(const auto map, ReadIndex(path));
   std::set<std::string> files;
   for (const auto& [tensor, file] : map) files.insert(file);
   std::map<std::string, std::string> found;
   for (const std::string& file : files) {
-    CKPT_ASSIGN_OR_RETURN(const auto opened,
-                          ImportFile::Open(absl::StrCat(FolderOf(path), "/", file)));
-    for (const SafetensorsTensor& tensor : opened->header().tensors) found[tensor.name] = file;
-    CKPT_RETURN_IF_ERROR(AddFile(opened, names, set));
+    const size_t first = set.leaves.size();
+    const absl::Status added = AddFile(absl::StrCat(FolderOf(path), "/", file), names, set);
+    if (absl::IsNotFound(added)) {
+      return absl::NotFoundError(
+          absl::StrCat(path, " names ", Quoted(file), ", which is not there"));
+    }
+    CKPT_RETURN_IF_ERROR(added);
+    for (size_t i = first; i < set.leaves.size(); ++i) {
+      found[PrintKey(set.leaves[i].key)] = file;
+    }
   }
   for (const auto& [tensor, file] : map) {
     const auto where = found.find(tensor);
@@ -140,50 +163,30 @@ absl::Status AddIndex(const std::string& path, std::set<std::string>& names, Imp
   return absl::OkStatus();
 }
 
-absl::Status AddPath(const std::string& path, std::set<std::string>& names, ImportSet& set) {
+absl::Status AddPath(const std::string& path, TopNames& names, ImportSet& set) {
   std::error_code error;
   std::string file = path;
   if (std::filesystem::is_directory(path, error)) {
-    file = absl::StrCat(path, "/", kImportIndexName);
-    if (!std::filesystem::exists(file, error)) file = absl::StrCat(path, "/", kSingleName);
-    if (!std::filesystem::exists(file, error)) {
-      return absl::NotFoundError(absl::StrCat("the folder ", path, " has neither ",
-                                              kImportIndexName, " nor ", kSingleName,
+    const auto* name = std::find_if(std::begin(kNamesInFolder), std::end(kNamesInFolder),
+                                    [&](const char* candidate) {
+                                      return std::filesystem::exists(
+                                          absl::StrCat(path, "/", candidate), error);
+                                    });
+    if (name == std::end(kNamesInFolder)) {
+      return absl::NotFoundError(absl::StrCat("the folder ", path, " has none of ",
+                                              absl::StrJoin(kNamesInFolder, ", "),
                                               ": name the files themselves"));
     }
+    file = absl::StrCat(path, "/", *name);
   }
-  if (absl::EndsWith(file, ".json")) return AddIndex(file, names, set);
-  CKPT_ASSIGN_OR_RETURN(const auto opened, ImportFile::Open(file));
-  return AddFile(opened, names, set);
+  return absl::EndsWith(file, ".json") ? AddIndex(file, names, set) : AddFile(file, names, set);
 }
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<const ImportFile>> ImportFile::Open(const std::string& path) {
-  uint64_t length = 0;
-  CKPT_ASSIGN_OR_RETURN(const int descriptor, OpenRegular(path, length));
-  const std::shared_ptr<ImportFile> file(new ImportFile(path, descriptor));
-  std::string region(std::min<uint64_t>(length, 8), '\0');
-  CKPT_RETURN_IF_ERROR(ReadAll(descriptor, path, 0, region.size(), region.data()));
-  const absl::StatusOr<uint64_t> region_bytes = SafetensorsRegionBytes(region, length);
-  if (!region_bytes.ok()) return InFile(path, region_bytes.status());
-  region.resize(*region_bytes);
-  CKPT_RETURN_IF_ERROR(ReadAll(descriptor, path, 0, region.size(), region.data()));
-  absl::StatusOr<SafetensorsHeader> header = ParseSafetensorsHeader(region, length);
-  if (!header.ok()) return InFile(path, header.status());
-  file->header_ = *std::move(header);
-  return std::shared_ptr<const ImportFile>(file);
-}
-
-ImportFile::~ImportFile() { close(descriptor_); }
-
-absl::Status ImportFile::Read(uint64_t offset, uint64_t bytes, void* out) const {
-  return ReadAll(descriptor_, path_, header_.header_region_bytes + offset, bytes, out);
-}
-
 absl::StatusOr<ImportSet> OpenImportSet(absl::Span<const std::string> paths) {
   ImportSet set;
-  std::set<std::string> names;
+  TopNames names;
   for (const std::string& path : paths) CKPT_RETURN_IF_ERROR(AddPath(path, names, set));
   return set;
 }

@@ -27,6 +27,7 @@ const std::vector<Verb>& Verbs() {
   static const auto* const verbs = new std::vector<Verb>{RunLs(),
                                                          CheckpointLs(),
                                                          CheckpointShow(),
+                                                         CheckpointDiff(),
                                                          CheckpointWait(),
                                                          CheckpointWatch(),
                                                          CheckpointTag(),

@@ -29,6 +29,7 @@ struct Verb {
 Verb RunLs();
 Verb CheckpointLs();
 Verb CheckpointShow();
+Verb CheckpointDiff();
 Verb CheckpointWait();
 Verb CheckpointWatch();
 Verb CheckpointTag();

@@ -52,6 +52,9 @@ class RestorePlan {
   // NOT_FOUND. PER_RANK leaves: that rank's; others: any.
   virtual absl::StatusOr<uint32_t> Find(const std::string& printed_key, uint32_t rank) const = 0;
 
+  // What Read would refuse before it reads: for a caller that has more to complain of. Reads
+  // nothing.
+  virtual absl::Status Check(absl::Span<const ReadTarget> targets) const = 0;
   // Checks all targets before it reads one byte: INVALID_ARGUMENT (region outside the leaf),
   // FAILED_PRECONDITION (stored boxes do not cover the region: lists the leaves). Then reads,
   // verifies, places. DATA_LOSS names checkpoint, key and offset; on an error the contents of the

@@ -1,7 +1,7 @@
 // The restore, step by step:
 //
-//   1. PlanRestore: header, leaves, pieces; with a session, descriptors of the pieces' files arrive
-//   over
+//   1. PlanRestore: header, then leaves in the order of their keys, each before its pieces; here they
+//      are put into checkpoint order. With a session, descriptors of the pieces' files arrive over
 //      its socket, and are taken from there once the plan is complete.
 //   2. Read: all targets are checked against leaves and pieces (read_schedule.cc); nothing is
 //   touched
@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -53,6 +54,7 @@ struct PlanState {
   absl::Status Take(v1::PlanRestoreResponse& response);
   absl::Status TakePiece(v1::Piece& piece);
   absl::Status TakeFiles();
+  absl::Status SortLeaves();
   absl::Status Complete();
 };
 
@@ -76,6 +78,10 @@ class PlanImpl : public RestorePlan {
   const v1::CheckpointInfo& checkpoint() const override { return state_->header.checkpoint(); }
   absl::Span<const v1::PlannedLeaf> leaves() const override { return state_->leaves; }
   absl::StatusOr<uint32_t> Find(const std::string& printed_key, uint32_t rank) const override;
+  absl::Status Check(absl::Span<const ReadTarget> targets) const override {
+    return MakeReadSchedule(state_->leaves, state_->source.pieces, state_->pieces_of_leaf, targets)
+        .status();
+  }
   absl::Status Read(absl::Span<const ReadTarget> targets, ReadStatistics* statistics) override;
 
  private:
@@ -96,7 +102,6 @@ absl::Status PlanState::Take(v1::PlanRestoreResponse& response) {
       }
       return absl::OkStatus();
     case v1::PlanRestoreResponse::kPieces:
-      pieces_of_leaf.resize(leaves.size());
       for (v1::Piece& piece : *response.mutable_pieces()->mutable_pieces()) {
         CKPT_RETURN_IF_ERROR(TakePiece(piece));
       }
@@ -128,7 +133,6 @@ absl::Status PlanState::TakePiece(v1::Piece& piece) {
     CKPT_ASSIGN_OR_RETURN(stored.disk_file,
                           FileId::FromBytes(piece.disk_file_id(), "a piece's disk file id"));
   }
-  pieces_of_leaf[piece.leaf_number()].push_back(static_cast<uint32_t>(source.pieces.size()));
   stored.piece = std::move(piece);
   source.pieces.push_back(std::move(stored));
   return absl::OkStatus();
@@ -146,12 +150,38 @@ absl::Status PlanState::TakeFiles() {
   return absl::OkStatus();
 }
 
+// From the daemon's order, by key, into checkpoint order.
+absl::Status PlanState::SortLeaves() {
+  std::vector<uint32_t> order(leaves.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) {
+    return std::pair(leaves[a].rank(), leaves[a].position()) <
+           std::pair(leaves[b].rank(), leaves[b].position());
+  });
+  std::vector<uint32_t> numbers(leaves.size());
+  for (uint32_t i = 0; i < numbers.size(); ++i) numbers[order[i]] = i;
+  std::vector<v1::PlannedLeaf> sorted(leaves.size());
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    v1::PlannedLeaf& leaf = sorted[numbers[i]] = std::move(leaves[i]);
+    leaf.set_leaf_number(numbers[i]);
+    if (!leaf.has_alias_of()) continue;
+    if (leaf.alias_of() >= numbers.size()) return Malformed("an alias of no leaf");
+    leaf.set_alias_of(numbers[leaf.alias_of()]);
+  }
+  leaves = std::move(sorted);
+  for (StoredPiece& piece : source.pieces) {
+    piece.piece.set_leaf_number(numbers[piece.piece.leaf_number()]);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status PlanState::Complete() {
+  CKPT_RETURN_IF_ERROR(SortLeaves());
   pieces_of_leaf.resize(leaves.size());
+  for (uint32_t i = 0; i < source.pieces.size(); ++i) {
+    pieces_of_leaf[source.pieces[i].piece.leaf_number()].push_back(i);
+  }
   for (size_t i = 0; i < leaves.size(); ++i) {
-    if (leaves[i].has_alias_of() && leaves[i].alias_of() >= leaves.size()) {
-      return Malformed("an alias of no leaf");
-    }
     by_key[PrintKey(leaves[i].leaf().key())].push_back(static_cast<uint32_t>(i));
   }
   source.plan_id = header.plan_id();

@@ -143,26 +143,33 @@ PartLeaf ShardLeaf(v1::Key key, DType dtype, absl::Span<const uint64_t> global_s
 
 absl::StatusOr<PartStructure> MakePartStructure(const Part& part) {
   CKPT_RETURN_IF_ERROR(CheckRanks(part));
-  std::vector<v1::Leaf> leaves;
-  leaves.reserve(part.leaves.size());
+  LayoutDraft draft;
+  v1::Layout& layout = *draft.proto;
+  layout.mutable_leaves()->Reserve(static_cast<int>(part.leaves.size()));
+  bool any_replicated = false;
   for (const PartLeaf& leaf : part.leaves) {
     if (StoresBytes(leaf)) CKPT_RETURN_IF_ERROR(CheckBox(leaf));
-    leaves.push_back(leaf.leaf);
+    any_replicated |= leaf.leaf.placement() == v1::PLACEMENT_REPLICATED;
+    *layout.add_leaves() = leaf.leaf;
   }
   const auto members =
       static_cast<uint32_t>(part.share.empty() ? part.world_size : part.share.size());
-  const std::vector<Box> replicated = ReplicatedBoxes(leaves, MemberOf(part), members);
-  v1::Layout layout;
+  std::vector<Box> replicated;
+  if (any_replicated) {
+    replicated = ReplicatedBoxes(
+        absl::MakeConstSpan(layout.leaves().data(), part.leaves.size()), MemberOf(part), members);
+  }
   for (size_t i = 0; i < part.leaves.size(); ++i) {
     const PartLeaf& leaf = part.leaves[i];
-    *layout.add_leaves() = std::move(leaves[i]);
     if (!StoresBytes(leaf)) continue;
     switch (leaf.leaf.placement()) {
       case v1::PLACEMENT_REPLICATED:
         if (replicated[i].rank() == leaf.box.rank()) AddShard(layout, i, replicated[i]);
         break;
       case v1::PLACEMENT_SHARDED:
-        if (!leaf.box.empty()) {
+        if (leaf.replica_count == 1) {
+          AddShard(layout, i, leaf.box);
+        } else if (!leaf.box.empty()) {
           AddShard(layout, i, ReplicaBox(leaf.box, leaf.replica_index, leaf.replica_count));
         }
         break;
@@ -171,7 +178,8 @@ absl::StatusOr<PartStructure> MakePartStructure(const Part& part) {
     }
   }
   PartStructure structure;
-  CKPT_ASSIGN_OR_RETURN(structure.layout, PartLayout::FromProto(std::move(layout)));
+  CKPT_ASSIGN_OR_RETURN(structure.layout, PartLayout::FromDraft(std::move(draft)));
+  structure.sources.reserve(structure.layout->shards().size());
   for (const v1::Shard& shard : structure.layout->proto().shards()) {
     const PartLeaf& leaf = part.leaves[shard.leaf()];
     structure.sources.push_back({shard.leaf(), SourceOffset(Box::FromProto(shard.box()), leaf.box,

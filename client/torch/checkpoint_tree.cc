@@ -87,8 +87,8 @@ CheckpointNode* CheckpointNode::Find(const StateKey& child) const {
 }
 
 std::vector<std::string> CheckpointNode::ChildNames() const {
-  std::vector<std::string> names;
-  for (const auto& child : children) names.push_back(child->key.ToString());
+  std::vector<std::string> names(children.size());
+  for (const auto& [name, position] : child_by_key) names[position] = name.ToString();
   return names;
 }
 

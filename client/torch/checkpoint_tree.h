@@ -27,8 +27,9 @@ struct CheckpointNode {
   // rank has a dictionary or a list here, and `leaf` is then one of those below it.
   bool needs_rank_rule = false;
   bool taken = false;  // set by a load for what it has dealt with, with all below
+  bool kept = false;   // and by it for what stays in the remainder all the same
   std::vector<std::unique_ptr<CheckpointNode>> children;
-  absl::flat_hash_map<StateKey, size_t> child_by_key;
+  absl::flat_hash_map<StateKey, size_t> child_by_key;  // by the names that Find answers to
 
   CheckpointNode* Find(const StateKey& child) const;
   std::vector<std::string> ChildNames() const;

@@ -55,14 +55,84 @@ using EntryFilter = std::function<bool(const std::string& key, const StateValue&
 
 struct TorchSaveOptions {
   SaveOptions save;
+  // What is left out: filters, then the selection, then the pruning. All ranks must say the same:
+  // where their replicated leaves differ, the save is aborted on all of them, and the reason names
+  // the ranks.
+  //
   // By top-level key. A key all of whose entries are rejected is absent from the checkpoint; a
   // value that isn't a dictionary is kept whole.
   std::map<std::string, EntryFilter> filters;
+  // Which leaves of what the filters left are saved, at any depth: globs and regexes on printed
+  // keys, dtypes, sizes (of whole tensors, also where a rank holds a box), top-level entries,
+  // ranks. Empty: all. A key of which nothing is left is absent. Of several names for one tensor
+  // those that are selected share its bytes, whichever they are. No slices. INVALID_ARGUMENT: a bad
+  // pattern; exact keys that are not in the state, all of them.
+  v1::Selection selection;
+  // What an optimizer keeps for a parameter is left out where the parameter is a tensor of the
+  // state and none of its names is saved; `param_groups` stay whole. On load such an entry is like
+  // that of a parameter which was never stepped. False: the optimizer is saved as it is.
+  bool prune_optimizer = false;
+
   // Placement of what doesn't say: tensors of modules, everything in optimizers, all other leaves.
   v1::Placement module_placement = v1::PLACEMENT_REPLICATED;
   v1::Placement optimizer_placement = v1::PLACEMENT_REPLICATED;
   v1::Placement other_placement = v1::PLACEMENT_PER_RANK;
 };
+
+// How a name of the checkpoint becomes the one that the caller has for the same thing. A name is a
+// key of one dictionary; a parameter's dotted name is one: "layers.0.weight".
+//
+//   options.renames = {Rename::StripPrefix("module.")};            // saved by DDP, loaded without
+//   options.renames = {Rename::Prefix("encoder.", "backbone.")};
+//   options.renames = {Rename::Regex("_orig_mod\\.", "")};         // wherever it stands
+//   options.renames = {Rename::Regex("^net$", "model").In("")};    // a key of the state itself
+struct Rename {
+  static Rename StripPrefix(std::string prefix) { return {Kind::kPrefix, std::move(prefix), ""}; }
+  static Rename AddPrefix(std::string prefix) { return {Kind::kPrefix, "", std::move(prefix)}; }
+  static Rename Prefix(std::string from, std::string to) {
+    return {Kind::kPrefix, std::move(from), std::move(to)};
+  }
+  // RE2 syntax; every match in the name is replaced, \\1 is what the first group matched.
+  static Rename Regex(std::string pattern, std::string replacement) {
+    return {Kind::kRegex, std::move(pattern), std::move(replacement)};
+  }
+  // In the one dictionary or module of the checkpoint with this printed key ("": the top level)
+  // instead of in every module that is loaded.
+  Rename In(std::string printed_key) const {
+    Rename rule = *this;
+    rule.dictionary = std::move(printed_key);
+    return rule;
+  }
+
+  enum class Kind { kPrefix, kRegex };
+  Kind kind;
+  std::string from;
+  std::string to;
+  std::optional<std::string> dictionary;  // unset: every module that is loaded
+};
+
+// What becomes of leaves that don't match, for some of them.
+//
+//   options.policies = {{.glob = "model.head.**", .missing = LoadPolicy::Action::kSkip,
+//                        .mismatched = LoadPolicy::Action::kSkip}};
+struct LoadPolicy {
+  enum class Action {
+    kError,  // listed in the error with all others
+    kSkip,   // the caller's value stays; what the checkpoint has is nowhere; the report tells
+    kKeep,   // the same, but what the checkpoint has is in the remainder
+    kCast,   // mismatched: another dtype is converted; another shape or kind is an error
+  };
+  // Which: by the key that errors and reports print, the caller's for what is missing, otherwise
+  // the checkpoint's. Both must hold where both are set. A missing leaf has no dtype and no size.
+  std::string glob;
+  v1::LeafMatch match;
+  // Unset: a later policy, or the default, decides.
+  std::optional<Action> missing;     // asked for, not in the checkpoint
+  std::optional<Action> unexpected;  // in the checkpoint under a module, unknown to it
+  std::optional<Action> mismatched;  // another shape, dtype or kind
+};
+
+struct LoadReport;
 
 struct LoadOptions {
   // Every key that `state` asks for must be there, and the names in modules must match exactly.
@@ -73,6 +143,13 @@ struct LoadOptions {
   // A tensor of another shape or dtype, when not strict (strict: always an error). kCast converts
   // the dtype; another shape is an error still.
   Mismatch mismatch = Mismatch::kError;
+  // Exceptions from `strict` and `mismatch`, strict or not: of those that match a leaf the first
+  // that says something about the case decides.
+  std::vector<LoadPolicy> policies;
+  // Applied where names of the caller are looked up, one after another, each to what the one before
+  // made of the name. Two names that become one are an error that tells both. Reports, errors,
+  // paths and the remainder go on using the checkpoint's own names. Not for the raw dictionary.
+  std::vector<Rename> renames;
   // Whose PER_RANK values to take. Unset: this rank's own, which needs the same world size.
   std::optional<uint32_t> per_rank_source;
   // What becomes of what wasn't asked for: kept as StoredTensor (nothing is read), read, dropped.
@@ -81,14 +158,17 @@ struct LoadOptions {
   // All ranks of this launch get the same checkpoint from `latest`.
   bool agree_on_latest = true;
   RestoreOptions restore;
+  // If set, the report is put there too, also by a load that fails. Not by the raw one.
+  LoadReport* report = nullptr;
 };
 
 struct LoadReport {
   std::vector<std::string> restored;     // printed keys, in checkpoint order
-  std::vector<std::string> missing;      // asked for, not in the checkpoint (not strict)
+  std::vector<std::string> missing;      // asked for, not in the checkpoint
   std::vector<std::string> unexpected;   // in the checkpoint under a module, unknown to it
   std::vector<std::string> mismatched;   // "key: what it is and what was expected"
   std::vector<std::string> other_ranks;  // PER_RANK leaves that stayed out for want of a rule
+  std::vector<std::string> damaged;      // only of a load that failed for it: see DATA_LOSS at Load
   ReadStatistics bytes;
 };
 
@@ -137,16 +217,42 @@ class Checkpointer {
   // Restores into the modules, optimizers, tensors and Stateful objects of `state`, in place (same
   // tensors, same addresses); plain values in `state` are replaced. A null, an empty dictionary and
   // an empty list in `state` stand for whatever the checkpoint has there. Everything is checked
-  // before anything is touched:
-  //   NOT_FOUND         run or step unknown (says what exists); strict: requested keys that the
-  //                     checkpoint lacks, all of them, with the nearest names that exist
-  //   INVALID_ARGUMENT  shapes, dtypes, parameter names (all listed); PER_RANK values of another
-  //                     world size without LoadOptions::per_rank_source
-  //   DATA_LOSS         damaged bytes: tensors may have been touched then
+  // before anything is touched, and all complaints are in one error:
+  //   NOT_FOUND            run or step unknown (says what exists); requested keys that the
+  //                        checkpoint lacks, all of them, with the nearest names that exist
+  //   INVALID_ARGUMENT     options; shapes, dtypes, parameter names (all listed); dtypes that this
+  //                        LibTorch lacks; PER_RANK values of another world size without
+  //                        LoadOptions::per_rank_source
+  //   FAILED_PRECONDITION  nothing else is wrong, but the stored boxes do not cover what was asked
+  //                        (some ranks' parts are elsewhere)
+  //
+  //   DATA_LOSS            a stored block does not match its hash, or cannot be read. Known only
+  //                        once it is read, so tensors have been touched then. All that was asked
+  //                        for is gone through, and the error names every damaged tensor (20 of
+  //                        them; LoadOptions::report all). The report says what is now
+  //                          restored   it has the checkpoint's bytes now
+  //                          damaged    not whole in the checkpoint; what would be read in place
+  //                                     now has blocks of the checkpoint among its own
+  //                          neither    untouched: what is read beside its place (strided, cast and
+  //                                     overlapping tensors, state that an optimizer did not have
+  //                                     yet) and all that isn't a tensor, hyperparameters and plain
+  //                                     values included
+  //   UNAVAILABLE          the daemon went away while it was streaming the bytes (to another node):
+  //                        any tensor may have been touched
+  //
+  // Tensors are read in place because a second copy of a model does not fit into memory, and a pass
+  // over the disk that only verifies would double the time of every restart. So a caller does one
+  // of two things after DATA_LOSS: loads another checkpoint over all of it (`latest-valid` is one
+  // whose every block was verified before it was chosen), or loads this one again without the
+  // damaged keys: excluded in `restore.selection`, and skipped as missing by a policy. A caller
+  // that must not see a touched tensor loads `latest-valid` in the first place.
+  // What a Stateful object says against its state comes after the tensors, too, and leaves them
+  // restored.
   absl::StatusOr<LoadResult> Load(const Which& which, StateDict& state,
                                   const LoadOptions& options = {});
   // One bare module, optimizer, Stateful or dictionary, from the whole checkpoint or from what is
-  // under `path` in it.
+  // under `path` in it. What an imported safetensors file says of itself (`__metadata__`) is no
+  // parameter: it is in the remainder.
   absl::StatusOr<LoadResult> LoadObject(const Which& which, StateValue object,
                                         const std::vector<StateKey>& path = {},
                                         const LoadOptions& options = {});

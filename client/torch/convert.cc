@@ -1,5 +1,7 @@
 #include "client/torch/convert.h"
 
+#include <torch/optim/optimizer.h>
+
 #include <exception>
 #include <utility>
 
@@ -77,10 +79,12 @@ absl::StatusOr<StateValue> Converter::Convert(const StateValue& value, const std
   } else if (auto* const* optimizer = value.If<torch::optim::Optimizer*>()) {
     auto state = OptimizerToState(**optimizer);
     if (!state.ok()) return At(path, state.status());
+    NoteEntries(path, **optimizer, nullptr);
     result = ConvertOptimizer(*std::move(state), placed(placements_.optimizer));
   } else if (const ShardedOptimizer* sharded = value.If<ShardedOptimizer>()) {
     auto state = OptimizerToState(*sharded);
     if (!state.ok()) return At(path, state.status());
+    NoteEntries(path, *sharded->optimizer, sharded);
     result = ConvertOptimizer(*std::move(state), placed(placements_.optimizer));
   } else if (Stateful* const* object = value.If<Stateful*>()) {
     if (*object == nullptr) return At(path, absl::InvalidArgumentError("the object is null"));
@@ -110,6 +114,9 @@ absl::StatusOr<StateValue> Converter::Convert(const StateValue& value, const std
   } else {
     if (const Sharded* sharded = value.If<Sharded>()) {
       if (absl::Status status = CheckSharded(*sharded); !status.ok()) return At(path, status);
+      NoteTensor(sharded->local);
+    } else if (const at::Tensor* tensor = value.If<at::Tensor>()) {
+      NoteTensor(*tensor);
     }
     result = value;
   }
@@ -126,6 +133,7 @@ absl::StatusOr<StateValue> Converter::ConvertModule(const ModuleState& module,
   StateDict dict;
   for (ModuleEntry& entry : entries) {
     if (entry.is_parameter) changes_in_step_.insert(entry.tensor.unsafeGetTensorImpl());
+    NoteTensor(entry.tensor);
     StateValue value(std::move(entry.tensor));
     value.set_placement(placement);
     dict[std::move(entry.name)] = std::move(value);
@@ -150,6 +158,28 @@ absl::StatusOr<StateValue> Converter::ConvertOptimizer(StateDict state, v1::Plac
   StateValue result(std::move(state));
   PlaceLeaves(result, placement);
   return result;
+}
+
+BytesIdentity IdentityOfBytes(const at::Tensor& tensor) {
+  // Sparse tensors and such have no storage; they are refused when the state is laid out.
+  const void* memory = tensor.has_storage()
+                           ? tensor.storage().unsafeGetStorageImpl()
+                           : static_cast<const void*>(tensor.unsafeGetTensorImpl());
+  return {memory, tensor.has_storage() ? tensor.storage_offset() : 0, tensor.sizes().vec()};
+}
+
+void Converter::NoteEntries(const std::string& path, const torch::optim::Optimizer& optimizer,
+                            const ShardedOptimizer* sharded) {
+  if (!for_pruning_) return;
+  size_t k = 0;
+  for (const auto& group : optimizer.param_groups()) {
+    for (const at::Tensor& parameter : group.params()) {
+      const int64_t index = sharded ? sharded->parameters[k].index : static_cast<int64_t>(k);
+      optimizer_entries_.emplace(absl::StrCat(Below(path, "state."), index),
+                                 IdentityOfBytes(parameter));
+      ++k;
+    }
+  }
 }
 
 absl::StatusOr<StateDict> ToStateDict(const StateValue& value) {

@@ -3,7 +3,10 @@
 #ifndef CKPT_CLIENT_TORCH_CONVERT_H_
 #define CKPT_CLIENT_TORCH_CONVERT_H_
 
+#include <map>
 #include <string>
+#include <tuple>
+#include <vector>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
@@ -18,9 +21,16 @@ struct Placements {
   v1::Placement other = v1::PLACEMENT_PER_RANK;
 };
 
+// What makes a parameter and its name in the state the same memory; also where a rank holds nothing
+// of it.
+using BytesIdentity = std::tuple<const void*, int64_t, std::vector<int64_t>>;
+BytesIdentity IdentityOfBytes(const at::Tensor& tensor);
+
 class Converter {
  public:
-  explicit Converter(Placements placements) : placements_(placements) {}
+  // `for_pruning`: keeps what optimizer_entries and tensors answer.
+  explicit Converter(Placements placements, bool for_pruning = false)
+      : placements_(placements), for_pruning_(for_pruning) {}
   // The same kind of value for what is plain, a dictionary for modules, optimizers and Stateful
   // objects; tensors are the live ones. `path` is for errors. INVALID_ARGUMENT, UNIMPLEMENTED,
   // and whatever a Stateful object says.
@@ -32,14 +42,31 @@ class Converter {
     return changes_in_step_.contains(tensor.unsafeGetTensorImpl());
   }
 
+  bool for_pruning() const { return for_pruning_; }
+  // What the optimizers met so far keep for one parameter: the parameter, by the printed key under
+  // which its entries lie, "optimizer.state.0".
+  const std::map<std::string, BytesIdentity>& optimizer_entries() const {
+    return optimizer_entries_;
+  }
+  // The tensors met outside of optimizers.
+  const absl::flat_hash_set<BytesIdentity>& tensors() const { return tensors_; }
+
  private:
   absl::StatusOr<StateValue> Convert(const StateValue& value, const std::string& path,
                                      v1::Placement inherited, int depth);
   absl::StatusOr<StateValue> ConvertModule(const ModuleState& module, v1::Placement placement);
   absl::StatusOr<StateValue> ConvertOptimizer(StateDict state, v1::Placement placement);
+  void NoteTensor(const at::Tensor& tensor) {
+    if (for_pruning_ && tensor.defined()) tensors_.insert(IdentityOfBytes(tensor));
+  }
+  void NoteEntries(const std::string& path, const torch::optim::Optimizer& optimizer,
+                   const ShardedOptimizer* sharded);
 
   Placements placements_;
+  bool for_pruning_;
   absl::flat_hash_set<const void*> changes_in_step_;
+  std::map<std::string, BytesIdentity> optimizer_entries_;
+  absl::flat_hash_set<BytesIdentity> tensors_;
 };
 
 // PyTorch's layout of an optimizer, `state` and `param_groups`. INVALID_ARGUMENT: the description

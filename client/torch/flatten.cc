@@ -2,12 +2,14 @@
 
 #include <exception>
 #include <map>
+#include <optional>
 #include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/torch/convert.h"
+#include "client/torch/save_filter.h"
 #include "client/torch/tensor_bytes.h"
 #include "common/key.h"
 #include "common/status_macros.h"
@@ -38,6 +40,8 @@ class Flattener {
     return absl::OkStatus();
   }
 
+  // By leaf, where the converter is for pruning; none for what is no tensor.
+  std::vector<std::optional<BytesIdentity>> TakeBytes() { return std::move(bytes_of_leaf_); }
   Part Take() {
     part_.keep_alive = std::make_shared<std::vector<at::Tensor>>(std::move(kept_));
     return std::move(part_);
@@ -143,6 +147,10 @@ class Flattener {
       };
     }
     kept_.push_back(tensor);
+    if (converter_.for_pruning()) {
+      bytes_of_leaf_.resize(part_.leaves.size());
+      bytes_of_leaf_.push_back(IdentityOfBytes(live));
+    }
     part_.leaves.push_back(std::move(leaf));
     return absl::OkStatus();
   }
@@ -168,64 +176,28 @@ class Flattener {
   Part part_;
   std::map<Identity, size_t> seen_;
   std::vector<at::Tensor> kept_;
+  std::vector<std::optional<BytesIdentity>> bytes_of_leaf_;  // ends with the last tensor
 };
-
-absl::Status CheckFilterKeys(const StateDict& state, const TorchSaveOptions& options) {
-  std::vector<std::string> unknown;
-  for (const auto& [key, filter] : options.filters) {
-    if (!state.contains(key)) unknown.push_back(absl::StrCat("\"", key, "\""));
-  }
-  if (unknown.empty()) return absl::OkStatus();
-  std::vector<std::string> names;
-  for (const StateEntry& entry : state) names.push_back(entry.key.ToString());
-  return absl::InvalidArgumentError(
-      absl::StrCat("filter keys that are not in the state: ", absl::StrJoin(unknown, ", "),
-                   "; the state has ", names.empty() ? "no keys" : absl::StrJoin(names, ", ")));
-}
-
-absl::StatusOr<StateDict> ConvertAndFilter(const StateDict& state, const TorchSaveOptions& options,
-                                           Converter& converter) {
-  StateDict result;
-  for (const StateEntry& entry : state) {
-    const std::string name = entry.key.ToString();
-    CKPT_ASSIGN_OR_RETURN(StateValue value, converter.Convert(entry.value, name));
-    const auto filter = entry.key.name() ? options.filters.find(name) : options.filters.end();
-    StateDict* dict = value.If<StateDict>();
-    if (filter == options.filters.end() || dict == nullptr) {
-      result[entry.key] = std::move(value);
-      continue;
-    }
-    StateDict kept;
-    for (StateEntry& child : *dict) {
-      if (filter->second(child.key.ToString(), child.value)) {
-        kept[child.key] = std::move(child.value);
-      }
-    }
-    if (kept.empty()) continue;
-    StateValue filtered(std::move(kept));
-    filtered.set_placement(value.placement());
-    result[entry.key] = std::move(filtered);
-  }
-  return result;
-}
 
 }  // namespace
 
 absl::StatusOr<Part> MakePart(const StateDict& state, const TorchSaveOptions& options,
                               uint32_t rank, uint32_t world_size,
                               const std::vector<uint32_t>& share) {
-  CKPT_RETURN_IF_ERROR(CheckFilterKeys(state, options));
   try {
     Converter converter(
-        {options.module_placement, options.optimizer_placement, options.other_placement});
+        {options.module_placement, options.optimizer_placement, options.other_placement},
+        options.prune_optimizer);
     CKPT_ASSIGN_OR_RETURN(const StateDict converted, ConvertAndFilter(state, options, converter));
     Flattener flattener(converter);
     v1::Key key;
     CKPT_RETURN_IF_ERROR(flattener.AddDict(converted, key));
+    std::vector<std::optional<BytesIdentity>> bytes_of_leaf = flattener.TakeBytes();
     Part part = flattener.Take();
     part.rank = rank;
     part.world_size = world_size;
     part.share = share;
+    CKPT_RETURN_IF_ERROR(FilterLeaves(options, converter, bytes_of_leaf, part));
     return part;
   } catch (const std::exception& error) {
     return absl::InternalError(absl::StrCat("LibTorch failed: ", error.what()));

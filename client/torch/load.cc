@@ -10,6 +10,7 @@
 #include "client/torch/checkpoint_tree.h"
 #include "client/torch/convert.h"
 #include "client/torch/load_plan.h"
+#include "client/torch/load_rules.h"
 #include "client/torch/module_entries.h"
 #include "client/torch/tensor_bytes.h"
 #include "common/status_macros.h"
@@ -101,18 +102,37 @@ class Matcher {
     auto entries = ModuleEntries(module);
     if (!entries.ok()) return plan_.Problem(node.printed, entries.status().message());
     if (node.kind != Kind::kDict) return plan_.Mismatched(node, "expected a module's state");
+    plan_.RenameChildren(node, /*is_module=*/true);
+    std::vector<std::string> missing;
+    std::vector<std::string> unexpected;
     for (const ModuleEntry& entry : *entries) {
       if (CheckpointNode* stored = node.Find(entry.name)) {
         plan_.WantWhole(*stored, entry.tensor);
       } else {
         plan_.Missing(node, entry.name, Asked::kModuleName);
+        missing.push_back(entry.name);
       }
     }
+    const auto own_names = [&entries] {
+      std::vector<std::string> names;
+      for (const ModuleEntry& entry : *entries) names.push_back(entry.name);
+      return names;
+    };
     for (const auto& child : node.children) {
+      if (child->taken) continue;
       // Not a parameter: what an imported safetensors file says of itself.
       const bool file_note = node.printed.empty() && child->printed == "__metadata__";
-      if (!child->taken && !file_note) plan_.Unexpected(child->printed);
+      if (file_note) {
+        plan_.Keep(*child);
+        continue;
+      }
+      plan_.Unexpected(*child, own_names);
+      unexpected.push_back(child->key.ToString());
     }
+    const std::string rename = PrefixThatFits(missing, unexpected);
+    if (rename.empty()) return;
+    plan_.Hint(absl::StrCat("LoadOptions::renames = {", rename, "} would find all names of ",
+                            node.printed.empty() ? "the module" : node.printed));
   }
 
   void MatchStateful(Stateful* object, CheckpointNode& node) {
@@ -129,7 +149,9 @@ class Matcher {
 
   void MatchDict(StateDict& dict, CheckpointNode& node) {
     if (node.kind != Kind::kDict) return plan_.Mismatched(node, "expected a dictionary");
+    plan_.RenameChildren(node, /*is_module=*/false);
     for (StateEntry& entry : dict) {
+      if (node.printed.empty()) plan_.set_top_level(entry.key.ToString());
       if (CheckpointNode* child = node.Find(entry.key)) {
         Match(entry.value, *child);
       } else {
@@ -179,6 +201,15 @@ class Matcher {
   LoadPlan& plan_;
 };
 
+// Takes containers back that hold something which is kept. True: `node` is or holds such.
+bool TakeBack(CheckpointNode& node, bool below_kept = false) {
+  node.kept |= below_kept;
+  bool holds = node.kept;
+  for (const auto& child : node.children) holds |= TakeBack(*child, node.kept);
+  if (holds) node.taken = false;
+  return holds;
+}
+
 // What nobody took. Step 1, before Check: read what shall be read.
 void GatherRemainder(CheckpointNode& node, const LoadOptions& options, LoadPlan& plan,
                      std::vector<CheckpointNode*>& wanted) {
@@ -222,18 +253,14 @@ std::optional<StateValue> BuildRemainder(
   return StateValue(std::move(rest));
 }
 
-std::string NameOf(const RestorePlan& plan) {
-  return absl::StrCat(plan.checkpoint().id().run(), "@", plan.checkpoint().id().step());
-}
-
 absl::StatusOr<std::optional<uint32_t>> PerRankSource(const RestorePlan& plan, LoadingRank rank,
                                                       const LoadOptions& options) {
   const uint32_t stored = plan.checkpoint().world_size();
   if (options.per_rank_source) {
     if (*options.per_rank_source >= stored) {
-      return absl::InvalidArgumentError(absl::StrCat("per_rank_source is ",
-                                                     *options.per_rank_source, ", but ",
-                                                     NameOf(plan), " has ", stored, " ranks"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "per_rank_source is ", *options.per_rank_source, ", but ", plan.checkpoint().id().run(),
+          "@", plan.checkpoint().id().step(), " has ", stored, " ranks"));
     }
     return options.per_rank_source;
   }
@@ -247,14 +274,13 @@ absl::StatusOr<CheckpointNode*> FindPath(CheckpointNode& root, const std::vector
   for (const StateKey& key : path) {
     CheckpointNode* child = node->Find(key);
     if (child == nullptr) {
-      LoadOptions strict;
-      LoadPlan complaint(strict);
+      LoadPlan complaint((LoadRules()));
       if (node->needs_rank_rule) {
         complaint.Mismatched(*node, "");
       } else {
         complaint.Missing(*node, key.ToString(), Asked::kKey);
       }
-      return complaint.Check(NameOf(plan));
+      return complaint.Check(plan);
     }
     node = child;
   }
@@ -266,41 +292,48 @@ absl::StatusOr<CheckpointNode*> FindPath(CheckpointNode& root, const std::vector
 absl::StatusOr<LoadResult> LoadInto(std::shared_ptr<RestorePlan> plan, LoadingRank rank,
                                     StateValue& value, const std::vector<StateKey>& path,
                                     const LoadOptions& options) {
+  if (options.report != nullptr) *options.report = {};
+  CKPT_ASSIGN_OR_RETURN(LoadRules rules, LoadRules::Compile(options));
   CKPT_ASSIGN_OR_RETURN(const std::optional<uint32_t> source, PerRankSource(*plan, rank, options));
   CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointNode> root,
                         BuildCheckpointTree(plan->leaves(), source));
   CKPT_ASSIGN_OR_RETURN(CheckpointNode * node, FindPath(*root, path, *plan));
-  LoadPlan load(options);
+  LoadPlan load(std::move(rules));
+  if (!path.empty()) load.set_top_level(path[0].ToString());
   // An empty dictionary at the top asks for nothing: all is remainder.
   const StateDict* top = value.If<StateDict>();
   const bool asks_nothing = path.empty() && top != nullptr && top->empty();
   if (!asks_nothing) Matcher(load).Match(value, *node);
+  if (load.keeps_any()) TakeBack(*root);
   std::vector<CheckpointNode*> wanted;
   if (options.remainder != LoadOptions::Remainder::kDrop) {
     GatherRemainder(*root, options, load, wanted);
   }
   for (CheckpointNode* leaf : wanted) load.WantRaw(*leaf, /*asked_for=*/false);
-  CKPT_RETURN_IF_ERROR(load.Check(NameOf(*plan)));
-  CKPT_RETURN_IF_ERROR(load.Read(*plan));
-  CKPT_RETURN_IF_ERROR(load.Commit());
+  absl::Status status = load.Check(*plan);
+  if (status.ok()) status = load.Read(*plan);
+  if (status.ok()) status = load.Commit();
   LoadResult result;
+  result.report = load.TakeReport();
+  if (options.report != nullptr) *options.report = result.report;
+  if (!status.ok()) return status;
   result.checkpoint = plan->checkpoint();
   if (options.remainder != LoadOptions::Remainder::kDrop) {
     const auto stored = std::make_shared<internal::StoredTensorSource>(plan);
     auto rest = BuildRemainder(*root, {wanted.begin(), wanted.end()}, load, stored);
     if (rest && rest->If<StateDict>()) result.remainder = std::move(*rest->If<StateDict>());
   }
-  result.report = load.TakeReport();
   return result;
 }
 
 absl::StatusOr<StateDict> LoadRaw(RestorePlan& plan, LoadingRank rank, const LoadOptions& options) {
+  CKPT_ASSIGN_OR_RETURN(LoadRules rules, LoadRules::Compile(options));
   CKPT_ASSIGN_OR_RETURN(const std::optional<uint32_t> source, PerRankSource(plan, rank, options));
   CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointNode> root,
                         BuildCheckpointTree(plan.leaves(), source));
-  LoadPlan load(options);
+  LoadPlan load(std::move(rules));
   load.WantRaw(*root);
-  CKPT_RETURN_IF_ERROR(load.Check(NameOf(plan)));
+  CKPT_RETURN_IF_ERROR(load.Check(plan));
   CKPT_RETURN_IF_ERROR(load.Read(plan));
   StateValue whole = load.RawValue(*root);
   return std::move(*whole.If<StateDict>());

@@ -61,6 +61,19 @@ bool IsDense(const at::Tensor& tensor) {
   return tensor.is_contiguous() && !tensor.is_conj() && !tensor.is_neg();
 }
 
+std::string NameOf(const RestorePlan& plan) {
+  return absl::StrCat(plan.checkpoint().id().run(), "@", plan.checkpoint().id().step());
+}
+
+// With those of `candidates` that are nearest, while there are few complaints.
+std::string WithNearest(const std::string& printed, const std::string& name, size_t complaints,
+                        LoadPlan::Names candidates) {
+  if (complaints >= kSuggestionsMax) return printed;
+  const std::vector<std::string> nearest = NearestNames(name, candidates(), 3);
+  return nearest.empty() ? printed
+                         : absl::StrCat(printed, " (nearest: ", absl::StrJoin(nearest, ", "), ")");
+}
+
 // The same memory seen the same way: two names of one tied tensor.
 const void* TensorIdentity(const at::Tensor& tensor) { return tensor.unsafeGetTensorImpl(); }
 
@@ -91,8 +104,9 @@ bool LoadPlan::Accepts(CheckpointNode& node, const at::Tensor& target,
   }
   const v1::Leaf& leaf = node.leaf->leaf();
   const bool shapes_equal = StoredShape(node) == global_shape;
-  const bool cast = leaf.dtype() != wanted && !options_.strict &&
-                    options_.mismatch == LoadOptions::Mismatch::kCast;
+  const bool cast =
+      leaf.dtype() != wanted &&
+      rules_.For(LoadRules::Case::kMismatched, FactsOfNode(node)) == LoadRules::Action::kCast;
   if (!shapes_equal || (leaf.dtype() != wanted && !cast)) {
     Mismatched(node,
                absl::StrCat("stored as ", Describe(DTypeName(leaf.dtype()), StoredShape(node)),
@@ -104,10 +118,11 @@ bool LoadPlan::Accepts(CheckpointNode& node, const at::Tensor& target,
   return stored_type.ok();
 }
 
-void LoadPlan::Take(const CheckpointNode& node, const at::Tensor& target, const Box& region) {
+void LoadPlan::Take(const CheckpointNode& node, const at::Tensor& target, const Box& region,
+                    bool callers) {
   Restored(node);
   const c10::ScalarType stored_type = *ScalarTypeOf(node.leaf->leaf().dtype());
-  Target entry{node.leaf->leaf_number(), region, target, target};
+  Target entry{node.leaf->leaf_number(), region, target, target, callers};
   if (!IsDense(target) || target.scalar_type() != stored_type) {
     entry.buffer = NewTensor(stored_type, entry.region.extent);
   }
@@ -181,31 +196,78 @@ void LoadPlan::Restored(const CheckpointNode& node) {
 }
 
 LoadReport LoadPlan::TakeReport() {
-  std::sort(restored_.begin(), restored_.end());
-  restored_.erase(std::unique(restored_.begin(), restored_.end()), restored_.end());
-  for (auto& [number, printed] : restored_) report_.restored.push_back(std::move(printed));
+  if (read_) {
+    std::sort(restored_.begin(), restored_.end());
+    restored_.erase(std::unique(restored_.begin(), restored_.end()), restored_.end());
+    for (auto& [number, printed] : restored_) report_.restored.push_back(std::move(printed));
+  }
   return std::move(report_);
+}
+
+LeafFacts LoadPlan::FactsOfName(const std::string& printed) const {
+  LeafFacts facts;
+  facts.printed_key = printed;
+  facts.top_level = top_level_.empty() ? printed : top_level_;
+  return facts;
+}
+
+LeafFacts LoadPlan::FactsOfNode(const CheckpointNode& node) const {
+  if (node.kind != Kind::kLeaf) return FactsOfName(node.printed);
+  return FactsOf(node.leaf->leaf(), node.printed, node.leaf->rank());
+}
+
+void LoadPlan::RenameChildren(CheckpointNode& node, bool is_module) {
+  for (const std::string& collision : rules_.RenameChildren(node, is_module)) {
+    Problem("renames", collision);
+  }
+}
+
+void LoadPlan::Keep(CheckpointNode& node) {
+  node.kept = true;
+  keeps_any_ = true;
 }
 
 void LoadPlan::Missing(const std::string& parent, const std::string& name, Asked asked,
                        Names names) {
   const std::string printed = parent.empty() ? name : absl::StrCat(parent, ".", name);
   report_.missing.push_back(printed);
+  if (rules_.For(LoadRules::Case::kMissing, FactsOfName(printed)) != LoadRules::Action::kError) {
+    return;
+  }
   if (asked == Asked::kKey) missing_key_ = true;
-  if (!options_.strict) return;
-  std::vector<std::string> nearest;
-  if (missing_texts_.size() < kSuggestionsMax) nearest = NearestNames(name, names(), 3);
-  missing_texts_.push_back(
-      nearest.empty() ? printed
-                      : absl::StrCat(printed, " (nearest: ", absl::StrJoin(nearest, ", "), ")"));
+  missing_.push_back(WithNearest(printed, name, missing_.size(), names));
+}
+
+void LoadPlan::Unexpected(CheckpointNode& node, Names names) {
+  report_.unexpected.push_back(node.printed);
+  switch (rules_.For(LoadRules::Case::kUnexpected, FactsOfNode(node))) {
+    case LoadRules::Action::kError:
+      unexpected_.push_back(
+          WithNearest(node.printed, node.key.ToString(), unexpected_.size(), names));
+      break;
+    case LoadRules::Action::kKeep:
+      Keep(node);
+      break;
+    default:
+      node.taken = true;
+  }
 }
 
 void LoadPlan::Mismatched(CheckpointNode& node, absl::string_view text) {
   node.taken = true;
   if (node.needs_rank_rule) {
     needs_rank_rule_.push_back(node.printed);
-  } else {
-    report_.mismatched.push_back(absl::StrCat(node.printed, ": ", text));
+    return;
+  }
+  report_.mismatched.push_back(absl::StrCat(node.printed, ": ", text));
+  switch (rules_.For(LoadRules::Case::kMismatched, FactsOfNode(node))) {
+    case LoadRules::Action::kSkip:
+      break;
+    case LoadRules::Action::kKeep:
+      Keep(node);
+      break;
+    default:
+      mismatched_.push_back(report_.mismatched.back());
   }
 }
 
@@ -213,7 +275,7 @@ void LoadPlan::Problem(const std::string& printed, absl::string_view text) {
   problems_.push_back(printed.empty() ? std::string(text) : absl::StrCat(printed, ": ", text));
 }
 
-absl::Status LoadPlan::Check(const std::string& checkpoint_name) {
+absl::Status LoadPlan::Check(const RestorePlan& plan) {
   std::vector<std::string> complaints;
   const auto complain = [&](absl::string_view what, const std::vector<std::string>& list) {
     if (list.empty()) return;
@@ -225,18 +287,18 @@ absl::Status LoadPlan::Check(const std::string& checkpoint_name) {
       "LoadOptions::per_rank_source",
       needs_rank_rule_);
   const bool never_tolerated = !complaints.empty();
-  if (options_.strict) {
-    complain("missing from the checkpoint", missing_texts_);
-    complain("unexpected in the checkpoint", report_.unexpected);
+  complain("missing from the checkpoint", missing_);
+  complain("unexpected in the checkpoint", unexpected_);
+  complain("mismatched", mismatched_);
+  if (complaints.empty()) return absl::OkStatus();  // Read checks the rest before it reads
+  if (const absl::Status status = plan.Check(ReadTargets()); !status.ok()) {
+    complaints.push_back(absl::StrCat("cannot be read: ", status.message()));
   }
-  const bool skip_mismatches =
-      !options_.strict && options_.mismatch == LoadOptions::Mismatch::kSkip;
-  if (!skip_mismatches) complain("mismatched", report_.mismatched);
-  if (complaints.empty()) return absl::OkStatus();
-  const std::string text = absl::StrCat("cannot load ", checkpoint_name, ": ",
-                                        absl::StrJoin(complaints, "; "), ". Nothing was changed");
-  const bool key_not_found = options_.strict && missing_key_ && !never_tolerated;
-  return key_not_found ? absl::NotFoundError(text) : absl::InvalidArgumentError(text);
+  const std::string text = absl::StrCat("cannot load ", NameOf(plan), ": ",
+                                        absl::StrJoin(complaints, "; "), ". Nothing was changed",
+                                        hints_.empty() ? "" : ". ", absl::StrJoin(hints_, ". "));
+  return missing_key_ && !never_tolerated ? absl::NotFoundError(text)
+                                          : absl::InvalidArgumentError(text);
 }
 
 // Targets may be views of the same memory without being the same tensor: reading into them at once
@@ -268,19 +330,66 @@ void LoadPlan::SeparateOverlaps() {
   }
 }
 
+std::vector<ReadTarget> LoadPlan::ReadTargets() const {
+  std::vector<ReadTarget> reads;
+  for (const Target& target : targets_) {
+    if (target.region.empty()) continue;
+    reads.push_back(
+        {target.leaf_number, target.region, static_cast<std::byte*>(target.buffer.data_ptr())});
+  }
+  return reads;
+}
+
 absl::Status LoadPlan::Read(RestorePlan& plan) {
   try {
     SeparateOverlaps();
-    std::vector<ReadTarget> reads;
-    for (const Target& target : targets_) {
-      if (target.region.empty()) continue;
-      reads.push_back(
-          {target.leaf_number, target.region, static_cast<std::byte*>(target.buffer.data_ptr())});
+    const absl::Status status = plan.Read(ReadTargets(), &report_.bytes);
+    read_ = status.ok();
+    if (absl::IsDataLoss(status)) return FindDamage(plan, status);
+    if (absl::IsFailedPrecondition(status)) {
+      return absl::FailedPreconditionError(absl::StrCat("cannot load ", NameOf(plan),
+                                                        ": cannot be read: ", status.message(),
+                                                        ". Nothing was changed"));
     }
-    return plan.Read(reads, &report_.bytes);
+    return status;
   } catch (const std::exception& error) {
     return absl::InternalError(absl::StrCat("LibTorch failed: ", error.what()));
   }
+}
+
+absl::Status LoadPlan::FindDamage(RestorePlan& plan, const absl::Status& first) {
+  std::vector<std::string> texts;
+  std::vector<std::pair<uint32_t, std::string>> whole;
+  size_t tensors = 0;
+  for (const Target& target : targets_) {
+    if (target.region.empty()) continue;
+    ++tensors;
+    const std::string key = PrintKey(plan.leaves()[target.leaf_number].leaf().key());
+    const ReadTarget read{target.leaf_number, target.region,
+                          static_cast<std::byte*>(target.buffer.data_ptr())};
+    const absl::Status status = plan.Read({&read, 1});
+    const bool in_place =
+        target.callers && target.target.defined() && target.buffer.is_same(target.target);
+    if (in_place && !target.target.is_inference()) {
+      target.target.unsafeGetTensorImpl()->bump_version();
+    }
+    if (status.ok()) {
+      if (in_place) whole.emplace_back(target.leaf_number, key);
+      continue;
+    }
+    report_.damaged.push_back(key);
+    if (texts.size() < kSuggestionsMax) texts.emplace_back(status.message());
+  }
+  if (texts.empty()) texts.emplace_back(first.message());  // whole the second time: a failing disk
+  std::sort(whole.begin(), whole.end());
+  for (auto& [number, key] : whole) report_.restored.push_back(std::move(key));
+  return absl::DataLossError(absl::StrCat(
+      "loading ", NameOf(plan), ": ", report_.damaged.size(), " of ", tensors,
+      " tensors are damaged: ", absl::StrJoin(texts, "; "),
+      report_.damaged.size() > texts.size() ? "; and more" : "", ". ", report_.restored.size(),
+      " tensors of yours now have the checkpoint's bytes, the damaged ones may have parts of it, "
+      "everything else is as it was: LoadOptions::report tells which. Load another checkpoint over "
+      "them; `latest-valid` is the newest that verifies"));
 }
 
 absl::Status LoadPlan::Commit() {

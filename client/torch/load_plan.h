@@ -2,8 +2,9 @@
 //
 //   1. gather  the walkers (load.cc, optimizer_load.cc) compare the caller's state with the
 //              checkpoint's tree and call Want..., Missing, OnCommit and so on
-//   2. Check   every complaint in one error, or, where not strict, in the report
-//   3. Read    bytes go into the caller's tensors where they lie dense, else into temporaries
+//   2. Check   every complaint in one error; what the rules tolerate is in the report alone
+//   3. Read    bytes go into the caller's tensors where they lie dense, else into temporaries. Of
+//              damage it finds all, not the first
 //   4. Commit  temporaries are copied, hyperparameters and plain values replaced, in gathering
 //   order
 //
@@ -27,13 +28,14 @@
 #include "client/restore/restore.h"
 #include "client/torch/checkpoint_tree.h"
 #include "client/torch/checkpointer.h"
+#include "client/torch/load_rules.h"
 #include "common/box.h"
 
 namespace ckpt {
 
 class LoadPlan {
  public:
-  explicit LoadPlan(const LoadOptions& options) : options_(options) {}
+  explicit LoadPlan(LoadRules rules) : rules_(std::move(rules)) {}
 
   // `region` of the stored tensor `node` shall go into `target`, which has the region's shape.
   // Complains where dtype or global shape differ. The whole tensor: WantWhole.
@@ -43,7 +45,9 @@ class LoadPlan {
   // The two halves of WantBox, for tensors that are read all or not at all: Accepts complains,
   // and is false, where the stored tensor doesn't fit; Take is for what was accepted.
   bool Accepts(CheckpointNode& node, const at::Tensor& target, const Extents& global_shape);
-  void Take(const CheckpointNode& node, const at::Tensor& target, const Box& region);
+  // `callers`: the caller sees the tensor before Commit already.
+  void Take(const CheckpointNode& node, const at::Tensor& target, const Box& region,
+            bool callers = true);
   // Everything under `node`, as values and tensors of its own: read now, taken by RawValue after
   // Read. Reported as restored only where the caller asked for it.
   void WantRaw(CheckpointNode& node, bool asked_for = true);
@@ -55,6 +59,12 @@ class LoadPlan {
 
   void OnCommit(std::function<absl::Status()> action) { commits_.push_back(std::move(action)); }
 
+  // The entry of the checkpoint's top level that is being compared: policies ask for it. Empty: the
+  // names that are compared are that level.
+  void set_top_level(std::string name) { top_level_ = std::move(name); }
+  // Before names are looked up in `node`.
+  void RenameChildren(CheckpointNode& node, bool is_module);
+
   // A key that the caller asked for. `names` gives those that exist in its place, where near ones
   // may help; it is called only while the complaints are few.
   enum class Asked { kKey, kModuleName };
@@ -64,18 +74,26 @@ class LoadPlan {
   void Missing(const CheckpointNode& parent, const std::string& name, Asked asked) {
     Missing(parent.printed, name, asked, [&parent] { return parent.ChildNames(); });
   }
-  void Unexpected(const std::string& printed) { report_.unexpected.push_back(printed); }
+  // `names`: those that the caller has in its place.
+  void Unexpected(CheckpointNode& node, Names names);
   // Something of another kind, dtype or shape. Where a rank rule is missing nobody knows what it
   // is, and that is the complaint.
   void Mismatched(CheckpointNode& node, absl::string_view text);
+  // What would make a failing load succeed: at the end of its error.
+  void Hint(std::string text) { hints_.push_back(std::move(text)); }
   // Never tolerated: parameter groups that don't fit.
   void Problem(const std::string& printed, absl::string_view text);
+  // Whether something in a container that was dealt with stays in the remainder.
+  bool keeps_any() const { return keeps_any_; }
+  void Keep(CheckpointNode& node);
   void Restored(const CheckpointNode& node);
   void LeftToOtherRanks(const std::string& printed) { report_.other_ranks.push_back(printed); }
 
-  absl::Status Check(const std::string& checkpoint_name);
+  absl::Status Check(const RestorePlan& plan);
+  // DATA_LOSS: as Checkpointer::Load says.
   absl::Status Read(RestorePlan& plan);
   absl::Status Commit();
+  // What was restored is in it only after Read has succeeded.
   LoadReport TakeReport();
 
  private:
@@ -84,19 +102,32 @@ class LoadPlan {
     Box region;
     at::Tensor target;  // undefined: only `buffer` is wanted
     at::Tensor buffer;  // dense; the target itself where it can be read into directly
+    bool callers = false;
   };
   void SeparateOverlaps();
+  std::vector<ReadTarget> ReadTargets() const;
+  // Reads again, one tensor at a time, after a read that found damage: which are whole.
+  absl::Status FindDamage(RestorePlan& plan, const absl::Status& first);
+  LeafFacts FactsOfName(const std::string& printed) const;
+  LeafFacts FactsOfNode(const CheckpointNode& node) const;
 
-  const LoadOptions& options_;
+  const LoadRules rules_;
+  std::string top_level_;
   std::vector<Target> targets_;
   absl::flat_hash_map<const void*, size_t> target_by_tensor_;  // tied tensors: the last name wins
   absl::flat_hash_map<uint32_t, at::Tensor> raw_;              // by leaf number
   std::vector<std::function<absl::Status()>> commits_;
-  std::vector<std::string> missing_texts_;
+  // Complaints that make the load fail.
+  std::vector<std::string> missing_;
+  std::vector<std::string> unexpected_;
+  std::vector<std::string> mismatched_;
   std::vector<std::string> problems_;
   std::vector<std::string> needs_rank_rule_;
-  std::vector<std::pair<uint32_t, std::string>> restored_;  // leaf number, printed key
+  std::vector<std::string> hints_;
   bool missing_key_ = false;
+  bool keeps_any_ = false;
+  bool read_ = false;
+  std::vector<std::pair<uint32_t, std::string>> restored_;  // leaf number, printed key
   LoadReport report_;
 };
 

@@ -149,12 +149,12 @@ class OptimizerLoader {
     CheckpointNode* step = nullptr;
     complete &= AcceptStep(*node, *fresh, described, step);
     for (const auto& child : node->children) {
-      if (!child->taken) plan_.Unexpected(child->printed);
+      if (!child->taken) plan_.Unexpected(*child, LoadPlan::NoNames);
     }
     if (!complete) return;  // complained of; where that is tolerated, the old state stays
     if (accepted.empty()) return Remove(parameter);
     for (const AcceptedField& field : accepted) {
-      plan_.Take(*field.stored, field.tensor, field.region);
+      plan_.Take(*field.stored, field.tensor, field.region, /*callers=*/!field.is_new);
     }
     if (step != nullptr) TakeStep(*step, fresh);
     plan_.OnCommit([optimizer = &optimizer_, parameter, fresh] {
@@ -167,6 +167,7 @@ class OptimizerLoader {
     const CheckpointNode* stored;
     at::Tensor tensor;
     Box region;
+    bool is_new;  // the optimizer gets it when all is read
   };
 
   // False after a complaint. Adds to `accepted` what the checkpoint has.
@@ -185,7 +186,8 @@ class OptimizerLoader {
       }
       return !field.required;
     }
-    if (!field.tensor->defined()) {
+    const bool is_new = !field.tensor->defined();
+    if (is_new) {
       *field.tensor =
           at::empty_like(parameter.detach(), at::TensorOptions(), at::MemoryFormat::Preserve);
     }
@@ -193,7 +195,8 @@ class OptimizerLoader {
     const Extents global = described ? ToExtents(described->global_shape) : shape;
     if (!plan_.Accepts(*stored, *field.tensor, global)) return false;
     accepted.push_back({stored, *field.tensor,
-                        described ? Box{ToExtents(described->offset), shape} : Box::Whole(shape)});
+                        described ? Box{ToExtents(described->offset), shape} : Box::Whole(shape),
+                        is_new});
     return true;
   }
 

@@ -18,24 +18,6 @@ absl::StatusOr<CheckpointId> IdOfManifest(const v1::CheckpointManifest& manifest
   return CheckpointId::FromProto(manifest.id());
 }
 
-// The manifest without its layout, which is stored once per digest. Field by field: copying the
-// layout first only to clear it costs more than all the rest.
-v1::PartManifest WithoutLayout(const v1::PartManifest& part) {
-  v1::PartManifest head;
-  head.set_format_version(part.format_version());
-  *head.mutable_id() = part.id();
-  head.set_checkpoint_uid(part.checkpoint_uid());
-  head.set_rank(part.rank());
-  head.set_world_size(part.world_size());
-  *head.mutable_share() = part.share();
-  head.set_layout_digest(part.layout_digest());
-  if (part.has_values()) *head.mutable_values() = part.values();
-  *head.mutable_files() = part.files();
-  head.set_block_bytes(part.block_bytes());
-  *head.mutable_block_hashes() = part.block_hashes();
-  return head;
-}
-
 // Every file that a checkpoint references, by its reference or its part manifest.
 void ForEachFileOf(const v1::CheckpointManifest& manifest, absl::Span<const v1::PartManifest> parts,
                    absl::FunctionRef<void(FileId)> visit) {
@@ -58,7 +40,8 @@ absl::StatusOr<index_records::RunRow> RocksIndex::RunRowOf(const std::string& ru
 
 absl::Status RocksIndex::PutCheckpoint(const v1::CheckpointManifest& manifest,
                                        const std::vector<v1::PartManifest>& parts,
-                                       const v1::Labels& labels) {
+                                       const v1::Labels& labels,
+                                       absl::Span<const std::shared_ptr<const PartLayout>> layouts) {
   CKPT_ASSIGN_OR_RETURN(const CheckpointId id, IdOfManifest(manifest));
   CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid,
                         CheckpointUid::FromBytes(manifest.checkpoint_uid(), "checkpoint_uid"));
@@ -75,23 +58,24 @@ absl::Status RocksIndex::PutCheckpoint(const v1::CheckpointManifest& manifest,
   }
 
   CheckpointRecord record{.manifest = manifest, .labels = labels};
-  absl::flat_hash_map<std::string, uint64_t> layouts;
-  for (const v1::PartManifest& part : parts) {
-    if (!layouts.contains(part.layout_digest())) {
-      CKPT_RETURN_IF_ERROR(EnsureLayout(batch, part));
+  absl::flat_hash_map<std::string, uint64_t> references;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const v1::PartManifest& part = parts[i];
+    const std::shared_ptr<const PartLayout> layout = i < layouts.size() ? layouts[i] : nullptr;
+    if (!references.contains(part.layout_digest())) {
+      CKPT_RETURN_IF_ERROR(EnsureLayout(part, layout));
     }
-    ++layouts[part.layout_digest()];
-    record.shard_count += static_cast<uint64_t>(part.layout().shards_size());
-    batch.Put(families_[kParts], index_keys::Part(uid, part.rank()),
-              WithoutLayout(part).SerializeAsString());
+    ++references[part.layout_digest()];
+    const v1::Layout& proto = layout != nullptr ? layout->proto() : part.layout();
+    record.shard_count += static_cast<uint64_t>(proto.shards_size());
+    CKPT_RETURN_IF_ERROR(PutPart(batch, uid, part, proto));
   }
   for (const v1::PartReference& reference : manifest.parts()) {
     record.data_bytes += reference.data_bytes();
   }
-  for (const auto& [digest, count] : layouts) {
+  for (const auto& [digest, count] : references) {
     CKPT_ASSIGN_OR_RETURN(const uint64_t before, LayoutCount(digest));
-    batch.Put(families_[kLayouts], index_keys::LayoutReferences(digest),
-              index_records::EncodeCount(before + count));
+    batch.Put(families_[kLayouts], digest, index_records::EncodeCount(before + count));
   }
   ForEachFileOf(manifest, parts, [&](FileId file) {
     batch.Put(families_[kFiles], index_keys::File(file, uid), "");
@@ -115,6 +99,17 @@ absl::Status RocksIndex::PutLabels(CheckpointUid uid, const v1::Labels& labels) 
   rocksdb::WriteBatch batch;
   CKPT_RETURN_IF_ERROR(ReplaceLabels(batch, key, std::move(record), labels));
   return Write(batch);
+}
+
+absl::Status RocksIndex::PutComparison(CheckpointUid uid, uint64_t compared_step,
+                                       uint64_t identical_bytes) {
+  MutexLock lock(write_mutex_);
+  CKPT_ASSIGN_OR_RETURN(const std::string key, Get(kAttempts, uid.bytes()));
+  CKPT_ASSIGN_OR_RETURN(const std::string row, Get(kCheckpoints, key));
+  CKPT_ASSIGN_OR_RETURN(CheckpointRecord record, index_records::DecodeCheckpoint(row));
+  record.compared_step = compared_step;
+  record.identical_bytes = identical_bytes;
+  return FromRocks(db_->Put({}, families_[kCheckpoints], key, Encode(record)));
 }
 
 absl::Status RocksIndex::ReplaceLabels(rocksdb::WriteBatch& batch, const std::string& key,
@@ -191,12 +186,13 @@ absl::Status RocksIndex::FinishTombstone(CheckpointUid uid) {
   CKPT_RETURN_IF_ERROR(
       ForEachRow(kParts, uid.bytes(), false,
                  [&](absl::string_view key, absl::string_view row) -> absl::StatusOr<bool> {
+                   batch.Delete(families_[kParts], SliceOf(key));
+                   if (!index_keys::IsPart(key)) return true;
                    v1::PartManifest part;
                    if (!part.ParseFromArray(row.data(), static_cast<int>(row.size()))) {
                      return index_records::Damaged("a part row");
                    }
                    ++layouts[part.layout_digest()];
-                   batch.Delete(families_[kParts], SliceOf(key));
                    parts.push_back(std::move(part));
                    return true;
                  }));
@@ -207,8 +203,7 @@ absl::Status RocksIndex::FinishTombstone(CheckpointUid uid) {
     if (before <= count) {
       CKPT_RETURN_IF_ERROR(RemoveLayout(batch, digest));
     } else {
-      batch.Put(families_[kLayouts], index_keys::LayoutReferences(digest),
-                index_records::EncodeCount(before - count));
+      batch.Put(families_[kLayouts], digest, index_records::EncodeCount(before - count));
     }
   }
   batch.Delete(families_[kTasks], uid.bytes());
@@ -292,7 +287,15 @@ std::vector<CheckpointUid> RocksIndex::AllCheckpoints() {
   return uids;
 }
 
-uint64_t RocksIndex::CheckpointCount() { return AllCheckpoints().size(); }
+uint64_t RocksIndex::CheckpointCount() {
+  uint64_t count = 0;
+  ForEachRow(kRuns, "", false, [&](absl::string_view, absl::string_view row) {
+    const absl::StatusOr<index_records::RunRow> run = index_records::DecodeRun(row);
+    if (run.ok()) count += run->checkpoint_count;
+    return absl::StatusOr<bool>(true);
+  }).IgnoreError();
+  return count;
+}
 
 std::vector<CheckpointUid> RocksIndex::Tombstones() {
   std::vector<CheckpointUid> uids;

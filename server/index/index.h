@@ -1,14 +1,16 @@
 // The catalogue of what is durable: RocksDB, derived from manifests, may be thrown away and
 // rebuilt. No other room includes RocksDB, and no RocksDB type stands here. Thread-safe. Every
-// write is one batch, and synced, but for PutCheckpoint's: what a power cut takes of those,
-// recovery finds again by the manifests.
+// write is one batch, and synced, but for PutCheckpoint's and PutComparison's: what a power cut
+// takes of the former, recovery finds again by the manifests.
 //
 // Column families (keys.h): checkpoints (run 0x00 step incarnation uid -> CheckpointRecord),
-// attempts (uid -> that key), parts (uid rank -> PartManifest without its layout), layouts (digest
-// -> reference count, layout), leaves (digest printed-key -> what a list of tensors shows), files
-// (file id uid -> nothing: who references a file), runs (run -> totals), tags (run 0x00 tag ->
-// uid), aborted (run 0x00 step incarnation uid -> CheckpointInfo), tasks (uid -> CheckpointRecord
-// of a deletion to be finished). "Newest step of a run" and "keys with a prefix" are seeks.
+// attempts (uid -> that key), parts (uid rank -> PartManifest without layout, values and hashes;
+// behind it its values and block hashes, in rows of their own), layouts (digest -> reference
+// count), leaves (digest printed-key -> some dozens of leaves from that key on, with their
+// shards), files (file id uid -> nothing: who references a file), runs (run -> totals), tags (run
+// 0x00 tag -> uid), aborted (run 0x00 step incarnation uid -> CheckpointInfo), tasks (uid ->
+// CheckpointRecord of a deletion to be finished). "Newest step of a run" and "keys with a prefix"
+// are seeks, and one leaf of a million costs as much as one of ten.
 #ifndef CKPT_SERVER_INDEX_INDEX_H_
 #define CKPT_SERVER_INDEX_INDEX_H_
 
@@ -21,11 +23,13 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "ckpt/v1/catalog.pb.h"
 #include "ckpt/v1/checkpoint.pb.h"
 #include "common/checkpoint_id.h"
 #include "common/ids.h"
 #include "common/layout.h"
+#include "server/index/leaf_cursor.h"
 
 namespace ckpt {
 
@@ -35,32 +39,41 @@ struct CheckpointRecord {
   v1::Labels labels;
   uint64_t shard_count = 0;
   uint64_t data_bytes = 0;
+  // With the checkpoint before it, once it has been compared: PutComparison.
+  std::optional<uint64_t> compared_step;
+  uint64_t identical_bytes = 0;
 };
 
-// One leaf of a layout as a list of tensors shows it. Sizes are of the shards that the part stores.
-struct LeafRecord {
-  uint32_t leaf = 0;  // index into Layout.leaves
-  v1::Leaf proto;
-  uint32_t shard_count = 0;
-  uint64_t data_bytes = 0;
+// Some of a part's plain values: all those whose leaves' printed keys lie in [from, until).
+struct ValueRow {
+  std::string from;
+  std::string until;  // empty: to the end
+  v1::Values values;
 };
 
 class Index {
  public:
-  // DATA_LOSS: damaged, with the way out (ckptutil rebuild-index) in the text. `path` is the
-  // folder.
+  // `path` is the folder. An index of an older format is brought up to date first. DATA_LOSS:
+  // damaged, FAILED_PRECONDITION: a newer format; both with the way out (ckptutil rebuild-index).
   static absl::StatusOr<std::unique_ptr<Index>> Open(const std::string& path);
   virtual ~Index() = default;
 
-  // --- writing; synced before they return, PutCheckpoint excepted
-  // A committed checkpoint, its manifest durable, with its part manifests (with their layouts).
+  // --- writing; synced before they return, where nothing else is said
+  // A committed checkpoint, its manifest durable, with its part manifests. `layouts` are theirs, in
+  // the same order, where the manifests do not carry them.
   // Idempotent: a second call replaces the labels and nothing else. FAILED_PRECONDITION for one that has a tombstone. A tag
   // that another checkpoint of the run has moves to this one.
   virtual absl::Status PutCheckpoint(const v1::CheckpointManifest& manifest,
                                      const std::vector<v1::PartManifest>& parts,
-                                     const v1::Labels& labels) = 0;
+                                     const v1::Labels& labels,
+                                     absl::Span<const std::shared_ptr<const PartLayout>> layouts = {})
+      = 0;
   // NOT_FOUND. Tags move as in PutCheckpoint.
   virtual absl::Status PutLabels(CheckpointUid uid, const v1::Labels& labels) = 0;
+  // How much of it the run's checkpoint at `compared_step` held already. NOT_FOUND. Not synced: lost
+  // with a power cut or a rebuilt index, and then only unset.
+  virtual absl::Status PutComparison(CheckpointUid uid, uint64_t compared_step,
+                                     uint64_t identical_bytes) = 0;
   // Hides the checkpoint and remembers that its files must go (a tombstone): one batch. NOT_FOUND.
   virtual absl::Status Tombstone(CheckpointUid uid) = 0;
   // Forgets it altogether, once its files are gone. OK where there is none.
@@ -95,11 +108,10 @@ class Index {
   // In name order, from `after` (exclusive) on, with that prefix.
   virtual absl::Status ForEachRun(const std::string& prefix, const std::string& after,
                                   absl::FunctionRef<bool(const v1::RunInfo&)> visit) = 0;
-  // Leaves of a layout by printed key, ascending: those that begin with `prefix`, after `after`
-  // (exclusive). Two seeks, no layout is parsed. NOT_FOUND: unknown layout.
-  virtual absl::Status ForEachLeaf(
-      const std::string& layout_digest, const std::string& prefix, const std::string& after,
-      absl::FunctionRef<bool(absl::string_view printed_key, const LeafRecord&)> visit) = 0;
+  // The leaves of a layout, standing nowhere yet. It goes on reading what was there when it was
+  // opened, whatever is deleted meanwhile, and must not outlive the index. NOT_FOUND: unknown layout.
+  virtual absl::StatusOr<std::unique_ptr<LeafCursor>> OpenLeaves(
+      const std::string& layout_digest) = 0;
   virtual std::vector<CheckpointUid> Tombstones() = 0;
   virtual absl::StatusOr<CheckpointRecord> GetTombstone(CheckpointUid uid) = 0;  // NOT_FOUND
   // Data files and part manifests with the checkpoint that references them, tombstoned ones
@@ -108,16 +120,24 @@ class Index {
   // True when a checkpoint other than `uid` references the file: it must stay.
   virtual absl::StatusOr<bool> IsShared(FileId file, CheckpointUid uid) = 0;
   virtual std::vector<CheckpointUid> AllCheckpoints() = 0;
-  // The manifest of one part, from the index (never from a data file). NOT_FOUND.
-  // Copies the whole layout into it; whoever has the layout from FindLayout asks GetPartHead.
-  virtual absl::StatusOr<v1::PartManifest> GetPart(CheckpointUid uid, uint32_t rank) = 0;
-  // The same with an empty `layout`: FindLayout(layout_digest) has it, shared and parsed.
+  // The manifest of one part without its layout, values and block hashes. NOT_FOUND.
   virtual absl::StatusOr<v1::PartManifest> GetPartHead(CheckpointUid uid, uint32_t rank) = 0;
+  // Of the part's block hashes those from kHashesPerRow * row on, as many or, at the end, fewer.
+  // NOT_FOUND: there are none.
+  static constexpr uint64_t kHashesPerRow = 1024;
+  virtual absl::StatusOr<std::vector<uint64_t>> ReadBlockHashes(CheckpointUid uid, uint32_t rank,
+                                                                uint64_t row) = 0;
+  // The values around that key. A part that is unknown has none.
+  virtual absl::StatusOr<ValueRow> ReadValues(CheckpointUid uid, uint32_t rank,
+                                              absl::string_view printed_key) = 0;
   // Null: unknown, or not used for long. One that was kept, or found before, may be known for longer
   // than a checkpoint references it: a layout is what its digest says, so that harms nobody.
   virtual std::shared_ptr<const PartLayout> FindLayout(const std::string& digest) = 0;
   // In memory only, so that FindLayout knows it before its first checkpoint commits.
   virtual void KeepLayout(std::shared_ptr<const PartLayout> layout) = 0;
+  // Parsed layouts are kept in memory; a job that has ended needs none. FindLayout still finds what a
+  // checkpoint references.
+  virtual void ForgetLayoutsUnusedSince(absl::Time time) = 0;
   virtual uint64_t CheckpointCount() = 0;
 };
 

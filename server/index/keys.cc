@@ -33,10 +33,13 @@ std::string Checkpoint(const CheckpointId& id, CheckpointUid uid) {
   return IncarnationPrefix(id) + uid.bytes();
 }
 std::string Part(CheckpointUid uid, uint32_t rank) { return uid.bytes() + BigEndian32(rank); }
-std::string LayoutReferences(const std::string& digest) { return digest + 'r'; }
-std::string LayoutBytes(const std::string& digest) { return digest + 'b'; }
-std::string Leaf(const std::string& digest, absl::string_view printed_key) {
-  return absl::StrCat(digest, printed_key);
+bool IsPart(absl::string_view key) { return key.size() == 20; }
+std::string PartHashes(CheckpointUid uid, uint32_t rank, uint64_t row) {
+  return Part(uid, rank) + 'h' + BigEndian64(row);
+}
+std::string PartValuesPrefix(CheckpointUid uid, uint32_t rank) { return Part(uid, rank) + 'v'; }
+std::string Leaves(const std::string& digest, absl::string_view first_printed_key) {
+  return absl::StrCat(digest, first_printed_key);
 }
 std::string File(FileId file, CheckpointUid uid) { return file.bytes() + uid.bytes(); }
 std::string Tag(const std::string& run, const std::string& tag) { return RunPrefix(run) + tag; }

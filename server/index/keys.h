@@ -22,9 +22,10 @@ std::string StepPrefix(const std::string& run, uint64_t step);  // run 0x00 step
 std::string IncarnationPrefix(const CheckpointId& id);          // run 0x00 step incarnation
 std::string Checkpoint(const CheckpointId& id, CheckpointUid uid);
 std::string Part(CheckpointUid uid, uint32_t rank);
-std::string LayoutReferences(const std::string& digest);
-std::string LayoutBytes(const std::string& digest);
-std::string Leaf(const std::string& digest, absl::string_view printed_key);
+bool IsPart(absl::string_view key);  // of a row in `parts`: not one of its hashes or values
+std::string PartHashes(CheckpointUid uid, uint32_t rank, uint64_t row);
+std::string PartValuesPrefix(CheckpointUid uid, uint32_t rank);  // before the printed key
+std::string Leaves(const std::string& digest, absl::string_view first_printed_key);
 std::string File(FileId file, CheckpointUid uid);
 std::string Tag(const std::string& run, const std::string& tag);
 

@@ -1,35 +1,107 @@
-// Layouts, stored once per digest: the layout as it came, and one row per leaf for lists of
-// tensors.
+// Layouts, stored once per digest: their leaves in rows, for everybody who looks for some of them. A
+// save that names a layout again gets it put together from all of its rows; the digest says whether
+// that is the layout that it was.
 //
-// A layout's rows are written with its first checkpoint, before or in the batch that has its
+// A layout's rows are written with its first checkpoint, before the batch that has its
 // reference-count row, the one that readers look for first: a crash in between leaves rows that
 // the next checkpoint with that layout writes again.
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/limits.h"
 #include "common/status_macros.h"
 #include "server/index/rocks_index.h"
 
 namespace ckpt {
 namespace {
 
-constexpr size_t kLayoutCacheBytes = 64 << 20;  // serialized
-constexpr size_t kLeavesPerBatch = 4096;
+// Of parsed layouts: those of eight ranks with a million shards, so that a job that saves every few
+// minutes does not have its layouts parsed each time.
+constexpr size_t kLayoutCacheBytes = size_t{1} << 30;
+constexpr size_t kBatchBytesMax = 1 << 20;
+constexpr size_t kDigestBytes = 32;
+
+// About what a parsed layout takes: its messages are several times as large as their bytes.
+size_t ParsedBytes(const PartLayout& layout) { return layout.serialized().size() * 12; }
+
+// From all of its leaves. Null where they do not make a layout of that digest.
+absl::StatusOr<std::shared_ptr<const PartLayout>> PutTogether(LeafCursor& leaves,
+                                                              const std::string& digest) {
+  struct Placed {
+    uint32_t leaf;
+    LeafShard shard;
+  };
+  v1::Layout proto;
+  std::vector<Placed> placed;
+  std::vector<LeafShard> shards;
+  CKPT_RETURN_IF_ERROR(leaves.Seek(""));
+  while (leaves.valid()) {
+    const uint32_t position = leaves.position();
+    if (position >= kLeavesPerPartMax) return nullptr;
+    while (static_cast<uint32_t>(proto.leaves_size()) <= position) proto.add_leaves();
+    CKPT_RETURN_IF_ERROR(leaves.ReadLeaf(*proto.mutable_leaves(static_cast<int>(position))));
+    CKPT_RETURN_IF_ERROR(leaves.ReadShards(shards));
+    for (const LeafShard& shard : shards) placed.push_back({position, shard});
+    CKPT_RETURN_IF_ERROR(leaves.Next());
+  }
+  std::sort(placed.begin(), placed.end(), [](const Placed& a, const Placed& b) {
+    return a.shard.part_offset < b.shard.part_offset;
+  });
+  for (const Placed& one : placed) {
+    v1::Shard* shard = proto.add_shards();
+    shard->set_leaf(one.leaf);
+    one.shard.box.ToProto(shard->mutable_box());
+  }
+  CKPT_ASSIGN_OR_RETURN(auto layout, PartLayout::FromProto(std::move(proto)));
+  return layout->digest() == digest ? layout : nullptr;
+}
+
+// The rows of one layout's leaves.
+class StoredRows : public LeafRows {
+ public:
+  StoredRows(std::string digest, rocksdb::DB* db, rocksdb::ColumnFamilyHandle* family)
+      : digest_(std::move(digest)), end_(index_keys::After(digest_)) {
+    rocksdb::ReadOptions options;
+    options.iterate_lower_bound = &lower_;
+    options.iterate_upper_bound = end_.empty() ? nullptr : &upper_;
+    rows_.reset(db->NewIterator(options, family));
+  }
+  absl::Status Seek(absl::string_view key) override {
+    rows_->SeekForPrev(absl::StrCat(digest_, key));
+    if (!rows_->Valid() && rows_->status().ok()) rows_->SeekToFirst();
+    return FromRocks(rows_->status());
+  }
+  absl::Status Next() override {
+    rows_->Next();
+    return FromRocks(rows_->status());
+  }
+  bool valid() const override { return rows_->Valid(); }
+  absl::string_view row() const override { return ViewOf(rows_->value()); }
+
+ private:
+  const std::string digest_;
+  const std::string end_;
+  const rocksdb::Slice lower_ = SliceOf(digest_);
+  const rocksdb::Slice upper_ = SliceOf(end_);
+  std::unique_ptr<rocksdb::Iterator> rows_;
+};
 
 }  // namespace
 
 absl::StatusOr<uint64_t> RocksIndex::LayoutCount(const std::string& digest) {
-  auto row = Get(kLayouts, index_keys::LayoutReferences(digest));
+  auto row = Get(kLayouts, digest);
   if (absl::IsNotFound(row.status())) return 0;
   if (!row.ok()) return row.status();
   return index_records::DecodeCount(*row);
 }
 
-absl::Status RocksIndex::EnsureLayout(rocksdb::WriteBatch& batch, const v1::PartManifest& part) {
-  auto row = Get(kLayouts, index_keys::LayoutReferences(part.layout_digest()));
+absl::Status RocksIndex::EnsureLayout(const v1::PartManifest& part,
+                                      std::shared_ptr<const PartLayout> layout) {
+  auto row = Get(kLayouts, part.layout_digest());
   if (row.ok()) return absl::OkStatus();
   if (!absl::IsNotFound(row.status())) return row.status();
-  std::shared_ptr<const PartLayout> layout = FindInCache(part.layout_digest());
+  if (layout == nullptr) layout = FindInCache(part.layout_digest());
   if (layout == nullptr) {
     CKPT_ASSIGN_OR_RETURN(layout, PartLayout::FromProto(part.layout()));
   }
@@ -37,33 +109,30 @@ absl::Status RocksIndex::EnsureLayout(rocksdb::WriteBatch& batch, const v1::Part
     return absl::DataLossError(absl::StrCat("the part manifest of rank ", part.rank(),
                                             " does not hold the layout that its digest names"));
   }
-  const v1::Layout& proto = layout->proto();
-  std::vector<LeafRecord> leaves(static_cast<size_t>(proto.leaves_size()));
-  for (int i = 0; i < proto.shards_size(); ++i) {
-    LeafRecord& leaf = leaves[proto.shards(i).leaf()];
-    ++leaf.shard_count;
-    leaf.data_bytes += layout->shards()[static_cast<size_t>(i)].length;
-  }
+  return WriteLeaves(*layout);
+}
+
+absl::Status RocksIndex::WriteLeaves(const PartLayout& layout) {
   rocksdb::WriteBatch rows;
-  for (size_t i = 0; i < leaves.size(); ++i) {
-    leaves[i].leaf = static_cast<uint32_t>(i);
-    leaves[i].proto = proto.leaves(static_cast<int>(i));
-    rocksdb::WriteBatch& to = leaves.size() <= kLeavesPerBatch ? batch : rows;
-    to.Put(families_[kLeaves], index_keys::Leaf(layout->digest(), layout->printed_keys()[i]),
-           index_records::Encode(leaves[i]));
-    if (rows.Count() >= kLeavesPerBatch) {
-      CKPT_RETURN_IF_ERROR(FromRocks(db_->Write({}, &rows)));
-      rows.Clear();
-    }
-  }
-  if (rows.Count() > 0) CKPT_RETURN_IF_ERROR(FromRocks(db_->Write({}, &rows)));
-  batch.Put(families_[kLayouts], index_keys::LayoutBytes(layout->digest()), layout->serialized());
-  return absl::OkStatus();
+  const auto write = [&]() -> absl::Status {
+    CKPT_RETURN_IF_ERROR(FromRocks(db_->Write({}, &rows)));
+    rows.Clear();
+    return absl::OkStatus();
+  };
+  CKPT_RETURN_IF_ERROR(
+      PackLeaves(layout, [&](absl::string_view first_key, absl::string_view row) -> absl::Status {
+        rows.Put(families_[kLeaves], index_keys::Leaves(layout.digest(), first_key), SliceOf(row));
+        return rows.GetDataSize() < kBatchBytesMax ? absl::OkStatus() : write();
+      }));
+  return write();
 }
 
 absl::Status RocksIndex::RemoveLayout(rocksdb::WriteBatch& batch, const std::string& digest) {
-  batch.Delete(families_[kLayouts], index_keys::LayoutReferences(digest));
-  batch.Delete(families_[kLayouts], index_keys::LayoutBytes(digest));
+  batch.Delete(families_[kLayouts], digest);
+  return DeleteLeaves(batch, digest);
+}
+
+absl::Status RocksIndex::DeleteLeaves(rocksdb::WriteBatch& batch, const std::string& digest) {
   const std::string end = index_keys::After(digest);
   if (!end.empty()) return FromRocks(batch.DeleteRange(families_[kLeaves], digest, end));
   return ForEachRow(kLeaves, digest, false, [&](absl::string_view key, absl::string_view) {
@@ -76,13 +145,15 @@ absl::Status RocksIndex::SweepLayouts() {
   MutexLock lock(write_mutex_);
   rocksdb::WriteBatch batch;
   const rocksdb::Slice* const unbounded = nullptr;
-  auto rows = Scan(kLayouts, unbounded, unbounded);
-  for (rows->SeekToFirst(); rows->Valid(); rows->Next()) {
-    const absl::string_view key = ViewOf(rows->key());
-    if (key.empty() || key.back() != 'r') continue;
-    CKPT_ASSIGN_OR_RETURN(const uint64_t count, index_records::DecodeCount(ViewOf(rows->value())));
-    if (count > 0) continue;
-    CKPT_RETURN_IF_ERROR(RemoveLayout(batch, std::string(key.substr(0, key.size() - 1))));
+  auto rows = Scan(kLeaves, unbounded, unbounded);
+  rows->SeekToFirst();
+  while (rows->Valid()) {  // one step for each layout
+    const std::string digest(ViewOf(rows->key()).substr(0, kDigestBytes));
+    CKPT_ASSIGN_OR_RETURN(const uint64_t references, LayoutCount(digest));
+    if (references == 0) CKPT_RETURN_IF_ERROR(RemoveLayout(batch, digest));
+    const std::string next = index_keys::After(digest);
+    if (next.empty()) break;
+    rows->Seek(next);
   }
   CKPT_RETURN_IF_ERROR(FromRocks(rows->status()));
   return batch.Count() > 0 ? Write(batch) : absl::OkStatus();
@@ -90,10 +161,10 @@ absl::Status RocksIndex::SweepLayouts() {
 
 std::shared_ptr<const PartLayout> RocksIndex::FindLayout(const std::string& digest) {
   if (auto cached = FindInCache(digest)) return cached;
-  auto bytes = Get(kLayouts, index_keys::LayoutBytes(digest));
-  if (!bytes.ok()) return nullptr;
-  auto layout = PartLayout::FromBytes(*std::move(bytes));
-  if (!layout.ok() || (*layout)->digest() != digest) return nullptr;
+  const auto leaves = OpenLeaves(digest);
+  if (!leaves.ok()) return nullptr;
+  const auto layout = PutTogether(**leaves, digest);
+  if (!layout.ok() || *layout == nullptr) return nullptr;
   KeepLayout(*layout);
   return *layout;
 }
@@ -101,9 +172,10 @@ std::shared_ptr<const PartLayout> RocksIndex::FindLayout(const std::string& dige
 std::shared_ptr<const PartLayout> RocksIndex::FindInCache(const std::string& digest) {
   MutexLock lock(cache_mutex_);
   for (auto it = layout_cache_.begin(); it != layout_cache_.end(); ++it) {
-    if ((*it)->digest() != digest) continue;
+    if (it->layout->digest() != digest) continue;
     std::rotate(layout_cache_.begin(), it, it + 1);
-    return layout_cache_.front();
+    layout_cache_.front().used_at = absl::Now();
+    return layout_cache_.front().layout;
   }
   return nullptr;
 }
@@ -111,10 +183,10 @@ std::shared_ptr<const PartLayout> RocksIndex::FindInCache(const std::string& dig
 void RocksIndex::KeepLayout(std::shared_ptr<const PartLayout> layout) {
   if (FindInCache(layout->digest()) != nullptr) return;
   MutexLock lock(cache_mutex_);
-  layout_cache_.push_front(std::move(layout));
+  layout_cache_.push_front({std::move(layout), absl::Now()});
   size_t cached = 0;
   for (size_t i = 0; i < layout_cache_.size(); ++i) {
-    cached += layout_cache_[i]->serialized().size();
+    cached += ParsedBytes(*layout_cache_[i].layout);
     if (i > 0 && cached > kLayoutCacheBytes) {
       layout_cache_.resize(i);
       break;
@@ -122,22 +194,16 @@ void RocksIndex::KeepLayout(std::shared_ptr<const PartLayout> layout) {
   }
 }
 
-absl::Status RocksIndex::ForEachLeaf(
-    const std::string& layout_digest, const std::string& prefix, const std::string& after,
-    absl::FunctionRef<bool(absl::string_view, const LeafRecord&)> visit) {
-  CKPT_RETURN_IF_ERROR(Get(kLayouts, index_keys::LayoutReferences(layout_digest)).status());
-  const std::string first = index_keys::Leaf(layout_digest, prefix);
-  const std::string resumed = index_keys::Leaf(layout_digest, after) + '\0';
-  const std::string begin = after.empty() ? first : std::max(first, resumed);
-  const std::string end = index_keys::After(first);
-  const rocksdb::Slice lower = SliceOf(begin);
-  const rocksdb::Slice upper = SliceOf(end);
-  auto rows = Scan(kLeaves, &lower, end.empty() ? nullptr : &upper);
-  for (rows->SeekToFirst(); rows->Valid(); rows->Next()) {
-    CKPT_ASSIGN_OR_RETURN(const LeafRecord leaf, index_records::DecodeLeaf(ViewOf(rows->value())));
-    if (!visit(ViewOf(rows->key()).substr(layout_digest.size()), leaf)) return absl::OkStatus();
-  }
-  return FromRocks(rows->status());
+void RocksIndex::ForgetLayoutsUnusedSince(absl::Time time) {
+  MutexLock lock(cache_mutex_);
+  while (!layout_cache_.empty() && layout_cache_.back().used_at < time) layout_cache_.pop_back();
+}
+
+absl::StatusOr<std::unique_ptr<LeafCursor>> RocksIndex::OpenLeaves(
+    const std::string& layout_digest) {
+  CKPT_RETURN_IF_ERROR(Get(kLayouts, layout_digest).status());
+  return std::make_unique<LeafCursor>(
+      std::make_unique<StoredRows>(layout_digest, db_.get(), families_[kLeaves]));
 }
 
 }  // namespace ckpt

@@ -12,9 +12,10 @@ namespace ckpt {
 namespace {
 
 constexpr char kVersionKey[] = "index format";
-constexpr char kVersion[] = "1";
+constexpr char kVersion[] = "2";
 constexpr size_t kBlockCacheBytes = 64 << 20;
 constexpr size_t kMemtableBytes = 16 << 20;
+constexpr size_t kMemtablesBytesMax = 64 << 20;  // of all families together
 constexpr uint64_t kWalBytesMax = 128 << 20;
 
 const char* const kFamilyNames[kFamilyCount] = {"default", "checkpoints", "attempts", "parts",
@@ -41,6 +42,7 @@ rocksdb::DBOptions DatabaseOptions() {
   options.paranoid_checks = true;
   options.max_background_jobs = 2;
   options.max_total_wal_size = kWalBytesMax;
+  options.db_write_buffer_size = kMemtablesBytesMax;
   options.info_log_level = rocksdb::WARN_LEVEL;
   options.keep_log_file_num = 2;
   options.max_open_files = 256;
@@ -93,12 +95,12 @@ absl::StatusOr<std::unique_ptr<Index>> Index::Open(const std::string& path) {
 
   std::string version;
   const rocksdb::Status read = db->Get({}, kVersionKey, &version);
-  if (read.IsNotFound()) {
+  if (!read.ok() && !read.IsNotFound()) return OpenError(read, path);
+  if (version == "1") CKPT_RETURN_IF_ERROR(index->UpgradeFromFormat1());
+  if (version.empty() || version == "1") {
     rocksdb::WriteOptions synced;
     synced.sync = true;
     CKPT_RETURN_IF_ERROR(FromRocks(db->Put(synced, kVersionKey, kVersion)));
-  } else if (!read.ok()) {
-    return OpenError(read, path);
   } else if (version != kVersion) {
     return absl::FailedPreconditionError(
         absl::StrCat("the index at ", path, " has format ", version, ", this program knows ",

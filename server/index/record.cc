@@ -39,6 +39,7 @@ class Reader {
     const absl::string_view bytes = Bytes(Fixed());
     ok_ = ok_ && message.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
   }
+  absl::string_view Rest() { return Bytes(rest_.size()); }
   bool Done() const { return ok_ && rest_.empty(); }
 
  private:
@@ -66,6 +67,9 @@ std::string Encode(const CheckpointRecord& record) {
   PutMessage(out, record.labels);
   PutFixed(out, record.shard_count);
   PutFixed(out, record.data_bytes);
+  if (!record.compared_step) return out;
+  PutFixed(out, *record.compared_step);
+  PutFixed(out, record.identical_bytes);
   return out;
 }
 
@@ -76,30 +80,47 @@ absl::StatusOr<CheckpointRecord> DecodeCheckpoint(absl::string_view row) {
   reader.Message(record.labels);
   record.shard_count = reader.Fixed();
   record.data_bytes = reader.Fixed();
+  if (!reader.Done()) {  // rows of checkpoints that were not compared end here
+    record.compared_step = reader.Fixed();
+    record.identical_bytes = reader.Fixed();
+  }
   if (!reader.Done()) return Damaged("a checkpoint row");
   return record;
 }
 
-std::string Encode(const LeafRecord& record) {
+std::string EncodeValues(const v1::Values& values, absl::string_view until) {
   std::string out;
-  PutFixed(out, record.leaf);
-  PutFixed(out, record.shard_count);
-  PutFixed(out, record.data_bytes);
-  record.proto.AppendToString(&out);
+  PutFixed(out, until.size());
+  out.append(until.data(), until.size());
+  values.AppendToString(&out);
   return out;
 }
 
-absl::StatusOr<LeafRecord> DecodeLeaf(absl::string_view row) {
+absl::StatusOr<ValueRow> DecodeValues(absl::string_view row) {
   Reader reader(row);
-  LeafRecord record;
-  record.leaf = static_cast<uint32_t>(reader.Fixed());
-  record.shard_count = static_cast<uint32_t>(reader.Fixed());
-  record.data_bytes = reader.Fixed();
-  if (row.size() < 24 ||
-      !record.proto.ParseFromArray(row.data() + 24, static_cast<int>(row.size()) - 24)) {
-    return Damaged("a leaf row");
+  ValueRow out;
+  out.until = std::string(reader.Bytes(reader.Fixed()));
+  const absl::string_view values = reader.Rest();
+  if (!reader.Done() ||
+      !out.values.ParseFromArray(values.data(), static_cast<int>(values.size()))) {
+    return Damaged("a row of values");
   }
-  return record;
+  return out;
+}
+
+std::string EncodeHashes(absl::Span<const uint64_t> hashes) {
+  std::string out;
+  out.reserve(hashes.size() * 8);
+  for (const uint64_t hash : hashes) PutFixed(out, hash);
+  return out;
+}
+
+absl::StatusOr<std::vector<uint64_t>> DecodeHashes(absl::string_view row) {
+  Reader reader(row);
+  std::vector<uint64_t> hashes(row.size() / 8);
+  for (uint64_t& hash : hashes) hash = reader.Fixed();
+  if (!reader.Done()) return Damaged("a row of block hashes");
+  return hashes;
 }
 
 std::string Encode(const RunRow& row) {

@@ -4,10 +4,12 @@
 #define CKPT_SERVER_INDEX_RECORD_H_
 
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "server/index/index.h"
 
 namespace ckpt::index_records {
@@ -18,8 +20,12 @@ absl::Status Damaged(absl::string_view what);
 std::string Encode(const CheckpointRecord& record);
 absl::StatusOr<CheckpointRecord> DecodeCheckpoint(absl::string_view row);
 
-std::string Encode(const LeafRecord& record);
-absl::StatusOr<LeafRecord> DecodeLeaf(absl::string_view row);
+// A row of values, apart from where it begins, which its key says.
+std::string EncodeValues(const v1::Values& values, absl::string_view until);
+absl::StatusOr<ValueRow> DecodeValues(absl::string_view row);
+
+std::string EncodeHashes(absl::Span<const uint64_t> hashes);
+absl::StatusOr<std::vector<uint64_t>> DecodeHashes(absl::string_view row);
 
 // Totals of a run, and the greatest incarnation that was ever seen of it.
 struct RunRow {

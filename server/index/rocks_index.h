@@ -51,8 +51,11 @@ class RocksIndex : public Index {
 
   absl::Status PutCheckpoint(const v1::CheckpointManifest& manifest,
                              const std::vector<v1::PartManifest>& parts,
-                             const v1::Labels& labels) override;
+                             const v1::Labels& labels,
+                             absl::Span<const std::shared_ptr<const PartLayout>> layouts) override;
   absl::Status PutLabels(CheckpointUid uid, const v1::Labels& labels) override;
+  absl::Status PutComparison(CheckpointUid uid, uint64_t compared_step,
+                             uint64_t identical_bytes) override;
   absl::Status Tombstone(CheckpointUid uid) override;
   absl::Status FinishTombstone(CheckpointUid uid) override;
   absl::Status PutAborted(const v1::CheckpointInfo& info) override;
@@ -72,24 +75,34 @@ class RocksIndex : public Index {
                               absl::FunctionRef<bool(const v1::CheckpointInfo&)> visit) override;
   absl::Status ForEachRun(const std::string& prefix, const std::string& after,
                           absl::FunctionRef<bool(const v1::RunInfo&)> visit) override;
-  absl::Status ForEachLeaf(
-      const std::string& layout_digest, const std::string& prefix, const std::string& after,
-      absl::FunctionRef<bool(absl::string_view, const LeafRecord&)> visit) override;
+  absl::StatusOr<std::unique_ptr<LeafCursor>> OpenLeaves(
+      const std::string& layout_digest) override;
   std::vector<CheckpointUid> Tombstones() override;
   absl::StatusOr<CheckpointRecord> GetTombstone(CheckpointUid uid) override;
   absl::Status ForEachFile(absl::FunctionRef<bool(FileId, CheckpointUid)> visit) override;
   absl::StatusOr<bool> IsShared(FileId file, CheckpointUid uid) override;
   std::vector<CheckpointUid> AllCheckpoints() override;
-  absl::StatusOr<v1::PartManifest> GetPart(CheckpointUid uid, uint32_t rank) override;
   absl::StatusOr<v1::PartManifest> GetPartHead(CheckpointUid uid, uint32_t rank) override;
+  absl::StatusOr<std::vector<uint64_t>> ReadBlockHashes(CheckpointUid uid, uint32_t rank,
+                                                        uint64_t row) override;
+  absl::StatusOr<ValueRow> ReadValues(CheckpointUid uid, uint32_t rank,
+                                      absl::string_view printed_key) override;
   std::shared_ptr<const PartLayout> FindLayout(const std::string& digest) override;
   void KeepLayout(std::shared_ptr<const PartLayout> layout) override;
+  void ForgetLayoutsUnusedSince(absl::Time time) override;
   uint64_t CheckpointCount() override;
 
-  // Layouts that nobody references, left by saves that never committed: removed at start.
+  // Rows of format 1 become rows of today's (upgrade.cc). Cut off by a crash it is done again.
+  absl::Status UpgradeFromFormat1();
+  // Leaves of layouts that nobody references, left by writes that a crash cut off: removed at start.
   absl::Status SweepLayouts();
 
  private:
+  struct CachedLayout {
+    std::shared_ptr<const PartLayout> layout;
+    absl::Time used_at;
+  };
+
   absl::StatusOr<std::string> Get(Family family, absl::string_view key);
   absl::Status Write(rocksdb::WriteBatch& batch);  // synced
   // An iterator over the rows of `family` in [lower, upper); not yet positioned. The bounds must
@@ -104,8 +117,14 @@ class RocksIndex : public Index {
   absl::StatusOr<index_records::RunRow> RunRowOf(const std::string& run);
   absl::StatusOr<uint64_t> LayoutCount(const std::string& digest);
   // Rows of a part's layout, all but its reference count, where there are none yet.
-  absl::Status EnsureLayout(rocksdb::WriteBatch& batch, const v1::PartManifest& part)
+  absl::Status EnsureLayout(const v1::PartManifest& part, std::shared_ptr<const PartLayout> layout)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  // In batches of its own: a crash leaves rows that nobody looks for yet.
+  absl::Status WriteLeaves(const PartLayout& layout);
+  absl::Status DeleteLeaves(rocksdb::WriteBatch& batch, const std::string& digest);
+  // Head, values and hashes. `layout` is the part's.
+  absl::Status PutPart(rocksdb::WriteBatch& batch, CheckpointUid uid, const v1::PartManifest& part,
+                       const v1::Layout& layout);
   std::shared_ptr<const PartLayout> FindInCache(const std::string& digest);
   absl::Status RemoveLayout(rocksdb::WriteBatch& batch, const std::string& digest);
   absl::Status ReplaceLabels(rocksdb::WriteBatch& batch, const std::string& key,
@@ -118,8 +137,9 @@ class RocksIndex : public Index {
   const std::array<rocksdb::ColumnFamilyHandle*, kFamilyCount> families_;
   Mutex write_mutex_;  // taken before cache_mutex_
   Mutex cache_mutex_;
-  // Parsed layouts, most recently used first; together at most kLayoutCacheBytes, but always one.
-  std::deque<std::shared_ptr<const PartLayout>> layout_cache_ ABSL_GUARDED_BY(cache_mutex_);
+  // Parsed layouts, most recently used first; together at most kLayoutCacheBytes in memory, but
+  // always one.
+  std::deque<CachedLayout> layout_cache_ ABSL_GUARDED_BY(cache_mutex_);
 };
 
 }  // namespace ckpt

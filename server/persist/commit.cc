@@ -84,19 +84,21 @@ absl::StatusOr<CheckpointRecord> CommitCheckpoint(DataFolder* folder, Index* ind
 
   // Committed: from here on no error may say otherwise.
   std::vector<v1::PartManifest> manifests;
+  std::vector<std::shared_ptr<const PartLayout>> layouts;
   for (const DurablePart& part : parts) {
     manifests.push_back(part.manifest);
-    record.shard_count += static_cast<uint64_t>(part.manifest.layout().shards_size());
+    layouts.push_back(part.layout);
+    record.shard_count += part.layout->shards().size();
     record.data_bytes += part.reference.data_bytes();
   }
   if (auto labels = folder->ReadLabels(uid); labels.ok()) record.labels = *std::move(labels);
-  absl::Status indexed = index->PutCheckpoint(record.manifest, manifests, record.labels);  // 7
+  absl::Status indexed = index->PutCheckpoint(record.manifest, manifests, record.labels, layouts);  // 7
   if (!indexed.ok()) {
     observe::Error("committed, but could not be indexed: the next start will",
                    {{"checkpoint", id.ToString()}, {"error", indexed}});
     return record;
   }
-  absl::Status deleted = DeleteReplaced(folder, index, record.manifest);  // 8
+  const absl::Status deleted = DeleteReplaced(folder, index, record.manifest).status();  // 8
   if (!deleted.ok()) {
     observe::Warning("the replaced attempt could not be deleted: the next start will",
                      {{"checkpoint", id.ToString()}, {"error", deleted}});
@@ -104,17 +106,19 @@ absl::StatusOr<CheckpointRecord> CommitCheckpoint(DataFolder* folder, Index* ind
   return record;
 }
 
-absl::Status DeleteReplaced(DataFolder* folder, Index* index,
-                            const v1::CheckpointManifest& manifest) {
-  if (manifest.replaces_uid().empty()) return absl::OkStatus();
+absl::StatusOr<bool> DeleteReplaced(DataFolder* folder, Index* index,
+                                    const v1::CheckpointManifest& manifest) {
+  if (manifest.replaces_uid().empty()) return false;
   CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid,
                         CheckpointUid::FromBytes(manifest.replaces_uid(), "replaces_uid"));
   absl::StatusOr<CheckpointRecord> replaced = index->GetCheckpoint(uid);
-  if (absl::IsNotFound(replaced.status())) return absl::OkStatus();
+  if (absl::IsNotFound(replaced.status())) return false;
   if (!replaced.ok()) return replaced.status();
-  if (replaced->labels.pinned() || replaced->labels.tags_size() > 0) return absl::OkStatus();
-  absl::Status deleted = DeleteCheckpoint(folder, index, uid);
-  return absl::IsNotFound(deleted) ? absl::OkStatus() : deleted;
+  if (replaced->labels.pinned() || replaced->labels.tags_size() > 0) return false;
+  const absl::Status deleted = DeleteCheckpoint(folder, index, uid);
+  if (absl::IsNotFound(deleted)) return false;
+  CKPT_RETURN_IF_ERROR(deleted);
+  return true;
 }
 
 }  // namespace ckpt

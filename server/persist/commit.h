@@ -23,9 +23,9 @@ absl::Status DeleteCheckpoint(DataFolder* folder, Index* index, CheckpointUid ui
 absl::Status FinishDeletion(DataFolder* folder, Index* index, CheckpointUid uid);
 
 // Deletes the attempt that `manifest` replaced, unless it is pinned or tagged: what somebody has
-// labelled stays, reachable by tag and by incarnation. OK where it is gone.
-absl::Status DeleteReplaced(DataFolder* folder, Index* index,
-                            const v1::CheckpointManifest& manifest);
+// labelled stays, reachable by tag and by incarnation. True where there was one to delete.
+absl::StatusOr<bool> DeleteReplaced(DataFolder* folder, Index* index,
+                                    const v1::CheckpointManifest& manifest);
 
 void DiscardParts(DataFolder* folder, const std::vector<DurablePart>& parts);
 

@@ -74,6 +74,7 @@ class PartJob {
     }
     DurablePart durable;
     durable.manifest = MakeManifest();
+    durable.layout = part_.layout;
     CKPT_ASSIGN_OR_RETURN(const auto manifest, WriteManifest(durable));
     CKPT_RETURN_IF_ERROR(TakeFinalName(names::PartManifest(manifest_id_)));
     CKPT_RETURN_IF_ERROR(manifest->Sync());  // 4
@@ -157,7 +158,6 @@ class PartJob {
     manifest.set_world_size(part_.world_size);
     manifest.mutable_share()->Add(part_.share.begin(), part_.share.end());
     manifest.set_layout_digest(part_.layout->digest());
-    *manifest.mutable_layout() = part_.layout->proto();
     *manifest.mutable_values() = part_.values;
     for (size_t i = 0; i < files_.size(); ++i) {
       v1::DataFile* file = manifest.add_files();
@@ -174,7 +174,7 @@ class PartJob {
   }
 
   absl::StatusOr<std::unique_ptr<WritableFile>> WriteManifest(DurablePart& durable) {
-    const std::string bytes = SealEnvelope(EnvelopeKind::kPartManifest, durable.manifest);
+    const std::string bytes = SealPartManifest(durable.manifest, *part_.layout);
     durable.reference.set_rank(part_.rank);
     durable.reference.set_manifest_id(manifest_id_.bytes());
     durable.reference.set_manifest_length(bytes.size());

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "server/persist/commit.h"
+#include "server/persist/compare_parts.h"
 #include "server/persist/persist_part.h"
 #include "server/persist/reservation.h"
 #include "server/persist/write_buffers.h"
@@ -68,6 +69,7 @@ class Persister::Impl {
     return CommitCheckpoint(folder_, index_, id, uid, world_size, share, parts);
   }
 
+  void Compare(const CheckpointRecord& record) { CompareWithPrevious(index_, record); }
   absl::Status Delete(CheckpointUid uid) { return DeleteCheckpoint(folder_, index_, uid); }
   void Discard(const std::vector<DurablePart>& parts) { DiscardParts(folder_, parts); }
 
@@ -175,6 +177,7 @@ absl::StatusOr<CheckpointRecord> Persister::Commit(const CheckpointId& id, Check
                                                    const std::vector<DurablePart>& parts) {
   return impl_->Commit(id, uid, world_size, share, parts);
 }
+void Persister::Compare(const CheckpointRecord& record) { impl_->Compare(record); }
 void Persister::Discard(const std::vector<DurablePart>& parts) { impl_->Discard(parts); }
 absl::Status Persister::Delete(CheckpointUid uid) { return impl_->Delete(uid); }
 uint32_t Persister::parts_at_work() const { return impl_->parts_at_work(); }

@@ -50,7 +50,8 @@ struct PartToPersist {
 
 struct DurablePart {
   v1::PartReference reference;
-  v1::PartManifest manifest;
+  v1::PartManifest manifest;                 // without its layout
+  std::shared_ptr<const PartLayout> layout;
   absl::Time durable_at = absl::InfinitePast();  // when its last byte was synced; unset: adopted
 };
 
@@ -78,6 +79,10 @@ class Persister {
   absl::StatusOr<CheckpointRecord> Commit(const CheckpointId& id, CheckpointUid uid,
                                           uint32_t world_size, const std::vector<uint32_t>& share,
                                           const std::vector<DurablePart>& parts);
+
+  // Compares a committed checkpoint with the one before it in its run (compare_parts.h). For after
+  // the commit has been answered: nobody waits for it.
+  void Compare(const CheckpointRecord& record);
 
   // Files of parts of an attempt that was aborted after they became durable.
   void Discard(const std::vector<DurablePart>& parts);

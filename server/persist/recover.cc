@@ -108,11 +108,9 @@ class Recovery {
       absl::StatusOr<CheckpointRecord> record = index_->GetCheckpoint(uid);
       if (absl::IsNotFound(record.status())) continue;  // deleted by an earlier turn of this loop
       if (!record.ok()) return record.status();
-      const uint64_t before = index_->Tombstones().size() + index_->CheckpointCount();
-      CKPT_RETURN_IF_ERROR(DeleteReplaced(folder_, index_, record->manifest));
-      if (index_->Tombstones().size() + index_->CheckpointCount() < before) {
-        ++report_.deletions_finished;
-      }
+      CKPT_ASSIGN_OR_RETURN(const bool deleted,
+                            DeleteReplaced(folder_, index_, record->manifest));
+      report_.deletions_finished += deleted ? 1 : 0;
     }
     return absl::OkStatus();
   }

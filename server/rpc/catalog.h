@@ -11,14 +11,13 @@
 #include "server/persist/persister.h"
 #include "server/rpc/caller.h"
 #include "server/rpc/checkpoint_finder.h"
-#include "server/rpc/tensor_listing.h"
 #include "server/staging/checkpoint_table.h"
 #include "server/staging/memory_copies.h"
 #include "server/storage/data_folder.h"
 
 namespace ckpt {
 
-// What the calls work on. Nothing is owned but the lock and the cache.
+// What the calls work on. Nothing is owned but the lock.
 struct Catalog {
   Catalog(Index* index, DataFolder* folder, Persister* persister, CheckpointView* live,
           MemoryCopies* memory, CheckpointFinder* finder)
@@ -37,7 +36,6 @@ struct Catalog {
   CheckpointFinder* const finder;
   // Held while labels are read, changed and written, and while a checkpoint is deleted.
   Mutex changing;
-  TensorListings listings;
 };
 
 absl::Status ListRuns(Catalog& catalog, const v1::ListRunsRequest& request,
@@ -48,6 +46,8 @@ absl::Status GetCheckpoint(Catalog& catalog, const v1::GetCheckpointRequest& req
                            Cancelled cancelled, v1::GetCheckpointResponse& response);
 absl::Status ListTensors(Catalog& catalog, const v1::ListTensorsRequest& request,
                          Cancelled cancelled, v1::ListTensorsResponse& response);
+absl::Status DiffCheckpoints(Catalog& catalog, const v1::DiffCheckpointsRequest& request,
+                             Cancelled cancelled, SendTo<v1::DiffCheckpointsResponse> send);
 absl::Status WatchCheckpoints(Catalog& catalog, const v1::WatchCheckpointsRequest& request,
                               Cancelled cancelled, SendTo<v1::WatchCheckpointsResponse> send);
 absl::Status WaitCheckpoint(Catalog& catalog, const v1::WaitCheckpointRequest& request,

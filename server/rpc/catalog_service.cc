@@ -29,6 +29,15 @@ grpc::Status CatalogService::ListTensors(grpc::ServerContext* context,
                 ckpt::ListTensors(catalog_, *request, CallerGone{context, stop_}, *response));
 }
 
+grpc::Status CatalogService::DiffCheckpoints(
+    grpc::ServerContext* context, const v1::DiffCheckpointsRequest* request,
+    grpc::ServerWriter<v1::DiffCheckpointsResponse>* writer) {
+  return Answer(stop_, ckpt::DiffCheckpoints(catalog_, *request, CallerGone{context, stop_},
+                                             [&](const v1::DiffCheckpointsResponse& response) {
+                                               return writer->Write(response);
+                                             }));
+}
+
 grpc::Status CatalogService::WatchCheckpoints(
     grpc::ServerContext* context, const v1::WatchCheckpointsRequest* request,
     grpc::ServerWriter<v1::WatchCheckpointsResponse>* writer) {

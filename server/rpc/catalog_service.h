@@ -21,6 +21,9 @@ class CatalogService final : public v1::CatalogService::Service {
                              v1::GetCheckpointResponse* response) override;
   grpc::Status ListTensors(grpc::ServerContext* context, const v1::ListTensorsRequest* request,
                            v1::ListTensorsResponse* response) override;
+  grpc::Status DiffCheckpoints(grpc::ServerContext* context,
+                               const v1::DiffCheckpointsRequest* request,
+                               grpc::ServerWriter<v1::DiffCheckpointsResponse>* writer) override;
   grpc::Status WatchCheckpoints(grpc::ServerContext* context,
                                 const v1::WatchCheckpointsRequest* request,
                                 grpc::ServerWriter<v1::WatchCheckpointsResponse>* writer) override;

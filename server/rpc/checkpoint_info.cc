@@ -30,6 +30,10 @@ v1::CheckpointInfo InfoOf(const CheckpointRecord& record, const MemoryCopies& me
   *info.mutable_committed_at() = manifest.committed_at();
   info.set_parts_staged(manifest.parts_size());
   info.set_parts_durable(manifest.parts_size());
+  if (record.compared_step) {
+    info.set_compared_step(*record.compared_step);
+    info.set_identical_bytes(record.identical_bytes);
+  }
   const absl::StatusOr<CheckpointUid> uid = UidOf(record);
   if (uid.ok()) {
     SetTime(manifest.checkpoint_uid(), info.mutable_begun_at());

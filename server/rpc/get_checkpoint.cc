@@ -4,10 +4,11 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "common/checkpoint_id.h"
 #include "common/status_macros.h"
 #include "server/rpc/catalog.h"
 #include "server/rpc/checkpoint_info.h"
-#include "server/rpc/part_manifest.h"
+#include "server/rpc/committed_part.h"
 #include "server/storage/names.h"
 
 namespace ckpt {
@@ -44,16 +45,29 @@ std::optional<v1::CheckpointInfo> FindUncommitted(Catalog& catalog, const v1::Se
   return found;
 }
 
+// When its last byte was synced: whoever persisted it remembers that for some minutes.
+void AddDurableAt(Catalog& catalog, v1::CheckpointInfo& info) {
+  const absl::StatusOr<CheckpointId> id = CheckpointId::FromProto(info.id());
+  if (!id.ok()) return;
+  // It is committed: nothing is waited for.
+  const absl::StatusOr<v1::CheckpointInfo> remembered = catalog.live->Wait(
+      *id, v1::CHECKPOINT_STATE_COMMITTED, absl::InfinitePast(), [] { return false; });
+  if (remembered.ok() && remembered->checkpoint_uid() == info.checkpoint_uid() &&
+      remembered->has_durable_at()) {
+    *info.mutable_durable_at() = remembered->durable_at();
+  }
+}
+
 absl::Status AddPart(Catalog& catalog, CheckpointUid uid, const v1::PartReference& reference,
                      v1::GetCheckpointResponse& response) {
-  CKPT_ASSIGN_OR_RETURN(const CommittedPart committed,
-                        ReadPart(catalog.index, catalog.folder, uid, reference));
+  CKPT_ASSIGN_OR_RETURN(const auto committed,
+                        CommittedPart::Open(catalog.index, catalog.folder, uid, reference));
   v1::PartInfo* part = response.add_parts();
   part->set_rank(reference.rank());
   part->set_data_bytes(reference.data_bytes());
-  part->set_shard_count(committed.layout->shards().size());
   part->set_in_memory(catalog.memory->Has(uid, reference.rank()));
-  for (const v1::DataFile& file : committed.manifest.files()) {
+  for (const v1::DataFile& file : committed->head().files()) {
+    part->set_shard_count(part->shard_count() + file.shard_count());
     CKPT_ASSIGN_OR_RETURN(const FileId id, FileId::FromBytes(file.file_id(), "file_id"));
     part->add_disk_files(names::DataFile(id));
   }
@@ -77,6 +91,7 @@ absl::Status GetCheckpoint(Catalog& catalog, const v1::GetCheckpointRequest& req
     return record.status();
   }
   *response.mutable_checkpoint() = InfoOf(*record, *catalog.memory);
+  AddDurableAt(catalog, *response.mutable_checkpoint());
   *response.mutable_labels() = record->labels;
   CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid, UidOf(*record));
   size_t bytes = 0;

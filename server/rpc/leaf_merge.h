@@ -1,65 +1,64 @@
-// The leaves of a whole checkpoint, merged over its parts: REPLICATED and SHARDED leaves once,
-// PER_RANK leaves once for each rank; aliases resolved, the selection applied.
+// The leaves of a whole checkpoint in the order of their printed keys, merged over its parts:
+// REPLICATED and SHARDED leaves once, PER_RANK leaves once for each rank. What is held is one leaf
+// of each part, whatever the checkpoint's size.
 #ifndef CKPT_SERVER_RPC_LEAF_MERGE_H_
 #define CKPT_SERVER_RPC_LEAF_MERGE_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "ckpt/v1/restore.pb.h"
-#include "common/box.h"
 #include "common/filter.h"
-#include "common/layout.h"
+#include "server/index/index.h"
+#include "server/rpc/committed_part.h"
+#include "server/storage/data_folder.h"
 
 namespace ckpt {
 
-// Add every part in rank order, then look. Keeps only what is selected, and the leaves that hold
-// the bytes of selected aliases. Not thread-safe.
+// One thread. Errors as CommittedPart's.
 class LeafMerge {
  public:
-  static constexpr uint32_t kNotNeeded = UINT32_MAX;
+  static absl::StatusOr<LeafMerge> Open(Index* index, DataFolder* folder,
+                                        const CheckpointRecord& record);
 
-  // INVALID_ARGUMENT: a pattern, a key or a box.
-  static absl::StatusOr<LeafMerge> Create(const v1::Selection& selection);
+  // To the first leaf whose printed key is at or after `key`.
+  absl::Status Seek(absl::string_view key);
+  // Of the leaves with one key, the shared one first, then by rank.
+  absl::Status Next();
+  bool valid() const { return !group_.empty(); }
 
-  // INVALID_ARGUMENT: a slice's box does not lie in its tensor.
-  absl::Status Add(uint32_t rank, const PartLayout& layout, const v1::Values& values);
-  // NOT_FOUND where a key that was named exactly (as a key or a slice) is not there; the text names
-  // the nearest.
-  absl::Status CheckNamedKeys() const;
-
-  // leaf_number is the index.
-  const std::vector<v1::PlannedLeaf>& leaves() const { return leaves_; }
-  // Of the part added as number `part`: layout leaf -> leaf number, or kNotNeeded.
-  const std::vector<uint32_t>& numbers(size_t part) const { return numbers_[part]; }
-
-  // The boxes that are needed of a leaf's storage; whole: all of it.
-  struct Need {
-    bool whole = false;
-    std::vector<Box> boxes;
-  };
-  const Need& need(uint32_t leaf_number) const { return needs_[leaf_number]; }
+  // Of the leaf at hand. The parts that declare it, by rank: each stands at it.
+  absl::Span<CommittedPart* const> parts() const { return group_; }
+  absl::string_view printed_key() const { return cursor().printed_key(); }
+  bool own() const { return cursor().placement() == v1::PLACEMENT_PER_RANK; }
+  uint32_t rank() const { return group_.front()->rank(); }  // PER_RANK: whose; else the first one's
+  LeafFacts facts() const { return cursor().Facts(rank()); }
+  // Some part has it as an alias, or as the leaf that holds the bytes of one.
+  bool tied() const;
+  // The first part that has it as an alias: its leaf().alias_target() holds the bytes. Null: none.
+  const CommittedPart* alias() const;
+  // The part of that rank is one of those that declare it.
+  bool DeclaredBy(uint32_t rank) const;
+  // Leaf, rank, position and value; the numbers are the caller's.
+  absl::Status Describe(v1::PlannedLeaf& planned);
+  // Of all parts.
+  absl::StatusOr<uint32_t> CountShards();
 
  private:
-  explicit LeafMerge(LeafFilter filter) : filter_(std::move(filter)) {}
-  uint32_t NumberOf(uint32_t rank, uint32_t position, const v1::Leaf& leaf,
-                    const std::string& printed);
+  explicit LeafMerge(std::vector<std::unique_ptr<CommittedPart>> parts)
+      : parts_(std::move(parts)) {}
+  const LeafCursor& cursor() const { return group_.front()->leaf(); }
+  void Gather();
 
-  LeafFilter filter_;
-  absl::flat_hash_map<std::string, std::vector<Box>> slices_;  // by printed key
-  std::vector<std::string> named_;                             // keys that must be there
-  std::vector<v1::PlannedLeaf> leaves_;
-  std::vector<Need> needs_;
-  absl::flat_hash_map<std::string, uint32_t> shared_;  // printed key -> number, not PER_RANK
-  absl::flat_hash_map<std::string, uint32_t> own_;     // the same, of the part at hand
-  std::vector<std::vector<uint32_t>> numbers_;
-  absl::flat_hash_set<std::string> seen_;  // all printed keys, kept only if some were named
+  std::vector<std::unique_ptr<CommittedPart>> parts_;  // by rank
+  std::vector<CommittedPart*> heap_;   // those that are not done, but for the group's
+  std::vector<CommittedPart*> group_;
+  std::vector<LeafShard> shards_;
 };
 
 }  // namespace ckpt

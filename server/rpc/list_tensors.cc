@@ -1,68 +1,105 @@
-// ListTensors: the leaves of a committed checkpoint, merged over its parts, by printed key.
-#include <algorithm>
-#include <numeric>
+// ListTensors: the leaves of a committed checkpoint, merged over its parts, by printed key. A page
+// starts with a seek to where the one before it ended; nothing is kept in between.
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "common/dtype.h"
-#include "common/key.h"
 #include "common/status_macros.h"
 #include "server/rpc/catalog.h"
 #include "server/rpc/checkpoint_info.h"
 #include "server/rpc/leaf_merge.h"
+#include "server/rpc/leaf_selection.h"
 #include "server/rpc/page_token.h"
-#include "server/rpc/part_manifest.h"
 
 namespace ckpt {
 namespace {
 
-uint64_t DataBytes(const v1::Leaf& leaf) {
-  if (!IsTensorKind(leaf.kind())) return 0;
-  const std::vector<uint64_t> shape(leaf.shape().begin(), leaf.shape().end());
-  return Volume(shape).value_or(0) * DTypeBytes(leaf.dtype());
-}
+// The last leaf of a page, as its token names it.
+struct LeafPosition {
+  std::string uid;
+  uint32_t order = 0;  // among the leaves of that key: 0 for the shared one, else rank + 1
+  std::string key;
 
-absl::StatusOr<TensorListing> MakeListing(Catalog& catalog, const CheckpointRecord& record,
-                                          const v1::Selection& selection) {
-  CKPT_ASSIGN_OR_RETURN(LeafMerge merge, LeafMerge::Create(selection));
-  CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid, UidOf(record));
-  std::vector<uint32_t> shards;
-  for (int i = 0; i < record.manifest.parts_size(); ++i) {
-    CKPT_ASSIGN_OR_RETURN(const CommittedPart part,
-                          ReadPart(catalog.index, catalog.folder, uid, record.manifest.parts(i)));
-    CKPT_RETURN_IF_ERROR(merge.Add(part.manifest.rank(), *part.layout, part.manifest.values()));
-    shards.resize(merge.leaves().size());
-    for (const v1::Shard& shard : part.layout->proto().shards()) {
-      const uint32_t number = merge.numbers(i)[shard.leaf()];
-      if (number != LeafMerge::kNotNeeded) ++shards[number];
+  static uint32_t OrderOf(const LeafMerge& leaves) { return leaves.own() ? leaves.rank() + 1 : 0; }
+  std::string Encode() const {
+    std::string bytes = uid;
+    for (int shift = 24; shift >= 0; shift -= 8) bytes += static_cast<char>(order >> shift);
+    return bytes + key;
+  }
+  static std::optional<LeafPosition> Decode(const std::string& bytes) {
+    if (bytes.size() < 20) return std::nullopt;
+    LeafPosition position{.uid = bytes.substr(0, 16), .key = bytes.substr(20)};
+    for (size_t i = 16; i < 20; ++i) {
+      position.order = position.order << 8 | static_cast<uint8_t>(bytes[i]);
     }
+    return position;
   }
-  CKPT_RETURN_IF_ERROR(merge.CheckNamedKeys());
+};
 
-  TensorListing listing;
-  std::vector<std::string> printed;
-  for (const v1::PlannedLeaf& planned : merge.leaves()) {
-    if (!planned.selected()) continue;
-    v1::TensorInfo& info = listing.emplace_back();
-    *info.mutable_leaf() = planned.leaf();
-    info.set_rank(planned.rank());
-    info.set_data_bytes(DataBytes(planned.leaf()));
-    info.set_shard_count(
-        shards[planned.has_alias_of() ? planned.alias_of() : planned.leaf_number()]);
-    if (planned.has_value()) *info.mutable_value() = planned.value();
-    printed.push_back(PrintKey(planned.leaf().key()));
+// One page.
+class TensorPage {
+ public:
+  TensorPage(LeafMerge& leaves, uint32_t items_max, v1::ListTensorsResponse& response)
+      : leaves_(leaves), items_max_(items_max), response_(response) {}
+
+  // The leaf at hand. False: the page is full, and it was not added.
+  absl::StatusOr<bool> Add() {
+    full_ = static_cast<uint32_t>(response_.tensors_size()) == items_max_ || bytes_ > kPageBytesMax;
+    if (full_) return false;
+    v1::TensorInfo& info = *response_.add_tensors();
+    v1::PlannedLeaf leaf;
+    CKPT_RETURN_IF_ERROR(leaves_.Describe(leaf));
+    *info.mutable_leaf() = std::move(*leaf.mutable_leaf());
+    info.set_rank(leaf.rank());
+    if (leaf.has_value()) *info.mutable_value() = std::move(*leaf.mutable_value());
+    info.set_data_bytes(leaves_.facts().bytes.value_or(0));
+    CKPT_ASSIGN_OR_RETURN(const uint32_t shards, leaves_.CountShards());
+    info.set_shard_count(shards);
+    if (const CommittedPart* alias = leaves_.alias(); alias != nullptr) {
+      aliases_.push_back({response_.tensors_size() - 1, alias->rank(),
+                          std::string(alias->leaf().alias_target())});
+    }
+    bytes_ += info.ByteSizeLong();
+    last_order_ = LeafPosition::OrderOf(leaves_);
+    last_key_ = std::string(leaves_.printed_key());
+    return true;
   }
-  std::vector<size_t> order(listing.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return printed[a] < printed[b]; });
-  TensorListing sorted;
-  sorted.reserve(listing.size());
-  for (const size_t i : order) sorted.push_back(std::move(listing[i]));
-  return sorted;
-}
+
+  // The shards of an alias are those of the leaf that holds its bytes.
+  absl::Status Finish() {
+    for (const Alias& alias : aliases_) {
+      CKPT_RETURN_IF_ERROR(leaves_.Seek(alias.target));
+      while (leaves_.valid() && leaves_.printed_key() == alias.target &&
+             !leaves_.DeclaredBy(alias.rank)) {
+        CKPT_RETURN_IF_ERROR(leaves_.Next());
+      }
+      if (!leaves_.valid() || leaves_.printed_key() != alias.target) continue;
+      CKPT_ASSIGN_OR_RETURN(const uint32_t shards, leaves_.CountShards());
+      response_.mutable_tensors(alias.item)->set_shard_count(shards);
+    }
+    return absl::OkStatus();
+  }
+
+  bool full() const { return full_; }
+  LeafPosition Last(const std::string& uid) const { return {uid, last_order_, last_key_}; }
+
+ private:
+  struct Alias {
+    int item = 0;
+    uint32_t rank = 0;
+    std::string target;
+  };
+  LeafMerge& leaves_;
+  const uint32_t items_max_;
+  v1::ListTensorsResponse& response_;
+  std::vector<Alias> aliases_;
+  size_t bytes_ = 0;
+  bool full_ = false;
+  uint32_t last_order_ = 0;
+  std::string last_key_;
+};
 
 }  // namespace
 
@@ -70,43 +107,43 @@ absl::Status ListTensors(Catalog& catalog, const v1::ListTensorsRequest& request
                          Cancelled cancelled, v1::ListTensorsResponse& response) {
   CKPT_RETURN_IF_ERROR(ValidateSelector(request.selector()));
   CKPT_ASSIGN_OR_RETURN(const uint32_t items_max, PageItems(request.page_size()));
+  CKPT_ASSIGN_OR_RETURN(const LeafSelection selection, LeafSelection::Create(request.selection()));
   const std::string question = absl::StrCat("ListTensors ", request.selector().SerializeAsString(),
                                             " ", request.selection().SerializeAsString());
   // Later pages are of the checkpoint that the first page was of, whatever `latest` means by then.
   absl::StatusOr<CheckpointRecord> record;
-  uint64_t begin = 0;
+  std::optional<LeafPosition> after;
   if (request.page_token().empty()) {
     record = catalog.finder->Find(request.selector(), cancelled);
   } else {
-    CKPT_ASSIGN_OR_RETURN(const std::string position,
-                          OpenPageToken(question, request.page_token()));
+    CKPT_ASSIGN_OR_RETURN(const std::string bytes, OpenPageToken(question, request.page_token()));
+    after = LeafPosition::Decode(bytes);
+    if (!after) return absl::InvalidArgumentError("page_token is damaged");
     CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid,
-                          CheckpointUid::FromBytes(position.substr(0, 16), "page_token"));
-    if (!absl::SimpleAtoi(position.substr(16), &begin)) {
-      return absl::InvalidArgumentError("page_token is damaged");
-    }
+                          CheckpointUid::FromBytes(after->uid, "page_token"));
     record = catalog.index->GetCheckpoint(uid);
     if (absl::IsNotFound(record.status())) {
       return absl::NotFoundError("the checkpoint was deleted between two pages");
     }
   }
   CKPT_RETURN_IF_ERROR(record.status());
-  const std::string& uid = record->manifest.checkpoint_uid();
-  CKPT_ASSIGN_OR_RETURN(
-      const auto listing,
-      catalog.listings.Get(absl::StrCat(uid, request.selection().SerializeAsString()),
-                           [&] { return MakeListing(catalog, *record, request.selection()); }));
+  CKPT_ASSIGN_OR_RETURN(LeafMerge leaves, LeafMerge::Open(catalog.index, catalog.folder, *record));
+  if (!after) CKPT_RETURN_IF_ERROR(selection.CheckNamedKeys(leaves));
 
   *response.mutable_id() = record->manifest.id();
-  size_t bytes = 0;
-  uint64_t i = begin;
-  for (; i < listing->size(); ++i) {
-    if (i - begin == items_max || bytes > kPageBytesMax) break;
-    *response.add_tensors() = (*listing)[i];
-    bytes += (*listing)[i].ByteSizeLong();
-  }
-  if (i < listing->size()) {
-    response.set_next_page_token(MakePageToken(question, absl::StrCat(uid, i)));
+  TensorPage page(leaves, items_max, response);
+  CKPT_RETURN_IF_ERROR(selection.ForEach(
+      leaves, after ? after->key : "", cancelled, [&]() -> absl::StatusOr<bool> {
+        if (after && leaves.printed_key() == after->key &&
+            LeafPosition::OrderOf(leaves) <= after->order) {
+          return true;
+        }
+        return page.Add();
+      }));
+  CKPT_RETURN_IF_ERROR(page.Finish());
+  if (page.full()) {
+    response.set_next_page_token(
+        MakePageToken(question, page.Last(record->manifest.checkpoint_uid()).Encode()));
   }
   return absl::OkStatus();
 }

@@ -3,8 +3,8 @@
 #define CKPT_SERVER_RPC_OPEN_PLAN_H_
 
 #include <cstdint>
+#include <deque>
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -19,29 +19,29 @@ namespace ckpt {
 // may be called from any thread once nothing is added any more.
 class OpenPlan {
  public:
+  // A plan has as many as the checkpoint has shards, so they are small.
   struct Piece {
-    uint64_t length = 0;       // bytes of the whole shard
-    uint32_t part = 0;         // index of AddMemory's answer
-    uint32_t disk_file = 0;    // index of AddDiskFile's answer
     uint64_t part_offset = 0;  // bytes, in the memory copy
-    uint64_t disk_offset = 0;  // bytes, in the data file
+    uint64_t length = 0;       // bytes of the whole shard
+    uint32_t disk_file = 0;    // AddDiskFile's answer
   };
 
   explicit OpenPlan(DataFolder* folder) : id_(PlanId::Random()), folder_(folder) {}
 
   PlanId id() const { return id_; }
 
-  // NOT_FOUND: deleted meanwhile.
-  absl::StatusOr<uint32_t> AddDiskFile(FileId id);
   // Null where the part is not in memory.
   uint32_t AddMemory(std::unique_ptr<MemoryPin> pin);
+  // Of the part whose memory copy has that number; its byte at part offset o lies at
+  // o + `shift` (modulo 2^64). NOT_FOUND: deleted meanwhile.
+  absl::StatusOr<uint32_t> AddDiskFile(FileId id, uint32_t memory, uint64_t shift);
   void AddPiece(const Piece& piece) { pieces_.push_back(piece); }
 
-  const MemoryPin* memory(uint32_t part) const { return memory_[part].get(); }
+  const MemoryPin* memory(uint32_t number) const { return memory_[number].get(); }
   // Opened once, kept open with the plan.
   absl::StatusOr<const ReadableFile*> disk_file(uint32_t number);
 
-  const std::vector<Piece>& pieces() const { return pieces_; }
+  const std::deque<Piece>& pieces() const { return pieces_; }
   // Bytes of a piece, from memory where it is there and otherwise from disk. DATA_LOSS: the data
   // file is shorter than its manifest says.
   absl::Status Read(const Piece& piece, uint64_t offset, void* out, size_t bytes);
@@ -50,14 +50,16 @@ class OpenPlan {
   struct DiskFile {
     FileId id;
     DataFolder::FilePin pin;
+    uint32_t memory;
+    uint64_t shift;
     std::unique_ptr<ReadableFile> open;
   };
   const PlanId id_;
   DataFolder* const folder_;
   std::vector<std::unique_ptr<MemoryPin>> memory_;
-  std::vector<Piece> pieces_;
+  std::deque<Piece> pieces_;
   Mutex opening_;
-  std::vector<DiskFile> disk_files_ ABSL_GUARDED_BY(opening_);
+  std::deque<DiskFile> disk_files_ ABSL_GUARDED_BY(opening_);
 };
 
 }  // namespace ckpt

@@ -11,7 +11,7 @@ namespace ckpt {
 namespace {
 
 constexpr char kTokenVersion = 1;
-constexpr size_t kTokenBytesMax = 4096;
+constexpr size_t kTokenBytesMax = 2 * kKeyBytesMax;  // a page may end at the longest key
 
 uint64_t Check(absl::string_view question, absl::string_view position) {
   return Xxh3(absl::StrCat(question.size(), ":", question, position));

@@ -18,7 +18,24 @@ uint64_t ElementNumber(const Box& shard, const Extents& offset) {
 
 }  // namespace
 
-std::optional<BlockRange> NeededBlocks(const LeafMerge::Need& need, const Box& shard,
+void Need::Add(const std::vector<Box>* more) {
+  if (more == nullptr) {
+    whole = true;
+    return;
+  }
+  for (const Box& box : *more) {
+    if (std::find(boxes.begin(), boxes.end(), box) == boxes.end()) boxes.push_back(box);
+  }
+}
+
+uint64_t Need::Bytes(uint64_t element_bytes, uint64_t whole_bytes) const {
+  if (whole) return whole_bytes;
+  uint64_t bytes = 0;
+  for (const Box& box : boxes) bytes += box.volume() * element_bytes;
+  return bytes;
+}
+
+std::optional<BlockRange> NeededBlocks(const Need& need, const Box& shard,
                                        uint64_t element_bytes, uint64_t length) {
   if (length == 0) return std::nullopt;
   if (need.whole) return BlockRange{0, (length + kHashBlockBytes - 1) / kHashBlockBytes};

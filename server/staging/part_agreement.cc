@@ -1,9 +1,10 @@
 #include "server/staging/part_agreement.h"
 
 #include <algorithm>
-#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
@@ -15,13 +16,21 @@
 namespace ckpt {
 namespace {
 
-// A leaf of all ranks that share it, and the boxes that they store of it.
+constexpr uint32_t kNone = UINT32_MAX;
+
+// A leaf of all ranks that share it. Its stored boxes are a list in Agreement::boxes_.
 struct SharedLeaf {
+  absl::string_view key;
   const v1::Leaf* declared = nullptr;
   uint32_t declared_by = 0;
   bool alias = false;
-  std::vector<Box> boxes;
-  std::vector<uint32_t> box_ranks;
+  uint32_t first_box = kNone;
+};
+
+struct StoredBox {
+  const v1::Box* box;
+  uint32_t rank;
+  uint32_t next;
 };
 
 std::string PrintShape(const v1::Leaf& leaf) {
@@ -74,38 +83,126 @@ absl::Status CheckReplicatedLists(const std::vector<RankLayout>& parts) {
                    "; every rank must declare the same keys, dtypes and shapes as REPLICATED"));
 }
 
-bool CoversWhole(const v1::Leaf& leaf) {
+// `have`: elements in boxes that lie inside the shape and do not overlap.
+absl::Status CheckCovered(absl::string_view key, const v1::Leaf& leaf, uint64_t have) {
   const std::optional<uint64_t> volume =
       Volume({leaf.shape().data(), static_cast<size_t>(leaf.shape_size())});
-  return volume.has_value() && *volume > 0;
+  if (have == volume.value_or(0)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("boxes of '", key, "' do not cover its shape ", PrintShape(leaf), ": ", have,
+                   " of ", volume.value_or(0), " elements are stored by the ranks of the share"));
 }
 
-// CheckTiling names boxes by index; ranks are what people know.
-absl::Status CheckBoxes(absl::string_view key, const SharedLeaf& shared, bool must_cover) {
-  const v1::Leaf& leaf = *shared.declared;
-  const Box whole = Box::Whole({leaf.shape().data(), static_cast<size_t>(leaf.shape_size())});
-  const bool cover = must_cover && !shared.alias && CoversWhole(leaf);
-  if (shared.boxes.size() == 1 && shared.boxes[0] == whole) return absl::OkStatus();
-  absl::Status tiling = CheckTiling(shared.boxes, nullptr);
-  if (absl::IsResourceExhausted(tiling)) return tiling;  // too irregular to be looked at
-  if (!tiling.ok()) {
-    std::vector<std::string> who;
-    for (size_t i = 0; i < shared.boxes.size() && i < 16; ++i) {
-      who.push_back(absl::StrCat("box ", i, " ", shared.boxes[i].ToString(), " of rank ",
-                                 shared.box_ranks[i]));
+class Agreement {
+ public:
+  explicit Agreement(size_t leaves) { by_key_.reserve(leaves); }
+
+  // Declares the leaves of one part, and gathers the boxes of those that ranks share.
+  absl::Status Add(const RankLayout& part) {
+    const PartLayout& layout = *part.layout;
+    const auto& leaves = layout.proto().leaves();
+    std::vector<uint32_t> numbers(static_cast<size_t>(leaves.size()));
+    for (size_t i = 0; i < numbers.size(); ++i) {
+      const v1::Leaf& leaf = leaves[static_cast<int>(i)];
+      numbers[i] = NumberOf(layout.printed_keys()[i], i);
+      SharedLeaf& shared = shared_[numbers[i]];
+      shared.alias |= leaf.alias_of_plus_one() != 0;
+      if (shared.declared == nullptr) {
+        shared.declared = &leaf;
+        shared.declared_by = part.rank;
+      } else if (leaf.placement() != v1::PLACEMENT_PER_RANK ||
+                 shared.declared->placement() != v1::PLACEMENT_PER_RANK) {
+        // PER_RANK leaves are one rank's own, but a key that others share cannot be one.
+        CKPT_RETURN_IF_ERROR(CheckSame(shared.key, shared, leaf, part.rank));
+      }
     }
-    return absl::InvalidArgumentError(absl::StrCat(
-        "boxes of '", key, "' overlap: ", tiling.message(), " (", absl::StrJoin(who, "; "), ")"));
+    const auto& shards = layout.proto().shards();
+    for (int s = 0; s < shards.size(); ++s) {
+      const uint32_t leaf = shards[s].leaf();
+      if (leaves[static_cast<int>(leaf)].placement() == v1::PLACEMENT_PER_RANK) continue;
+      SharedLeaf& shared = shared_[numbers[leaf]];
+      boxes_.push_back({&shards[s].box(), part.rank, shared.first_box});
+      shared.first_box = static_cast<uint32_t>(boxes_.size() - 1);
+    }
+    last_numbers_ = std::move(numbers);
+    return absl::OkStatus();
   }
-  if (!cover) return absl::OkStatus();
-  tiling = CheckTiling(shared.boxes, &whole);
-  if (absl::IsResourceExhausted(tiling)) return tiling;
-  if (!tiling.ok()) {
+
+  absl::Status CheckShared(bool whole_world) {
+    for (const SharedLeaf& shared : shared_) {
+      const v1::Leaf& leaf = *shared.declared;
+      if (!IsTensorKind(leaf.kind()) || leaf.placement() == v1::PLACEMENT_PER_RANK) continue;
+      const bool must_cover =
+          !shared.alias && (whole_world || leaf.placement() == v1::PLACEMENT_REPLICATED);
+      CKPT_RETURN_IF_ERROR(CheckBoxes(shared, must_cover));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  // Ranks mostly declare the same leaves in the same order: the part before knows.
+  uint32_t NumberOf(absl::string_view key, size_t position) {
+    if (position < last_numbers_.size() && shared_[last_numbers_[position]].key == key) {
+      return last_numbers_[position];
+    }
+    const auto [it, inserted] = by_key_.try_emplace(key, static_cast<uint32_t>(shared_.size()));
+    if (inserted) shared_.push_back({.key = key});
+    return it->second;
+  }
+
+  absl::Status CheckBoxes(const SharedLeaf& shared, bool must_cover) {
+    const v1::Leaf& leaf = *shared.declared;
+    std::vector<Box>& boxes = leaf_boxes_;
+    std::vector<uint32_t>& ranks = leaf_ranks_;
+    boxes.clear();
+    ranks.clear();
     uint64_t have = 0;
-    for (const Box& box : shared.boxes) have += box.volume();
-    return absl::InvalidArgumentError(
-        absl::StrCat("boxes of '", key, "' do not cover its shape ", PrintShape(leaf), ": ", have,
-                     " of ", whole.volume(), " elements are stored by the ranks of the share"));
+    for (uint32_t i = shared.first_box; i != kNone; i = boxes_[i].next) {
+      boxes.push_back(Box::FromProto(*boxes_[i].box));
+      ranks.push_back(boxes_[i].rank);
+      have += boxes.back().volume();  // no overflow: they lie inside the shape
+    }
+    std::reverse(boxes.begin(), boxes.end());  // rank order
+    std::reverse(ranks.begin(), ranks.end());
+    const absl::Status tiling = CheckTiling(boxes, nullptr);
+    if (absl::IsResourceExhausted(tiling)) return tiling;  // too irregular to be looked at
+    if (!tiling.ok()) {
+      // CheckTiling names boxes by index; ranks are what people know.
+      std::vector<std::string> who;
+      for (size_t i = 0; i < boxes.size() && i < 16; ++i) {
+        who.push_back(
+            absl::StrCat("box ", i, " ", boxes[i].ToString(), " of rank ", ranks[i]));
+      }
+      return absl::InvalidArgumentError(absl::StrCat("boxes of '", shared.key, "' overlap: ",
+                                                     tiling.message(), " (",
+                                                     absl::StrJoin(who, "; "), ")"));
+    }
+    return must_cover ? CheckCovered(shared.key, leaf, have) : absl::OkStatus();
+  }
+
+  absl::flat_hash_map<absl::string_view, uint32_t> by_key_;
+  std::vector<SharedLeaf> shared_;
+  std::vector<StoredBox> boxes_;
+  std::vector<uint32_t> last_numbers_;
+  std::vector<Box> leaf_boxes_;  // of the leaf at hand
+  std::vector<uint32_t> leaf_ranks_;
+};
+
+// One rank's own tensors. That boxes of one part do not overlap is seen to by its layout.
+absl::Status CheckOwn(const RankLayout& part) {
+  const PartLayout& layout = *part.layout;
+  const auto& leaves = layout.proto().leaves();
+  std::vector<uint64_t> have(static_cast<size_t>(leaves.size()), 0);
+  for (const v1::Shard& shard : layout.proto().shards()) {
+    have[shard.leaf()] += Box::FromProto(shard.box()).volume();
+  }
+  for (size_t i = 0; i < have.size(); ++i) {
+    const v1::Leaf& leaf = leaves[static_cast<int>(i)];
+    if (leaf.placement() != v1::PLACEMENT_PER_RANK || !IsTensorKind(leaf.kind()) ||
+        leaf.alias_of_plus_one() != 0) {
+      continue;
+    }
+    CKPT_RETURN_IF_ERROR(CheckCovered(layout.printed_keys()[i], leaf, have[i]));
   }
   return absl::OkStatus();
 }
@@ -115,52 +212,10 @@ absl::Status CheckBoxes(absl::string_view key, const SharedLeaf& shared, bool mu
 absl::Status CheckAgreement(const std::vector<RankLayout>& parts, bool whole_world) {
   if (parts.empty()) return absl::OkStatus();
   CKPT_RETURN_IF_ERROR(CheckReplicatedLists(parts));
-  absl::flat_hash_map<std::string, std::unique_ptr<SharedLeaf>> shared;  // do not move
-  for (const RankLayout& part : parts) {
-    const PartLayout& layout = *part.layout;
-    const auto& leaves = layout.proto().leaves();
-    std::vector<SharedLeaf*> by_leaf(static_cast<size_t>(leaves.size()), nullptr);
-    std::vector<SharedLeaf> own(static_cast<size_t>(leaves.size()));
-    for (int i = 0; i < leaves.size(); ++i) {
-      const v1::Leaf& leaf = leaves[i];
-      const std::string& key = layout.printed_keys()[static_cast<size_t>(i)];
-      // PER_RANK leaves are one rank's own, but a key that others share cannot be one.
-      std::unique_ptr<SharedLeaf>& of_all = shared[key];
-      if (of_all == nullptr) of_all = std::make_unique<SharedLeaf>();
-      SharedLeaf* entry = of_all.get();
-      entry->alias |= leaf.alias_of_plus_one() != 0;
-      if (entry->declared == nullptr) {
-        entry->declared = &leaf;
-        entry->declared_by = part.rank;
-      } else if (leaf.placement() != v1::PLACEMENT_PER_RANK ||
-                 entry->declared->placement() != v1::PLACEMENT_PER_RANK) {
-        CKPT_RETURN_IF_ERROR(CheckSame(key, *entry, leaf, part.rank));
-      }
-      if (leaf.placement() == v1::PLACEMENT_PER_RANK) {
-        entry = &own[static_cast<size_t>(i)];
-        entry->declared = &leaf;
-        entry->alias = leaf.alias_of_plus_one() != 0;
-      }
-      by_leaf[static_cast<size_t>(i)] = entry;
-    }
-    for (const v1::Shard& shard : layout.proto().shards()) {
-      by_leaf[shard.leaf()]->boxes.push_back(Box::FromProto(shard.box()));
-      by_leaf[shard.leaf()]->box_ranks.push_back(part.rank);
-    }
-    for (int i = 0; i < leaves.size(); ++i) {
-      const SharedLeaf& entry = own[static_cast<size_t>(i)];
-      if (entry.declared == nullptr || !IsTensorKind(entry.declared->kind())) continue;
-      CKPT_RETURN_IF_ERROR(
-          CheckBoxes(layout.printed_keys()[static_cast<size_t>(i)], entry, /*must_cover=*/true));
-    }
-  }
-  for (const auto& [key, entry] : shared) {
-    const v1::Leaf& leaf = *entry->declared;
-    if (!IsTensorKind(leaf.kind()) || leaf.placement() == v1::PLACEMENT_PER_RANK) continue;
-    CKPT_RETURN_IF_ERROR(
-        CheckBoxes(key, *entry, whole_world || leaf.placement() == v1::PLACEMENT_REPLICATED));
-  }
-  return absl::OkStatus();
+  Agreement agreement(parts.front().layout->printed_keys().size());
+  for (const RankLayout& part : parts) CKPT_RETURN_IF_ERROR(agreement.Add(part));
+  for (const RankLayout& part : parts) CKPT_RETURN_IF_ERROR(CheckOwn(part));
+  return agreement.CheckShared(whole_world);
 }
 
 }  // namespace ckpt

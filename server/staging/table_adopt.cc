@@ -156,8 +156,9 @@ absl::Status CheckpointTableImpl::AdoptBytes(const FoundPart& found, LivePart& p
   }
   if (found.durable.has_value()) {
     absl::StatusOr<v1::PartManifest> manifest = options_.folder->ReadPartManifest(*found.durable);
-    if (manifest.ok()) {
-      part.durable = DurablePart{*found.durable, *std::move(manifest)};
+    if (manifest.ok() && manifest->layout_digest() == part.layout->digest()) {
+      manifest->clear_layout();
+      part.durable = DurablePart{*found.durable, *std::move(manifest), part.layout};
       if (file != nullptr) tier_.SetDurable(std::move(file));
       return absl::OkStatus();
     }

@@ -235,6 +235,7 @@ void CheckpointTableImpl::Commit(const CheckpointPtr& checkpoint) {
   }
   if (record.ok()) {
     Committed(checkpoint, *record);
+    persister_.Compare(*record);
     return;
   }
   // A manifest that was written and not synced must not come to light later.

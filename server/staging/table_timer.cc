@@ -9,7 +9,7 @@ namespace {
 
 constexpr absl::Duration kBusyPoll = absl::Milliseconds(200);
 constexpr absl::Duration kIdlePoll = absl::Seconds(5);
-constexpr absl::Duration kSweepAbortedEvery = absl::Hours(1);
+constexpr absl::Duration kSweepEvery = absl::Hours(1);
 // Between its values and its Finish a client that shares memory has nothing to say: a short join
 // deadline must not cut a long copy off.
 constexpr absl::Duration kStallPatienceMin = absl::Minutes(2);
@@ -90,10 +90,12 @@ void CheckpointTableImpl::Tick() {
     }
   }
   for (const auto& [checkpoint, why] : overdue) Abort(checkpoint, why, deferred);
-  if (now >= aborted_swept_at_ + kSweepAbortedEvery) {
+  if (now >= aborted_swept_at_ + kSweepEvery) {
     aborted_swept_at_ = now;
-    InBackground(
-        [this, before = now - options_.keep_aborted] { (void)index_.ForgetAbortedBefore(before); });
+    InBackground([this, now] {
+      (void)index_.ForgetAbortedBefore(now - options_.keep_aborted);
+      index_.ForgetLayoutsUnusedSince(now - kSweepEvery);
+    });
   }
 }
 

@@ -18,6 +18,7 @@ constexpr Row kRows[] = {
     {"restore-disk", "restore from cold disk", RestoreDiskRow},
     {"stream", "the stream transport", StreamRow},
     {"commit", "commit latency past the last durable byte", CommitRow},
+    {"glob", "filtering keys by globs", GlobRow},
     {"torch-save", "torch::save of the same state", TorchSaveRow},
 };
 

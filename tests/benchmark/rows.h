@@ -75,6 +75,7 @@ absl::Status RestoreMemoryRow(Bench& bench);
 absl::Status RestoreDiskRow(Bench& bench);
 absl::Status StreamRow(Bench& bench);
 absl::Status CommitRow(Bench& bench);
+absl::Status GlobRow(Bench& bench);
 absl::Status TorchSaveRow(Bench& bench);
 
 // `ckpt_bench --fresh-restore SOCKET RUN@STEP BYTES`: restores once, in a process that has never

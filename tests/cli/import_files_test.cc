@@ -8,11 +8,13 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/cli/torch_file_bytes.h"
 #include "tests/fixtures/daemon.h"
 
 namespace ckpt::cli {
 namespace {
 
+using namespace ckpt::testing;  // what makes the files
 using ::testing::HasSubstr;
 
 std::string File(const std::string& json, const std::string& data) {
@@ -49,11 +51,12 @@ TEST_F(ImportFiles, OneFile) {
           "01234567abcdefgh"));
   const absl::StatusOr<ImportSet> set = OpenImportSet({path});
   ASSERT_TRUE(set.ok()) << set.status();
-  ASSERT_EQ(set->tensors.size(), 2u);
+  ASSERT_EQ(set->leaves.size(), 2u);
+  EXPECT_EQ(set->tensor_count, 2u);
   EXPECT_EQ(set->data_bytes, 16u);
   EXPECT_EQ(set->metadata.at("format"), "pt");
   std::string bytes(8, '\0');
-  ASSERT_TRUE(set->tensors[1].file->Read(set->tensors[1].tensor.begin, 8, bytes.data()).ok());
+  ASSERT_TRUE(set->leaves[1].read(0, 8, bytes.data()).ok());
   EXPECT_EQ(bytes, "abcdefgh");
 }
 
@@ -66,13 +69,69 @@ TEST_F(ImportFiles, ShardedByIndexOrByFolder) {
   for (const std::string& path : {index, folder_.path()}) {
     const absl::StatusOr<ImportSet> set = OpenImportSet({path});
     ASSERT_TRUE(set.ok()) << set.status();
-    EXPECT_EQ(set->tensors.size(), 2u);
+    EXPECT_EQ(set->leaves.size(), 2u);
   }
 }
 
 TEST_F(ImportFiles, TwoFilesWithTheSameTensorAreRefused) {
   EXPECT_THAT(Refusal({PutTensor("one", "same"), PutTensor("two", "same")}),
-              HasSubstr("two files have a tensor \"same\""));
+              HasSubstr("two files have 'same'"));
+  const std::string path = PutTensor("one", "same");
+  EXPECT_THAT(Refusal({path, path}), HasSubstr("two files have 'same'"));
+}
+
+TEST_F(ImportFiles, AMissingShardIsNamed) {
+  PutTensor("one.safetensors", "a");
+  const std::string index =
+      Put("i.json", R"({"weight_map":{"a":"one.safetensors","b":"two.safetensors"}})");
+  const absl::Status status = OpenImportSet({index}).status();
+  EXPECT_TRUE(absl::IsNotFound(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("names 'two.safetensors'"));
+}
+
+std::string TorchFile(const std::string& name) {
+  return TorchFileOf(
+      PickledDict(name, PickledTensor(PickledStorage("FloatStorage", "0", 2), 0, {2}, {1})),
+      {"01234567"});
+}
+
+TEST_F(ImportFiles, TorchFilesAreKnownByTheirContent) {
+  const std::string torch = Put("a.safetensors", TorchFile("t"));
+  const std::string safe = PutTensor("b.pt", "s");
+  const absl::StatusOr<ImportSet> set = OpenImportSet({torch, safe});
+  ASSERT_TRUE(set.ok()) << set.status();
+  ASSERT_EQ(set->leaves.size(), 2u);
+  EXPECT_EQ(set->data_bytes, 12u);
+  EXPECT_EQ(set->leaves[0].dtype, v1::DTYPE_F32);
+  EXPECT_EQ(set->leaves[1].dtype, v1::DTYPE_U8);
+  EXPECT_THAT(Refusal({torch, PutTensor("c", "t")}), HasSubstr("two files have 't'"));
+}
+
+TEST_F(ImportFiles, TorchFilesStandInAnIndexToo) {
+  Put("one.bin", TorchFile("a"));
+  Put("two.bin", TorchFile("b"));
+  Put("pytorch_model.bin.index.json", R"({"weight_map":{"a":"one.bin","b":"two.bin"}})");
+  const absl::StatusOr<ImportSet> set = OpenImportSet({folder_.path()});
+  ASSERT_TRUE(set.ok()) << set.status();
+  EXPECT_EQ(set->leaves.size(), 2u);
+  EXPECT_THAT(Refusal({Put("i.json", R"({"weight_map":{"a":"one.bin","b":"one.bin"}})")}),
+              HasSubstr("should be in one.bin, but is not"));
+  // A folder that has both kinds is read as safetensors.
+  PutTensor("model.safetensors", "s");
+  EXPECT_EQ(OpenImportSet({folder_.path()})->leaves.size(), 1u);
+}
+
+// An alias refers to a leaf of its own file.
+TEST_F(ImportFiles, AliasesAreCountedOverAllFiles) {
+  const auto tensor = PickledTensor(PickledStorage("FloatStorage", "0", 2), 0, {2}, {1});
+  const std::string tied = Put("tied", TorchFileOf("}(" + PickledText("x") + tensor +
+                                                       PickledText("y") + tensor + "u",
+                                                   {"01234567"}));
+  const absl::StatusOr<ImportSet> set = OpenImportSet({PutTensor("first", "a"), tied});
+  ASSERT_TRUE(set.ok()) << set.status();
+  ASSERT_EQ(set->leaves.size(), 3u);
+  EXPECT_EQ(set->leaves[2].alias_of, 1u);
+  EXPECT_EQ(set->data_bytes, 12u);
 }
 
 TEST_F(ImportFiles, AnIndexCannotLeaveItsFolder) {
@@ -152,7 +211,7 @@ TEST_F(ImportFiles, AFileThatShrinksMeanwhileIsNoticed) {
   ASSERT_TRUE(set.ok());
   ASSERT_EQ(truncate(path.c_str(), 20), 0);
   char bytes[4];
-  EXPECT_TRUE(absl::IsDataLoss(set->tensors[0].file->Read(0, 4, bytes)));
+  EXPECT_TRUE(absl::IsDataLoss(set->leaves[0].read(0, 4, bytes)));
 }
 
 }  // namespace

@@ -66,6 +66,14 @@ TEST(ManifestTest, RoundTrip) {
   EXPECT_EQ(checkpoint->parts_size(), 2);
 }
 
+TEST(ManifestTest, APartManifestIsTheSameWithItsLayoutSpliced) {
+  v1::PartManifest manifest = SamplePart();
+  const std::string whole = SealEnvelope(EnvelopeKind::kPartManifest, manifest);
+  const auto layout = PartLayout::FromProto(manifest.layout()).value();
+  manifest.clear_layout();
+  EXPECT_EQ(SealPartManifest(manifest, *layout), whole);
+}
+
 // The format on disk, byte by byte: it must never change.
 TEST(ManifestTest, EnvelopeIsStable) {
   v1::Labels labels;

@@ -26,6 +26,18 @@ nlohmann::json Json(const std::string& region) {
   return nlohmann::json::parse(region.substr(8));
 }
 
+// Where a part's files are cut follows from it, so it is part of the format.
+TEST(SafetensorsWriteTest, HeaderBytesBoundIsStable) {
+  v1::Leaf leaf;
+  EXPECT_EQ(HeaderBytesBound(leaf, "w"), 1 + 2 + 1 + 4 + 320u);
+  EXPECT_EQ(HeaderBytesBound(leaf, "a\"b"), 4 + 2 + 6 + 4 + 320u) << "escaped once, and twice";
+  EXPECT_EQ(HeaderBytesBound(leaf, "\n"), 2 + 2 + 3 + 4 + 320u);
+  EXPECT_EQ(HeaderBytesBound(leaf, "\xc3\xa9"), 2 + 2 + 2 + 4 + 320u);
+  leaf.add_shape(7);
+  leaf.add_shape(1200);
+  EXPECT_EQ(HeaderBytesBound(leaf, "w"), 1 + 2 + 1 + 4 + 4 * (2 + 5) + 320u);
+}
+
 TEST(SafetensorsWriteTest, HeaderOfALayout) {
   const auto layout = PartLayout::FromProto(SampleLayout()).value();
   v1::Values values;

@@ -26,12 +26,12 @@ TEST_F(Checkpoints, AreFoundByUidAndStepAfterReopening) {
   EXPECT_EQ(record->data_bytes, 900u);
   EXPECT_EQ(index_->FindStep("r", 5, std::nullopt)->manifest.checkpoint_uid(), made.uid.bytes());
   for (uint32_t rank = 0; rank < 3; ++rank) {
-    auto part = index_->GetPart(made.uid, rank);
+    auto part = WholePart(made.uid, rank);
     ASSERT_TRUE(part.ok()) << part.status();
     EXPECT_EQ(part->SerializeAsString(), made.parts[rank].SerializeAsString());
     EXPECT_FALSE(index_->GetPartHead(made.uid, rank)->has_layout());
   }
-  EXPECT_TRUE(absl::IsNotFound(index_->GetPart(made.uid, 3).status()));
+  EXPECT_TRUE(absl::IsNotFound(index_->GetPartHead(made.uid, 3).status()));
 }
 
 TEST_F(Checkpoints, WhatIsNotThereIsNotFound) {
@@ -107,11 +107,12 @@ TEST_F(Checkpoints, ATombstoneHidesAtOnceAndRemembersTheFiles) {
   EXPECT_EQ(index_->FindLatest("r", kStepMax, true)->manifest.id().step(), 4u);
   EXPECT_THAT(index_->Tombstones(), ElementsAre(made.uid));
   EXPECT_EQ(index_->GetTombstone(made.uid)->manifest.parts_size(), 2);
-  EXPECT_TRUE(index_->GetPart(made.uid, 1).ok());
+  EXPECT_TRUE(WholePart(made.uid, 1).ok());
   ASSERT_TRUE(index_->FinishTombstone(made.uid).ok());
   ASSERT_TRUE(index_->FinishTombstone(made.uid).ok());
   EXPECT_THAT(index_->Tombstones(), IsEmpty());
-  EXPECT_TRUE(absl::IsNotFound(index_->GetPart(made.uid, 1).status()));
+  EXPECT_TRUE(absl::IsNotFound(index_->GetPartHead(made.uid, 1).status()));
+  EXPECT_TRUE(absl::IsNotFound(index_->ReadBlockHashes(made.uid, 1, 0).status()));
 }
 
 TEST_F(Checkpoints, FilesAreCountedByWhoReferencesThem) {

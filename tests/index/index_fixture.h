@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "common/status_macros.h"
 #include "gtest/gtest.h"
 #include "server/index/index.h"
 #include "tests/persist/persist_fixture.h"
@@ -61,6 +62,27 @@ class IndexTest : public testing::Test {
     absl::Status status = index_->PutCheckpoint(made.manifest, made.parts, labels);
     EXPECT_TRUE(status.ok()) << status;
     return made.uid;
+  }
+  // A part as it was put, from all of its rows.
+  absl::StatusOr<v1::PartManifest> WholePart(CheckpointUid uid, uint32_t rank) {
+    CKPT_ASSIGN_OR_RETURN(v1::PartManifest part, index_->GetPartHead(uid, rank));
+    const auto layout = index_->FindLayout(part.layout_digest());
+    if (layout == nullptr) return absl::NotFoundError("no layout");
+    *part.mutable_layout() = layout->proto();
+    for (uint64_t row = 0;; ++row) {
+      const auto hashes = index_->ReadBlockHashes(uid, rank, row);
+      if (absl::IsNotFound(hashes.status())) break;
+      CKPT_RETURN_IF_ERROR(hashes.status());
+      part.mutable_block_hashes()->Add(hashes->begin(), hashes->end());
+    }
+    std::string from;
+    do {
+      CKPT_ASSIGN_OR_RETURN(const ValueRow row, index_->ReadValues(uid, rank, from));
+      EXPECT_EQ(row.from, from);
+      if (row.values.entries_size() > 0) part.mutable_values()->MergeFrom(row.values);
+      from = row.until;
+    } while (!from.empty());
+    return part;
   }
   std::vector<uint64_t> Steps(const std::string& run, std::optional<uint64_t> below) {
     std::vector<uint64_t> steps;

@@ -1,3 +1,5 @@
+#include "absl/strings/match.h"
+#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "tests/index/index_fixture.h"
 
@@ -8,17 +10,22 @@ using testing::ElementsAre;
 
 class Layouts : public IndexTest {
  protected:
+  // Of the leaves that begin with `prefix`, the first ones from `from` on.
   std::vector<std::string> Keys(const PartLayout& layout, const std::string& prefix,
-                                const std::string& after, size_t count = 1000) {
+                                const std::string& from, size_t count = 1000) {
     std::vector<std::string> keys;
-    absl::Status status = index_->ForEachLeaf(layout.digest(), prefix, after,
-                                              [&](absl::string_view key, const LeafRecord& leaf) {
-                                                EXPECT_EQ(layout.printed_keys()[leaf.leaf], key);
-                                                EXPECT_EQ(leaf.shard_count, 1u);
-                                                EXPECT_EQ(leaf.data_bytes, leaf.proto.shape(0));
-                                                keys.emplace_back(key);
-                                                return keys.size() < count;
-                                              });
+    const auto cursor = index_->OpenLeaves(layout.digest());
+    EXPECT_TRUE(cursor.ok()) << cursor.status();
+    absl::Status status = (*cursor)->Seek(std::max(prefix, from));
+    for (; status.ok() && (*cursor)->valid() && keys.size() < count; status = (*cursor)->Next()) {
+      if (!absl::StartsWith((*cursor)->printed_key(), prefix)) break;
+      EXPECT_EQ(layout.printed_keys()[(*cursor)->position()], (*cursor)->printed_key());
+      std::vector<LeafShard> shards;
+      EXPECT_TRUE((*cursor)->ReadShards(shards).ok());
+      EXPECT_EQ(shards.size(), 1u);
+      EXPECT_EQ(shards[0].length, (*cursor)->Facts(0).bytes);
+      keys.emplace_back((*cursor)->printed_key());
+    }
     EXPECT_TRUE(status.ok()) << status;
     return keys;
   }
@@ -51,6 +58,21 @@ TEST_F(Layouts, StayKnownWhileTheDaemonRunsThoughTheirCheckpointIsDeleted) {
   }
 }
 
+TEST_F(Layouts, UnusedOnesAreForgottenAndPutTogetherAgain) {
+  std::vector<uint64_t> sizes;
+  for (uint64_t i = 0; i < 300; ++i) sizes.push_back(1 + i * i % 91);
+  const auto layout = LayoutOfSizes(sizes);
+  index_->KeepLayout(layout);
+  Put(IdOf("r", 1), sizes);
+  index_->ForgetLayoutsUnusedSince(absl::Now() - absl::Hours(1));
+  EXPECT_EQ(index_->FindLayout(layout->digest()), layout);
+  index_->ForgetLayoutsUnusedSince(absl::Now() + absl::Seconds(1));
+  const auto found = index_->FindLayout(layout->digest());
+  ASSERT_NE(found, nullptr);
+  EXPECT_NE(found, layout);
+  EXPECT_EQ(found->serialized(), layout->serialized());
+}
+
 TEST_F(Layouts, OneThatNothingReferencesIsGoneAtTheNextStart) {
   const auto unused = LayoutOfSizes({1});
   const auto used = LayoutOfSizes({100});
@@ -74,19 +96,18 @@ TEST_F(Layouts, LiveAsLongAsTheirLastCheckpoint) {
   ASSERT_TRUE(index_->FinishTombstone(second).ok());
   Reopen();
   EXPECT_EQ(index_->FindLayout(layout->digest()), nullptr);
-  EXPECT_TRUE(absl::IsNotFound(index_->ForEachLeaf(
-      layout->digest(), "", "", [](absl::string_view, const LeafRecord&) { return true; })));
+  EXPECT_TRUE(absl::IsNotFound(index_->OpenLeaves(layout->digest()).status()));
 }
 
-TEST_F(Layouts, LeavesAreListedByKeyPrefixAndPage) {
+TEST_F(Layouts, LeavesAreFoundByKey) {
   const auto layout = LayoutOfSizes(std::vector<uint64_t>(23, 10));
   Put(IdOf("r", 1), {77});
   Put(IdOf("r", 2), std::vector<uint64_t>(23, 10));
   EXPECT_EQ(Keys(*layout, "", "").size(), 23u);
   EXPECT_THAT(Keys(*layout, "t2", ""), ElementsAre("t2", "t20", "t21", "t22"));
-  EXPECT_THAT(Keys(*layout, "t2", "t20"), ElementsAre("t21", "t22"));
+  EXPECT_THAT(Keys(*layout, "t2", "t21"), ElementsAre("t21", "t22"));
   EXPECT_THAT(Keys(*layout, "t2", "", 2), ElementsAre("t2", "t20"));
-  EXPECT_THAT(Keys(*layout, "", "t8"), ElementsAre("t9"));
+  EXPECT_THAT(Keys(*layout, "", "t8x"), ElementsAre("t9"));
   EXPECT_THAT(Keys(*layout, "x", ""), testing::IsEmpty());
   EXPECT_THAT(Keys(*layout, "t1", "t2"), testing::IsEmpty());
 }

@@ -26,7 +26,7 @@ class Ckptutil : public testing::Test {
     v1::Labels labels;
     labels.add_tags("best");
     ASSERT_TRUE(store_->folder().WriteLabels(uid_, labels).ok());
-    auto part = store_->index().GetPart(uid_, 1);
+    auto part = store_->index().GetPartHead(uid_, 1);
     file_ = *FileId::FromBytes(part->files(0).file_id(), "id");
     header_ = part->files(0).header_length();
     store_.reset();

@@ -15,7 +15,7 @@ class Delete : public testing::Test {
     ASSERT_TRUE(store_->Save(IdOf("r", 2), other_, {5000, 7}, 2, 30).ok());
   }
   FileId FirstDataFile(CheckpointUid uid) {
-    return *FileId::FromBytes(store_->index().GetPart(uid, 0)->files(0).file_id(), "id");
+    return *FileId::FromBytes(store_->index().GetPartHead(uid, 0)->files(0).file_id(), "id");
   }
   TemporaryFolder folder_;
   std::unique_ptr<Store> store_;
@@ -52,8 +52,10 @@ TEST_F(Delete, AFileThatAnotherCheckpointReferencesStays) {
   const CheckpointId id = IdOf("r", 3);
   const CheckpointUid uid = CheckpointUid::TimeOrdered();
   DurablePart part;
-  part.manifest = *store_->index().GetPart(uid_, 0);
   part.reference = store_->index().GetCheckpoint(uid_)->manifest.parts(0);
+  part.manifest = *store_->folder().ReadPartManifest(part.reference);
+  part.layout = PartLayout::FromProto(part.manifest.layout()).value();
+  part.manifest.clear_layout();
   part.manifest.set_checkpoint_uid(uid.bytes());
   ASSERT_TRUE(store_->persister().Commit(id, uid, 1, {0}, {part}).ok());
   ASSERT_TRUE(store_->persister().Delete(uid_).ok());

@@ -59,6 +59,8 @@ TEST_F(PersistPart, WritesAPlainSafetensorsFileWithExactlyTheStagedBytes) {
   EXPECT_EQ(header->metadata["run"], "team/run");
   auto read = store_->folder().ReadPartManifest(durable->reference);
   ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->layout().SerializeAsString(), part.layout->serialized());
+  read->clear_layout();
   EXPECT_EQ(read->SerializeAsString(), durable->manifest.SerializeAsString());
   EXPECT_EQ(durable->reference.data_bytes(), part.layout->data_bytes());
   EXPECT_EQ(static_cast<StringSource&>(*part.source).consumed(), part.layout->part_bytes());

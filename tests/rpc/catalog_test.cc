@@ -1,9 +1,11 @@
 // The catalogue's calls over a real index and data folder.
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/key.h"
 #include "gmock/gmock.h"
 #include "server/storage/names.h"
 #include "tests/rpc/rpc_fixture.h"
@@ -15,6 +17,7 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 class CatalogTest : public RpcTest {
  protected:
@@ -332,6 +335,32 @@ TEST_F(CatalogTest, WatchSendsWhatExistsThenChanges) {
   EXPECT_EQ(live_.subscribers(), 0u);
 }
 
+// More than one batch of them, and two attempts at every step: the later one is what exists.
+TEST_F(CatalogTest, WatchSendsEachStepOnceHoweverManyThereAre) {
+  std::set<uint64_t> expected;
+  for (uint64_t step = 0; step < 2100; ++step) {
+    expected.insert(step);
+    for (uint8_t incarnation = 1; incarnation <= 2; ++incarnation) {
+      v1::CheckpointManifest manifest;
+      *manifest.mutable_id() = IdOf("r", step, incarnation).ToProto();
+      manifest.set_checkpoint_uid(CheckpointUid::TimeOrdered().bytes());
+      ASSERT_TRUE(store_->index().PutCheckpoint(manifest, {}, {}).ok());
+    }
+  }
+  std::set<uint64_t> seen;
+  uint64_t sent = 0;
+  v1::WatchCheckpointsRequest request;
+  WatchCheckpoints(*catalog_, request, Never, [&](const v1::WatchCheckpointsResponse& change) {
+    if (change.snapshot_end()) return false;
+    ++sent;
+    seen.insert(change.checkpoint().id().step());
+    EXPECT_EQ(change.checkpoint().id().incarnation(), IncarnationOf(2).bytes());
+    return true;
+  }).IgnoreError();
+  EXPECT_EQ(sent, expected.size());
+  EXPECT_EQ(seen, expected);
+}
+
 TEST_F(CatalogTest, WatchOfASlowReaderIsBoundedAndEnds) {
   v1::WatchCheckpointsRequest request;
   int changes = 0;
@@ -396,6 +425,57 @@ TEST_F(CatalogTest, TensorsAreFiltered) {
   const absl::Status status = ListTensors(*catalog_, request, Never, response);
   EXPECT_TRUE(absl::IsNotFound(status)) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("t9"));
+}
+
+TEST_F(CatalogTest, PagesMayEndAtTheLongestKeys) {
+  v1::Layout layout;
+  for (int i = 0; i < 3; ++i) {
+    v1::Leaf* leaf = layout.add_leaves();
+    const std::string name(4095, 'k');
+    *leaf->mutable_key() = MakeKey({name + std::to_string(i)});
+    leaf->set_kind(v1::LEAF_KIND_EMPTY_DICT);
+    leaf->set_placement(v1::PLACEMENT_PER_RANK);
+  }
+  SaveLayouts(IdOf("r", 1), {layout});
+  v1::ListTensorsRequest request;
+  *request.mutable_selector() = StepOf("r", 1);
+  request.set_page_size(1);
+  for (int i = 0; i < 3; ++i) {
+    v1::ListTensorsResponse page;
+    const absl::Status status = ListTensors(*catalog_, request, Never, page);
+    ASSERT_TRUE(status.ok()) << status;
+    ASSERT_EQ(page.tensors_size(), 1);
+    EXPECT_EQ(page.tensors(0).leaf().key().segments(0).name().back(), '0' + i);
+    EXPECT_EQ(page.next_page_token().empty(), i == 2);
+    request.set_page_token(page.next_page_token());
+  }
+}
+
+TEST_F(CatalogTest, NearestKeysAreFoundAmongManyByTheirSegments) {
+  v1::Layout layout;
+  const auto add = [&](const std::vector<absl::string_view>& names) {
+    v1::Leaf* leaf = layout.add_leaves();
+    *leaf->mutable_key() = MakeKey(names);
+    leaf->set_kind(v1::LEAF_KIND_EMPTY_DICT);
+    leaf->set_placement(v1::PLACEMENT_REPLICATED);
+  };
+  for (int i = 0; i < 3000; ++i) add({"blocks", std::to_string(i), "weight"});
+  add({"transformer", "wte", "weight"});
+  add({"transformer", "head", "bias"});
+  SaveLayouts(IdOf("r", 1), {layout, layout});
+  const auto asked = [&](const std::vector<absl::string_view>& names) {
+    v1::ListTensorsRequest request;
+    *request.mutable_selector() = StepOf("r", 1);
+    *request.mutable_selection()->add_keys() = MakeKey(names);
+    v1::ListTensorsResponse page;
+    const absl::Status status = ListTensors(*catalog_, request, Never, page);
+    EXPECT_TRUE(absl::IsNotFound(status)) << status;
+    return std::string(status.message());
+  };
+  EXPECT_THAT(asked({"transfromer", "wte", "weight"}), HasSubstr("'transformer.wte.weight'"));
+  EXPECT_THAT(asked({"transformer", "haed", "bias"}), HasSubstr("'transformer.head.bias'"));
+  EXPECT_THAT(asked({"blocks", "2777", "wieght"}), HasSubstr("'blocks.2777.weight'"));
+  EXPECT_THAT(asked({"nothing", "like", "it", "at", "all"}), Not(HasSubstr("nearest")));
 }
 
 TEST_F(CatalogTest, VerifyReportsProgressAndDamage) {

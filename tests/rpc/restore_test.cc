@@ -1,6 +1,7 @@
 // Restore plans over a real index and data folder: what is planned, what is granted, what is read,
 // and for how long it stays.
 #include <filesystem>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -172,6 +173,90 @@ TEST_F(RestoreTest, SlicesLimitPiecesAndHashes) {
 
   Box({.offset = {7, 0}, .extent = {2, 1}}).ToProto(slice->mutable_box());
   EXPECT_TRUE(absl::IsInvalidArgument(Plan(request).status()));
+}
+
+// The file is the truth: what the index cannot give is read from there.
+TEST_F(RestoreTest, PartsThatTheIndexLacksComeFromTheirFiles) {
+  v1::Layout layout;
+  v1::Values values;
+  for (uint32_t i = 0; i < 200; ++i) {
+    AddTensor(layout, "t" + std::to_string(i), v1::PLACEMENT_PER_RANK, {5});
+    AddShard(layout, i, {0}, {5});
+  }
+  v1::Leaf* seed = layout.add_leaves();
+  *seed->mutable_key() = MakeKey({"seed"});
+  seed->set_kind(v1::LEAF_KIND_VALUE);
+  seed->set_placement(v1::PLACEMENT_PER_RANK);
+  values.add_entries()->set_leaf(200);
+  values.mutable_entries(0)->mutable_value()->set_integer(42);
+  const CheckpointUid uid = SaveLayouts(IdOf("r", 1), {layout, layout}, {values, values});
+  const auto record = store_->index().GetCheckpoint(uid);
+  ASSERT_TRUE(record.ok()) << record.status();
+  std::vector<v1::PartManifest> parts;
+  for (const v1::PartReference& reference : record->manifest.parts()) {
+    parts.push_back(*store_->folder().ReadPartManifest(reference));
+  }
+  enum Lack { kNothing, kPart, kHashes };
+  for (const Lack lack : {kNothing, kPart, kHashes}) {
+    auto index = Index::Open(scratch_.path() + "/index" + std::to_string(lack));
+    ASSERT_TRUE(index.ok()) << index.status();
+    std::vector<v1::PartManifest> known = parts;
+    if (lack == kPart) known.pop_back();
+    if (lack == kHashes) known[1].mutable_block_hashes()->Truncate(150);
+    ASSERT_TRUE((*index)->PutCheckpoint(record->manifest, known, {}).ok());
+    restore_.index = index->get();
+    CheckpointFinder finder(index->get(), &store_->folder());
+    restore_.finder = &finder;
+    const auto plan = Plan(RequestOf(StepOf("r", 1)));
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    EXPECT_EQ(plan->leaves.size(), 402u) << lack;
+    EXPECT_EQ(plan->pieces.size(), 400u) << lack;
+    EXPECT_EQ(plan->Leaf("seed", 1)->value().integer(), 42) << lack;
+    for (const v1::Piece& piece : plan->pieces) {
+      EXPECT_EQ(piece.block_hashes_size(), 1);
+      EXPECT_TRUE(Verifies(piece, *ReadPiece(*plan, piece))) << lack;
+    }
+  }
+}
+
+// Damage that is met in the middle of a plan: the rest comes from the file.
+TEST_F(RestoreTest, ADamagedTableOfTheIndexIsReadAround) {
+  constexpr uint32_t kLeaves = 10000;
+  v1::Layout layout;  // long keys fill the index's tables
+  for (uint32_t i = 0; i < kLeaves; ++i) {
+    AddTensor(layout, std::string(3000, 'x') + std::to_string(i), v1::PLACEMENT_PER_RANK, {1});
+    AddShard(layout, i, {0}, {1});
+  }
+  const CheckpointUid uid = SaveLayouts(IdOf("r", 1), {layout});
+  const auto record = store_->index().GetCheckpoint(uid);
+  ASSERT_TRUE(record.ok()) << record.status();
+  const auto part = store_->folder().ReadPartManifest(record->manifest.parts(0));
+  ASSERT_TRUE(part.ok()) << part.status();
+  const std::string path = scratch_.path() + "/damaged";
+  auto index = Index::Open(path);
+  ASSERT_TRUE(index.ok() && (*index)->PutCheckpoint(record->manifest, {*part}, {}).ok());
+  index->reset();
+  for (const auto& file : std::filesystem::directory_iterator(path)) {
+    if (file.path().extension() == ".sst") FlipByte(file.path(), file.file_size() / 2);
+  }
+  index = Index::Open(path);
+  ASSERT_TRUE(index.ok()) << index.status();
+  const auto cursor = (*index)->OpenLeaves(part->layout_digest());
+  ASSERT_TRUE(cursor.ok()) << cursor.status();
+  absl::Status status = (*cursor)->Seek("");
+  while (status.ok() && (*cursor)->valid()) status = (*cursor)->Next();
+  ASSERT_TRUE(absl::IsDataLoss(status)) << status;  // or else nothing is tested
+
+  restore_.index = index->get();
+  CheckpointFinder finder(index->get(), &store_->folder());
+  restore_.finder = &finder;
+  const auto plan = Plan(RequestOf(StepOf("r", 1)));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  std::set<std::string> keys;
+  for (const v1::PlannedLeaf& leaf : plan->leaves) keys.insert(PrintKey(leaf.leaf().key()));
+  EXPECT_EQ(plan->leaves.size(), kLeaves);
+  EXPECT_EQ(keys.size(), kLeaves);
+  EXPECT_EQ(plan->pieces.size(), kLeaves);
 }
 
 TEST_F(RestoreTest, SelectionErrors) {
@@ -447,6 +532,30 @@ TEST_F(RestoreTest, ManyLeavesComeInBoundedMessages) {
   EXPECT_GT(plan->order.size(), 3u);
 }
 
+TEST_F(RestoreTest, ADryRunSaysWhatWouldMoveAndOpensNothing) {
+  const CheckpointUid uid = Save(IdOf("r", 1), {3 << 20, 100}, 2);
+  memory_.Put(uid, 1, PartBytes(*LayoutOfSizes({3 << 20, 100}), 2));
+  v1::PlanRestoreRequest request = RequestOf(LatestOf("r"));
+  const auto session = sessions_.Open();
+  request.set_session_token(session->token().bytes());
+  request.set_summary_only(true);
+  auto* slice = request.mutable_selection()->add_slices();
+  *slice->mutable_key() = MakeKey({"t0"});
+  Box({.offset = {(1 << 20) + 5}, .extent = {10}}).ToProto(slice->mutable_box());
+  const auto plan = Plan(request);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(plan->order, ElementsAre("header"));
+  EXPECT_TRUE(plan->header.plan_id().empty());
+  EXPECT_EQ(plan->summary.leaves(), 4u);
+  EXPECT_EQ(plan->summary.tensors(), 4u);
+  EXPECT_EQ(plan->summary.bytes(), 2 * (10u + 100u));
+  EXPECT_EQ(plan->summary.bytes_from_memory(), (1u << 20) + 100);  // one block of t0
+  EXPECT_EQ(plan->summary.bytes_from_disk(), (1u << 20) + 100);
+  EXPECT_EQ(plans_.count(), 0u);
+  EXPECT_EQ(memory_.pinned(), 0);
+  EXPECT_EQ(session->grants, 0);
+}
+
 TEST_F(RestoreTest, LeavesOnlyOpensNoPlan) {
   Save(IdOf("r", 1));
   v1::PlanRestoreRequest request = RequestOf(LatestOf("r"));
@@ -464,6 +573,10 @@ TEST_F(RestoreTest, BrokenStreamLeavesNoPlanBehind) {
       PlanRestore(restore_, RequestOf(LatestOf("r")), Never,
                   [](const v1::PlanRestoreResponse& message) { return !message.has_pieces(); });
   EXPECT_TRUE(absl::IsCancelled(status)) << status;
+  EXPECT_EQ(plans_.count(), 0u);
+  EXPECT_TRUE(absl::IsCancelled(
+      PlanRestore(restore_, RequestOf(LatestOf("r")), Never,
+                  [](const v1::PlanRestoreResponse& message) { return !message.has_summary(); })));
   EXPECT_EQ(plans_.count(), 0u);
 }
 

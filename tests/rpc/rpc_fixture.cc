@@ -228,9 +228,16 @@ CheckpointUid RpcTest::SaveLayouts(const CheckpointId& id, std::vector<v1::Layou
 
 absl::StatusOr<ReceivedPlan> RpcTest::Plan(const v1::PlanRestoreRequest& request) {
   ReceivedPlan plan;
+  bool ended = false;
   CKPT_RETURN_IF_ERROR(
       PlanRestore(restore_, request, Never, [&](const v1::PlanRestoreResponse& message) {
         EXPECT_LE(message.ByteSizeLong(), 4u << 20);
+        EXPECT_EQ(plan.order.empty(), message.has_header());
+        EXPECT_FALSE(ended);
+        if (message.has_summary()) {
+          plan.summary = message.summary();
+          ended = true;
+        }
         if (message.has_header()) {
           plan.header = message.header();
           plan.order.push_back("header");
@@ -241,12 +248,16 @@ absl::StatusOr<ReceivedPlan> RpcTest::Plan(const v1::PlanRestoreRequest& request
           plan.order.push_back("leaves");
         }
         if (message.has_pieces()) {
+          for (const v1::Piece& piece : message.pieces().pieces()) {
+            EXPECT_LT(piece.leaf_number(), plan.leaves.size());
+          }
           plan.pieces.insert(plan.pieces.end(), message.pieces().pieces().begin(),
                              message.pieces().pieces().end());
           plan.order.push_back("pieces");
         }
         return true;
       }));
+  EXPECT_TRUE(ended);
   return plan;
 }
 

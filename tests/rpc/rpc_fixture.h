@@ -100,7 +100,8 @@ struct ReceivedPlan {
   v1::PlanHeader header;
   std::vector<v1::PlannedLeaf> leaves;
   std::vector<v1::Piece> pieces;
-  std::vector<std::string> order;  // "header", "leaves", "pieces"
+  std::vector<std::string> order;  // "header", "leaves", "pieces"; always ends with a summary
+  v1::PlanSummary summary;
 
   const v1::PlannedLeaf* Leaf(const std::string& printed_key, uint32_t rank = 0) const;
 };

@@ -74,5 +74,15 @@ TEST(Launch, TorchrunsStoreIsUsed) {
   EXPECT_EQ(*first, *second);
 }
 
+TEST(TorchConnect, BadOptionsAreRefused) {
+  CheckpointerOptions options;
+  options.run = "../x";
+  EXPECT_TRUE(absl::IsInvalidArgument(Checkpointer::Connect(options).status()));
+  options.run = "x";
+  options.rank = 2;
+  options.world_size = 2;
+  EXPECT_TRUE(absl::IsInvalidArgument(Checkpointer::Connect(options).status()));
+}
+
 }  // namespace
 }  // namespace ckpt::testing

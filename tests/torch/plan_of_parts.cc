@@ -70,29 +70,43 @@ absl::StatusOr<uint32_t> PlanOfParts::Find(const std::string& printed_key, uint3
   return absl::NotFoundError(printed_key);
 }
 
+absl::Status PlanOfParts::Check(absl::Span<const ReadTarget> targets) const {
+  for (const ReadTarget& target : targets) {
+    const v1::PlannedLeaf& leaf = leaves_[target.leaf_number];
+    const uint32_t number = leaf.has_alias_of() ? leaf.alias_of() : target.leaf_number;
+    const Extents shape(leaf.leaf().shape().begin(), leaf.leaf().shape().end());
+    if (absl::Status status = ValidateBox(target.region, shape); !status.ok()) return status;
+    uint64_t covered = 0;
+    for (const Stored& stored : stored_[number]) {
+      if (const auto meet = Intersect(stored.box, target.region)) covered += meet->volume();
+    }
+    if (covered < target.region.volume()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("not covered: ", PrintKey(leaf.leaf().key())));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status PlanOfParts::Read(absl::Span<const ReadTarget> targets, ReadStatistics* statistics) {
   if (!fail_.ok()) return std::exchange(fail_, absl::OkStatus());
+  if (absl::Status status = Check(targets); !status.ok()) return status;
   for (const ReadTarget& target : targets) {
     const v1::PlannedLeaf& leaf = leaves_[target.leaf_number];
     const uint32_t number = leaf.has_alias_of() ? leaf.alias_of() : target.leaf_number;
     const uint64_t item = DTypeBytes(leaf.leaf().dtype());
-    const Extents shape(leaf.leaf().shape().begin(), leaf.leaf().shape().end());
-    if (absl::Status status = ValidateBox(target.region, shape); !status.ok()) return status;
     elements_read_ += target.region.volume();
     if (statistics) statistics->bytes_asked += target.region.volume() * item;
-    uint64_t covered = 0;
     for (const Stored& stored : stored_[number]) {
       const auto meet = Intersect(stored.box, target.region);
       if (!meet) continue;
-      covered += meet->volume();
       ForEachRun(
           *meet, stored.box, target.region, [&](uint64_t from, uint64_t to, uint64_t elements) {
             std::memcpy(target.out + to * item, stored.bytes.data() + from * item, elements * item);
           });
     }
-    if (covered < target.region.volume()) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("not covered: ", PrintKey(leaf.leaf().key())));
+    if (PrintKey(leaf.leaf().key()) == damaged_) {
+      return absl::DataLossError(absl::StrCat("damaged: ", damaged_));
     }
   }
   return absl::OkStatus();

@@ -19,12 +19,15 @@ class PlanOfParts : public RestorePlan {
   const v1::CheckpointInfo& checkpoint() const override { return checkpoint_; }
   absl::Span<const v1::PlannedLeaf> leaves() const override { return leaves_; }
   absl::StatusOr<uint32_t> Find(const std::string& printed_key, uint32_t rank) const override;
+  absl::Status Check(absl::Span<const ReadTarget> targets) const override;
   absl::Status Read(absl::Span<const ReadTarget> targets, ReadStatistics* statistics) override;
 
   // Elements of targets asked for so far.
   uint64_t elements_read() const { return elements_read_; }
   // The next Read fails with this.
   void FailNextRead(absl::Status status) { fail_ = std::move(status); }
+  // Every Read of that leaf is DATA_LOSS from now on.
+  void Damage(const std::string& printed_key) { damaged_ = printed_key; }
 
  private:
   struct Stored {
@@ -36,6 +39,7 @@ class PlanOfParts : public RestorePlan {
   std::vector<std::vector<Stored>> stored_;  // by leaf
   uint64_t elements_read_ = 0;
   absl::Status fail_ = absl::OkStatus();
+  std::string damaged_;
 };
 
 }  // namespace ckpt::testing

@@ -1,6 +1,6 @@
 // PyTorch's Python reads what LibTorch saved: the data file as safetensors, the optimizer through
 // load_state_dict, and the next step gives the same parameters. And the other way: what Python
-// wrote as safetensors is imported, and LibTorch loads it.
+// wrote as safetensors or with torch.save is imported, and LibTorch loads it.
 #include <cstdlib>
 #include <fstream>
 #include <map>
@@ -207,12 +207,43 @@ TEST_F(PythonWritesIt, MetadataIsKeptBesideTheTensors) {
   ASSERT_OK(loaded.status());
   EXPECT_THAT(loaded->report.missing, ::testing::IsEmpty());
   EXPECT_THAT(loaded->report.mismatched, ::testing::IsEmpty());
+  EXPECT_THAT(loaded->report.unexpected, ::testing::IsEmpty());
+  EXPECT_THAT(KeysOf(loaded->remainder), ::testing::ElementsAre("__metadata__"));
+  EXPECT_EQ(*Dict(loaded->remainder, "__metadata__").Find("format")->AsString(), "pt");
   CheckModel(model, python);
   const auto raw = checkpointer_->Load(1);
   ASSERT_OK(raw.status());
   const StateDict& metadata = Dict(*raw, "__metadata__");
   EXPECT_EQ(*metadata.Find("format")->AsString(), "pt");
   EXPECT_EQ(*metadata.Find("note")->AsString(), "\u00e9");
+}
+
+// A whole training state by torch.save: as the adapter itself would have saved it.
+TEST_F(PythonWritesIt, TrainingGoesOnFromATorchSaveFile) {
+  const std::string file = scratch_ / "training.pt";
+  const std::string results = scratch_ / "results";
+  RunToSuccess({kPython, absl::StrCat(CKPT_PYTHON_SCRIPTS, "/python_saves_it.py"), file, results});
+  RunToSuccess({BuiltBinary("ckptctl"), "checkpoint", "import", "python@1", file, "--socket",
+                daemon_->socket()});
+  auto model = SmallModel(9);
+  torch::optim::AdamW optimizer(model->parameters(), torch::optim::AdamWOptions(0.5));
+  StateDict state{
+      {"model", model}, {"optimizer", optimizer}, {"epoch", 0}, {"history", StateList()}};
+  const auto loaded = checkpointer_->Load(1, state);
+  ASSERT_OK(loaded.status());
+  EXPECT_TRUE(loaded->remainder.empty());
+  EXPECT_EQ(*state.Find("epoch")->AsInt(), 3);
+  EXPECT_EQ(state.Find("history")->If<StateList>()->size(), 3u);
+  optimizer.zero_grad();
+  model->forward(torch::linspace(0, 1, 40).reshape({8, 5})).square().mean().backward();
+  optimizer.step();
+  const auto python = ReadResults(results);
+  for (const auto& entry : model->named_parameters()) {
+    ASSERT_TRUE(python.contains(entry.key())) << entry.key();
+    const at::Tensor here = entry.value().detach().flatten().to(torch::kFloat64);
+    EXPECT_TRUE(torch::allclose(here, python.at(entry.key()), 1e-4, 1e-6)) << entry.key();
+  }
+  EXPECT_EQ(model->named_parameters().size(), python.size());
 }
 
 }  // namespace

@@ -84,14 +84,6 @@ TEST(SaveUnwrap, UnknownOptimizersAreUnimplemented) {
   EXPECT_TRUE(absl::IsUnimplemented(PartOf({{"optimizer", optimizer}}).status()));
 }
 
-TEST(SavePersistentBuffers, OthersAreLeftOut) {
-  auto model = torch::nn::BatchNorm1d(3);
-  const auto part = PartOf({{"model", ModuleState(model.ptr(), {"running_*"})}});
-  ASSERT_OK(part.status());
-  EXPECT_THAT(PrintedKeys(*part),
-              ElementsAre("model.weight", "model.bias", "model.num_batches_tracked"));
-}
-
 TEST(SavePlacement, DefaultsFollowTheKindAndMarkersWin) {
   auto model = torch::nn::Linear(2, 2);
   torch::optim::SGD optimizer(model->parameters(), torch::optim::SGDOptions(0.1));
@@ -173,48 +165,70 @@ TEST(SaveRefusals, SayWhatAndWhere) {
               HasSubstr("outer.inner"));
 }
 
-TEST(Filter, UnknownKeysAreAllNamed) {
-  TorchSaveOptions options;
-  options.filters = {{"modle", [](auto&, auto&) { return true; }},
-                     {"optimiser", [](auto&, auto&) { return true; }},
-                     {"iteration", [](auto&, auto&) { return true; }}};
-  const absl::Status status = PartOf({{"iteration", 1}}, options).status();
-  EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
-  EXPECT_THAT(std::string(status.message()), HasSubstr("\"modle\", \"optimiser\""));
-}
+// One rank of two that step boxes of two parameters: rows of `a`, and `b` on rank 0 alone.
+struct ShardedRank {
+  explicit ShardedRank(int64_t rank)
+      : a(torch::ones({2, 3}, torch::requires_grad())),
+        b(torch::ones({rank == 0 ? 3 : 0}, torch::requires_grad())),
+        optimizer({a, b}, torch::optim::AdamWOptions(0.1)),
+        box_of_a{a, {4, 3}, {2 * rank, 0}},
+        box_of_b{b, {3}, {3 * rank}} {
+    for (at::Tensor* parameter : {&a, &b}) parameter->mutable_grad() = torch::ones_like(*parameter);
+    optimizer.step();
+    ShardedOptimizer sharded{
+        &optimizer, {{0, {4, 3}, {2 * rank, 0}}, {1, {3}, {3 * rank}}}, {{0, 1}}};
+    state = {{"model", StateDict{{"a", box_of_a}, {"b", box_of_b}}}, {"optimizer", sharded}};
+  }
+  at::Tensor a;
+  at::Tensor b;
+  torch::optim::AdamW optimizer;
+  Sharded box_of_a;
+  Sharded box_of_b;
+  StateDict state;
+};
 
-TEST(Filter, IsCalledWithTheFirstLevelOfTheConvertedValue) {
-  auto model = torch::nn::Linear(2, 2);
-  torch::optim::SGD optimizer(model->parameters(), torch::optim::SGDOptions(0.1));
-  std::vector<std::string> seen;
-  const auto record = [&](const std::string& key, const StateValue& value) {
-    seen.push_back(key + " " + std::string(value.KindName()));
-    return key != "bias" && key != "a";
+TEST(Prune, AShardedOptimizerAlsoWhereARankHoldsNothing) {
+  ShardedRank zero(0);
+  ShardedRank one(1);
+  const auto entries_without = [&](const std::string& excluded) {
+    TorchSaveOptions options;
+    options.selection.add_exclude(excluded);
+    options.prune_optimizer = true;
+    const auto raw = LoadRaw(*SavedBy({zero.state, one.state}, options), {0, 2}, {});
+    EXPECT_OK(raw.status());
+    if (!raw.ok()) return std::vector<std::string>();
+    EXPECT_EQ(Dict(*raw, "optimizer").Find("param_groups")->If<StateList>()->size(), 1u);
+    return KeysOf(Dict(Dict(*raw, "optimizer"), "state"));
   };
-  TorchSaveOptions options;
-  options.filters = {{"model", record}, {"optimizer", record}, {"dict", record}, {"plain", record}};
-  const auto part = PartOf({{"model", model},
-                            {"optimizer", optimizer},
-                            {"dict", StateDict{{"a", 1}, {"b", StateDict{{"a", 2}}}}},
-                            {"plain", 5},
-                            {"unfiltered", 6}},
-                           options);
-  ASSERT_OK(part.status());
-  EXPECT_THAT(seen, ElementsAre("weight a tensor", "bias a tensor", "state a dictionary",
-                                "param_groups a list", "a an integer", "b a dictionary"));
-  const std::vector<std::string> keys = PrintedKeys(*part);
-  EXPECT_THAT(keys, ::testing::Contains("model.weight"));
-  EXPECT_THAT(keys, ::testing::Not(::testing::Contains("model.bias")));
-  EXPECT_THAT(keys, ::testing::IsSupersetOf({"dict.b.a", "plain", "unfiltered"}));
-  EXPECT_THAT(keys, ::testing::Not(::testing::Contains("dict.a")));
+  EXPECT_THAT(entries_without("nothing"), ElementsAre("0", "1"));
+  EXPECT_THAT(entries_without("model.b"), ElementsAre("0"));
+  EXPECT_THAT(entries_without("model.a"), ElementsAre("1"));
+  EXPECT_THAT(entries_without("model.*"), ::testing::IsEmpty());
 }
 
-TEST(Filter, AKeyWithoutEntriesLeftIsAbsent) {
-  TorchSaveOptions options;
-  options.filters = {{"model", [](auto&, auto&) { return false; }}};
-  const auto part = PartOf({{"model", torch::nn::Linear(2, 2)}, {"x", 1}}, options);
-  ASSERT_OK(part.status());
-  EXPECT_THAT(PrintedKeys(*part), ElementsAre("x"));
+TEST(Prune, OnlyParametersOfTheStateOfWhichNoNameIsLeft) {
+  auto model = torch::nn::Linear(2, 2);
+  torch::optim::SGD optimizer(model->parameters(), torch::optim::SGDOptions(0.1).momentum(0.9));
+  model->forward(torch::ones({1, 2})).sum().backward();
+  optimizer.step();
+  const auto keys = [&](const StateDict& state, const std::string& excluded) {
+    TorchSaveOptions options;
+    options.selection.add_exclude(excluded);
+    options.prune_optimizer = true;
+    const auto part = PartOf(state, options);
+    EXPECT_OK(part.status());
+    return part.ok() ? PrintedKeys(*part) : std::vector<std::string>();
+  };
+  using ::testing::Contains;
+  using ::testing::Not;
+  const std::string moment = "optimizer.state.0.momentum_buffer";
+  // The optimizer alone: nothing was filtered out.
+  EXPECT_THAT(keys({{"optimizer", optimizer}}, "model.weight"), Contains(moment));
+  EXPECT_THAT(keys({{"model", model}, {"optimizer", optimizer}}, "model.weight"),
+              Not(Contains(moment)));
+  // Another name of it is saved.
+  EXPECT_THAT(keys({{"model", model}, {"optimizer", optimizer}, {"again", model}}, "model.weight"),
+              Contains(moment));
 }
 
 TEST(StateDictTest, KeepsOrderAndFindsManyKeys) {

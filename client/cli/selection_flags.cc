@@ -1,0 +1,249 @@
+#include "client/cli/selection_flags.h"
+
+#include <map>
+#include <string>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "client/cli/checkpoint_record.h"
+#include "client/cli/tensor_slice.h"
+#include "common/byte_size.h"
+#include "common/dtype.h"
+#include "common/key.h"
+#include "common/layout.h"
+#include "common/limits.h"
+#include "common/status_macros.h"
+
+namespace ckpt::cli {
+namespace {
+
+// A glob that matches this text alone.
+std::string LiteralGlob(absl::string_view text) {
+  std::string glob;
+  for (const char c : text) {
+    if (c == '*' || c == '?' || c == '\\') glob.push_back('\\');
+    glob.push_back(c);
+  }
+  return glob;
+}
+
+absl::StatusOr<DType> DTypeOf(absl::string_view text) {
+  std::vector<std::string> names;
+  for (int number = v1::DType_MIN; number <= v1::DType_MAX; ++number) {
+    const auto dtype = static_cast<DType>(number);
+    if (DTypeBytes(dtype) == 0) continue;
+    names.emplace_back(DTypeName(dtype));
+    if (names.back() == absl::AsciiStrToUpper(text)) return dtype;
+  }
+  return absl::InvalidArgumentError(absl::StrCat("--dtype must be of ",
+                                                 absl::StrJoin(names, ", "), ", not \"",
+                                                 absl::Utf8SafeCEscape(text), "\""));
+}
+
+absl::StatusOr<uint64_t> SizeOf(const Arguments& arguments, absl::string_view flag) {
+  const absl::StatusOr<uint64_t> bytes = ParseByteSize(arguments.Get(flag));
+  if (bytes.ok()) return *bytes;
+  return absl::InvalidArgumentError(absl::StrCat("--", flag, ": ", bytes.status().message()));
+}
+
+// Values of a flag that may be repeated and may hold several, with commas between them.
+std::vector<std::string> ListOf(const Arguments& arguments, absl::string_view flag) {
+  return absl::StrSplit(absl::StrJoin(arguments.All(flag), ","), ',', absl::SkipEmpty());
+}
+
+// What all selected leaves must meet: nothing is set where no such flag is given.
+absl::StatusOr<v1::LeafMatch> Restriction(const Arguments& arguments) {
+  v1::LeafMatch match;
+  for (const std::string& name : ListOf(arguments, "dtype")) {
+    CKPT_ASSIGN_OR_RETURN(const DType dtype, DTypeOf(name));
+    match.add_dtypes(dtype);
+  }
+  if (arguments.Has("min-size")) {
+    CKPT_ASSIGN_OR_RETURN(const uint64_t bytes, SizeOf(arguments, "min-size"));
+    match.set_min_bytes(bytes);
+  }
+  if (arguments.Has("max-size")) {
+    CKPT_ASSIGN_OR_RETURN(const uint64_t bytes, SizeOf(arguments, "max-size"));
+    match.set_max_bytes(bytes);
+  }
+  for (const std::string& text : ListOf(arguments, "rank")) {
+    uint32_t rank = 0;
+    if (!absl::SimpleAtoi(text, &rank)) {
+      return absl::InvalidArgumentError(absl::StrCat("--rank must be a whole number, not \"",
+                                                     absl::Utf8SafeCEscape(text), "\""));
+    }
+    match.add_ranks(rank);
+  }
+  return match;
+}
+
+// --key, and the keys of --slice.
+absl::StatusOr<std::vector<std::string>> NamedKeys(const Arguments& arguments) {
+  std::vector<std::string> keys = arguments.All("key");
+  for (const std::string& text : arguments.All("slice")) {
+    CKPT_ASSIGN_OR_RETURN(TensorSlice slice, ParseTensorSlice(text));
+    keys.push_back(std::move(slice.key));
+  }
+  return keys;
+}
+
+// A shape of each of these keys.
+absl::StatusOr<std::map<std::string, Extents>> ShapesOf(VerbContext& context,
+                                                        const v1::Selector& selector,
+                                                        const std::vector<std::string>& keys) {
+  v1::ListTensorsRequest request;
+  *request.mutable_selector() = selector;
+  for (const std::string& key : keys) *request.mutable_selection()->add_keys() = MakeKey({key});
+  request.set_page_size(kPageItemsMax);
+  std::map<std::string, Extents> shapes;
+  do {
+    v1::ListTensorsResponse response;
+    CKPT_RETURN_IF_ERROR(context.connection.Call([&](grpc::ClientContext* call) {
+      return context.connection.catalog().ListTensors(call, request, &response);
+    }));
+    for (const v1::TensorInfo& tensor : response.tensors()) {
+      if (!IsTensorKind(tensor.leaf().kind())) continue;
+      const auto& shape = tensor.leaf().shape();
+      shapes.try_emplace(PrintKey(tensor.leaf().key()), shape.begin(), shape.end());
+    }
+    request.set_page_token(response.next_page_token());
+  } while (!request.page_token().empty());
+  return shapes;
+}
+
+}  // namespace
+
+const char kSelectionHelp[] =
+    "Selected is what any of --include, --regex and --key names (all, where none is given), if it "
+    "meets each\nof --dtype, --min-size, --max-size, --top-level and --rank, and neither --exclude "
+    "nor --exclude-regex\nnames it. In a glob * matches any run of characters but '.', ** any run "
+    "at all, ? one character, and \\\ntakes the next one as it is; a regex (RE2) may be found "
+    "anywhere in the key: anchor it with ^ and $.";
+
+std::vector<FlagSpec> WithSelectionFlags(std::vector<FlagSpec> own) {
+  const std::vector<FlagSpec> selection = {
+      {.name = "include",
+       .value = "GLOB",
+       .help = "keys that match (may be repeated)",
+       .letter = 'i',
+       .repeated = true},
+      {.name = "exclude",
+       .value = "GLOB",
+       .help = "not the keys that match (may be repeated)",
+       .letter = 'x',
+       .repeated = true},
+      {.name = "regex",
+       .value = "REGEX",
+       .help = "keys in which it is found (may be repeated)",
+       .repeated = true},
+      {.name = "exclude-regex",
+       .value = "REGEX",
+       .help = "not the keys in which it is found (may be repeated)",
+       .repeated = true},
+      {.name = "key",
+       .value = "KEY",
+       .help = "exactly this key; an error where it is not there (may be repeated)",
+       .repeated = true},
+      {.name = "dtype",
+       .value = "F32,BF16,...",
+       .help = "only tensors of these types",
+       .repeated = true},
+      {.name = "min-size", .value = "SIZE", .help = "only tensors of 1MiB, ... or more"},
+      {.name = "max-size", .value = "SIZE", .help = "only tensors of 1MiB, ... or less"},
+      {.name = "top-level",
+       .value = "NAME",
+       .help = "only what is in this entry of the state (may be repeated)",
+       .repeated = true},
+      {.name = "rank",
+       .value = "N,...",
+       .help = "of what each rank has of its own, only that of these ranks",
+       .repeated = true}};
+  own.insert(own.end(), selection.begin(), selection.end());
+  return own;
+}
+
+FlagSpec SliceFlag() {
+  return {.name = "slice",
+          .value = "'KEY[0:100,:]'",
+          .help = "as --key, but only this box of the tensor (may be repeated)",
+          .repeated = true};
+}
+
+absl::Status NothingSelected(const Arguments& arguments, const v1::CheckpointId& id) {
+  std::vector<std::string> given;
+  for (const FlagSpec& flag : WithSelectionFlags({SliceFlag()})) {
+    if (arguments.Has(flag.name)) given.push_back(absl::StrCat("--", flag.name));
+  }
+  if (given.empty()) return absl::OkStatus();
+  const std::string name = NameOf(id);
+  return absl::NotFoundError(absl::StrCat("nothing of ", name, " is left by ",
+                                          absl::StrJoin(given, ", "), "; ckptctl tensor ls ", name,
+                                          " lists what is there"));
+}
+
+absl::StatusOr<v1::Selection> SelectionOf(const Arguments& arguments) {
+  v1::Selection selection;
+  for (const std::string& glob : arguments.All("exclude")) selection.add_exclude(glob);
+  for (const std::string& regex : arguments.All("exclude-regex")) {
+    selection.add_exclude_matching()->set_regex(regex);
+  }
+  CKPT_ASSIGN_OR_RETURN(const std::vector<std::string> keys, NamedKeys(arguments));
+  CKPT_ASSIGN_OR_RETURN(const v1::LeafMatch restriction, Restriction(arguments));
+  std::vector<std::string> top_levels = arguments.All("top-level");
+  if (restriction.ByteSizeLong() == 0 && top_levels.empty()) {
+    for (const std::string& glob : arguments.All("include")) selection.add_include(glob);
+    for (const std::string& regex : arguments.All("regex")) {
+      selection.add_include_matching()->set_regex(regex);
+    }
+    for (const std::string& key : keys) *selection.add_keys() = MakeKey({key});
+    return selection;
+  }
+  // On the wire a restriction is part of each match.
+  std::vector<v1::LeafMatch> named;
+  for (const std::string& glob : arguments.All("include")) named.emplace_back().set_glob(glob);
+  for (const std::string& regex : arguments.All("regex")) named.emplace_back().set_regex(regex);
+  for (const std::string& key : keys) named.emplace_back().set_glob(LiteralGlob(key));
+  if (named.empty()) named.emplace_back();
+  if (top_levels.empty()) top_levels.emplace_back();
+  for (v1::LeafMatch& match : named) {
+    match.MergeFrom(restriction);
+    for (const std::string& top_level : top_levels) {
+      match.set_top_level(top_level);
+      *selection.add_include_matching() = match;
+    }
+  }
+  return selection;
+}
+
+absl::StatusOr<v1::Selection> SlicedSelectionOf(VerbContext& context,
+                                                const v1::Selector& selector) {
+  CKPT_ASSIGN_OR_RETURN(v1::Selection selection, SelectionOf(context.arguments));
+  CKPT_ASSIGN_OR_RETURN(const std::vector<std::string> keys, NamedKeys(context.arguments));
+  if (keys.empty()) return selection;
+  CKPT_ASSIGN_OR_RETURN(const auto shapes, ShapesOf(context, selector, keys));
+  for (const std::string& text : context.arguments.All("slice")) {
+    CKPT_ASSIGN_OR_RETURN(const TensorSlice slice, ParseTensorSlice(text));
+    const auto shape = shapes.find(slice.key);
+    if (shape == shapes.end()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--slice ", absl::Utf8SafeCEscape(text), ": that is not a tensor"));
+    }
+    CKPT_ASSIGN_OR_RETURN(const Box box, BoxOf(slice, shape->second));
+    for (const v1::Selection::Slice& other : selection.slices()) {
+      if (PrintKey(other.key()) != slice.key) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat("--slice ", absl::Utf8SafeCEscape(text), ": one box of a tensor at a time"));
+    }
+    v1::Selection::Slice* added = selection.add_slices();
+    *added->mutable_key() = MakeKey({slice.key});
+    box.ToProto(added->mutable_box());
+  }
+  return selection;
+}
+
+}  // namespace ckpt::cli

@@ -1,0 +1,52 @@
+// What a v1::Selection asks of a checkpoint: which leaves, which boxes of them; walked in key order
+// with as few looks at other leaves as the selection allows.
+#ifndef CKPT_SERVER_RPC_LEAF_SELECTION_H_
+#define CKPT_SERVER_RPC_LEAF_SELECTION_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "ckpt/v1/restore.pb.h"
+#include "common/box.h"
+#include "common/filter.h"
+#include "server/rpc/caller.h"
+#include "server/rpc/leaf_merge.h"
+
+namespace ckpt {
+
+// Immutable once made.
+class LeafSelection {
+ public:
+  // INVALID_ARGUMENT: a pattern, a key or a box.
+  static absl::StatusOr<LeafSelection> Create(const v1::Selection& selection);
+
+  // Calls `visit` with `leaves` standing at each selected leaf, ascending, from `from` on, until it
+  // answers false. An exact key costs one seek, a glob a scan of the keys that begin as it does.
+  // Errors: the merge's, the visitor's, CANCELLED.
+  absl::Status ForEach(LeafMerge& leaves, absl::string_view from, Cancelled cancelled,
+                       absl::FunctionRef<absl::StatusOr<bool>()> visit) const;
+
+  // The boxes that are asked of a selected leaf; null: all of it.
+  const std::vector<Box>* BoxesOf(absl::string_view printed_key) const;
+
+  // NOT_FOUND where a key that was named exactly (as a key or a slice) is not there, with the
+  // nearest that are.
+  absl::Status CheckNamedKeys(LeafMerge& leaves) const;
+
+ private:
+  explicit LeafSelection(LeafFilter filter) : filter_(std::move(filter)) {}
+
+  LeafFilter filter_;
+  bool only_exact_ = false;  // nothing but keys is included
+  absl::flat_hash_map<std::string, std::vector<Box>> slices_;  // by printed key
+  std::vector<std::string> named_;                             // keys that must be there
+};
+
+}  // namespace ckpt
+
+#endif  // CKPT_SERVER_RPC_LEAF_SELECTION_H_

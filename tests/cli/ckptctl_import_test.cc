@@ -1,0 +1,85 @@
+// Plain files as checkpoints.
+#include <fstream>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "common/safetensors.h"
+#include "tests/cli/ckptctl_fixture.h"
+#include "tests/integration/rank_process.h"
+
+namespace ckpt::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST_F(Ckptctl, ImportsWhatItExported) {
+  const TestState state = TestState::Mixed(5, 2 << 20);
+  CKPT_ASSERT_OK(SaveCommitted(NewId("run", 100), state, 1));
+  const std::string out = folder_ / "model";
+  ASSERT_EQ(Run({"checkpoint", "export", "run@100", out, "--shard-size=256KiB"}).exit_status, 0);
+  const CommandResult imported = Run({"checkpoint", "import", "base/model@7", out, "-o", "json"});
+  ASSERT_EQ(imported.exit_status, 0) << imported.errors;
+  EXPECT_EQ(Json::parse(imported.output, nullptr, false)["tensor_count"], state.tensors.size());
+  const Json shown = RunJson({"checkpoint", "show", "base/model@latest"});
+  EXPECT_EQ(shown["state"], "COMMITTED");
+  EXPECT_EQ(shown["world_size"], 1);
+  // Back out again: the same bytes under the same names.
+  ASSERT_EQ(Run({"checkpoint", "export", "run@100", folder_ / "a"}).exit_status, 0);
+  ASSERT_EQ(Run({"checkpoint", "export", "base/model@7", folder_ / "b"}).exit_status, 0);
+  std::map<std::string, std::string> tensors[2];
+  for (int i = 0; i < 2; ++i) {
+    const std::string bytes = ReadWholeFile(folder_ / (i == 0 ? "a" : "b"));
+    const auto region = SafetensorsRegionBytes(bytes.substr(0, 8), bytes.size());
+    ASSERT_TRUE(region.ok()) << region.status();
+    const auto header = ParseSafetensorsHeader(bytes.substr(0, *region), bytes.size());
+    ASSERT_TRUE(header.ok()) << header.status();
+    for (const auto& t : header->tensors) {
+      tensors[i][t.name] = bytes.substr(*region + t.begin, t.end - t.begin);
+    }
+  }
+  EXPECT_EQ(tensors[0].size(), state.tensors.size());
+  EXPECT_TRUE(tensors[0] == tensors[1]);
+  const Json values = RunJson({"tensor", "ls", "base/model@7", "-i", "__metadata__.format"});
+  ASSERT_EQ(values.size(), 1u);
+  EXPECT_EQ(values[0]["value"], "pt");
+  // The step exists now.
+  EXPECT_EQ(Run({"checkpoint", "import", "base/model@7", out}).exit_status, 5);
+  EXPECT_EQ(Run({"checkpoint", "import", "base/model@7", out, "--force"}).exit_status, 0);
+}
+
+TEST_F(Ckptctl, ImportRefusesHostileFilesAndSavesNothing) {
+  const std::string bad = folder_ / "bad.safetensors";
+  std::ofstream(bad, std::ios::binary) << std::string(8, '\xff') << "{}";
+  const CommandResult result = Run({"checkpoint", "import", "run@1", bad});
+  EXPECT_EQ(result.exit_status, 2) << result.errors;
+  EXPECT_THAT(result.errors, HasSubstr(bad));
+  const std::string truncated = folder_ / "truncated.safetensors";
+  const std::string json = R"({"a":{"dtype":"U8","shape":[400],"data_offsets":[0,400]}})";
+  std::ofstream(truncated, std::ios::binary)
+      << std::string(1, static_cast<char>(json.size())) << std::string(7, '\0') << json << "short";
+  EXPECT_EQ(Run({"checkpoint", "import", "run@1", truncated}).exit_status, 2);
+  EXPECT_EQ(Run({"checkpoint", "import", "run@1", folder_ / "none"}).exit_status, 3);
+  EXPECT_EQ(Run({"checkpoint", "import", "../evil@1", bad}).exit_status, 2);
+  EXPECT_EQ(Run({"checkpoint", "import", "run@latest", bad}).exit_status, 2);
+  EXPECT_THAT(Run({"run", "ls"}).output, HasSubstr("no runs"));
+}
+
+TEST_F(Ckptctl, ImportDoesNotDisturbATrainerUnasked) {
+  absl::StatusOr<std::unique_ptr<RankProcess>> rank = RankProcess::Start(daemon().socket());
+  ASSERT_TRUE(rank.ok()) << rank.status();
+  CKPT_ASSERT_OK((*rank)->Save({.id = NewId("run", 5), .hold_at = 100}));
+  CKPT_ASSERT_OK((*rank)->AwaitHeld());
+  const std::string json = R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})";
+  const std::string file = folder_ / "a.safetensors";
+  std::ofstream(file, std::ios::binary)
+      << std::string(1, static_cast<char>(json.size())) << std::string(7, '\0') << json << "abcd";
+  const CommandResult refused = Run({"checkpoint", "import", "run@1", file});
+  EXPECT_EQ(refused.exit_status, 5);
+  EXPECT_THAT(refused.errors, HasSubstr("run@5"));
+  CKPT_ASSERT_OK((*rank)->Release());
+  CKPT_EXPECT_OK((*rank)->AwaitCommitted());
+}
+
+}  // namespace
+}  // namespace ckpt::testing

@@ -1,0 +1,172 @@
+// Selecting: the same flags on every verb, and slices of tensors.
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "tests/cli/ckptctl_fixture.h"
+
+namespace ckpt::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::UnorderedElementsAre;
+
+class CkptctlSelection : public Ckptctl {
+ protected:
+  void SetUp() override {
+    CKPT_ASSERT_OK(SaveCommitted(NewId("run", 100), state_, 2));
+  }
+  // Keys that tensor ls lists.
+  std::vector<std::string> Listed(std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"tensor", "ls", "run@100"});
+    std::vector<std::string> keys;
+    for (const Json& tensor : RunJson(flags)) keys.push_back(tensor["key"]);
+    return keys;
+  }
+  // What an export with these flags holds.
+  std::map<std::string, std::string> Exported(std::vector<std::string> flags) {
+    const std::string out = folder_ / "out.safetensors";
+    flags.insert(flags.begin(), {"checkpoint", "export", "run@100", out, "--force"});
+    const CommandResult result = Run(flags);
+    EXPECT_EQ(result.exit_status, 0) << result.errors;
+    std::map<std::string, std::string> found;
+    CheckFile(out, state_, found);
+    return found;
+  }
+  const TestTensor& Tensor(absl::string_view key) const {
+    for (const TestTensor& tensor : state_.tensors) {
+      if (tensor.key == key) return tensor;
+    }
+    return state_.tensors[0];
+  }
+
+  const TestState state_ = TestState::Mixed(3, 3 << 20);
+};
+
+TEST_F(CkptctlSelection, ListsByEveryFact) {
+  EXPECT_THAT(Listed({"--dtype", "F64,bool"}),
+              ElementsAre("model.mask", "model.norm.bias"));
+  EXPECT_THAT(Listed({"--regex", "^model\\.layers\\.[01]\\.", "--exclude-regex", "1"}),
+              ElementsAre("model.layers.0.weight"));
+  EXPECT_THAT(Listed({"--top-level", "optimizer"}),
+              ElementsAre("optimizer.empty", "optimizer.step"));
+  EXPECT_THAT(Listed({"--min-size", "100KiB", "-x", "model.layers.**"}),
+              ElementsAre("model.embedding.weight"));
+  EXPECT_THAT(Listed({"--key", "random.state"}).size(), 2u);
+  EXPECT_THAT(Listed({"--key", "random.state", "--rank", "1"}).size(), 1u);
+  const CommandResult missing = Run({"tensor", "ls", "run@100", "--key", "model.maks"});
+  EXPECT_EQ(missing.exit_status, 3);
+  EXPECT_THAT(missing.errors, HasSubstr("model.mask"));
+}
+
+TEST_F(CkptctlSelection, TheListEndsWithItsTotal) {
+  const CommandResult list =
+      Run({"tensor", "ls", "run@100", "-i", "model.norm.*", "-i", "rank_note"});
+  const std::vector<std::string> lines = absl::StrSplit(list.output, '\n', absl::SkipEmpty());
+  EXPECT_EQ(lines.back(), "1 tensor and 2 values, 296 B");
+  EXPECT_THAT(Run({"tensor", "ls", "run@100", "-i", "nowhere"}).output, "nothing matches\n");
+}
+
+TEST_F(CkptctlSelection, ExportsWhatIsSelected) {
+  const auto found = Exported({"--dtype", "F64,BF16", "-i", "model.**", "--max-size=1GiB"});
+  ASSERT_EQ(found.size(), 2u);
+  for (const char* key : {"model.layers.0.weight", "model.norm.bias"}) {
+    EXPECT_TRUE(found.at(key) ==
+                TestBytes(state_, Tensor(key), 0, Box::Whole(Tensor(key).shape)));
+  }
+  EXPECT_EQ(Exported({"--key", "random.state", "--rank", "1"}).at("random.state.rank1"),
+            TestBytes(state_, Tensor("random.state"), 1, Box::Whole({1000})));
+  const CommandResult none =
+      Run({"checkpoint", "export", "run@100", folder_ / "none", "--dtype", "F16"});
+  EXPECT_EQ(none.exit_status, 3);
+  EXPECT_THAT(none.errors, HasSubstr("--dtype"));
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "none"));
+}
+
+TEST_F(CkptctlSelection, ExportsSlicesInAnyDimension) {
+  // Rows of both ranks' shards, and some of the inner dimensions.
+  const TestTensor& layer = Tensor("model.layers.1.weight");
+  const uint64_t middle = layer.shape[0] / 2;
+  const auto found = Exported(
+      {"--slice", absl::StrCat("model.layers.1.weight[", middle - 5, ":", middle + 5, ",1:3,-4:]"),
+       "--slice", "model.norm.bias[7]", "-i", "model.mask"});
+  ASSERT_EQ(found.size(), 3u);
+  EXPECT_TRUE(found.at("model.layers.1.weight") ==
+              TestBytes(state_, layer, 0, Box{{middle - 5, 1, 12}, {10, 2, 4}}));
+  EXPECT_TRUE(found.at("model.norm.bias") ==
+              TestBytes(state_, Tensor("model.norm.bias"), 0, Box{{7}, {1}}));
+  EXPECT_EQ(found.at("model.mask").size(), 15u);
+  EXPECT_THAT(ReadWholeFile(folder_ / "out.safetensors").substr(0, 4096),
+              HasSubstr("\"ckptd.slice.model.norm.bias\":\"[7:8]\""));
+}
+
+TEST_F(CkptctlSelection, ADryRunTellsWhatWouldMoveAndWritesNothing) {
+  const uint64_t mask_bytes = 15;
+  const uint64_t bias_bytes = 37 * 8;
+  const Json dry = RunJson(
+      {"checkpoint", "export", "run@latest", "--dry-run", "-i", "model.norm.*", "-i", "**.mask"});
+  EXPECT_EQ(dry["step"], 100);
+  EXPECT_EQ(dry["tensor_count"], 2);
+  EXPECT_EQ(dry["leaf_count"], 2);
+  EXPECT_EQ(dry["data_bytes"], mask_bytes + bias_bytes);
+  EXPECT_EQ(dry["bytes_from_memory"], mask_bytes + bias_bytes);
+  EXPECT_EQ(dry["bytes_from_disk"], 0);
+  const Json slice = RunJson({"checkpoint", "export", "run@100", folder_ / "none", "--dry-run",
+                              "--slice", "model.embedding.weight[0:2]"});
+  EXPECT_EQ(slice["data_bytes"], 2 * 64 * 4);
+  EXPECT_TRUE(std::filesystem::is_empty(folder_.path()));
+
+  // The list adds up to what its summary says.
+  uint64_t bytes = 0;
+  uint64_t tensors = 0;
+  for (const Json& tensor : RunJson({"tensor", "ls", "run@100"})) {
+    if (!tensor.contains("data_bytes")) continue;
+    bytes += tensor["data_bytes"].get<uint64_t>();
+    ++tensors;
+  }
+  const Json summary = RunJson({"tensor", "ls", "run@100", "--summary"});
+  EXPECT_EQ(summary["data_bytes"], bytes);
+  EXPECT_EQ(summary["tensor_count"], tensors);
+  const CommandResult none = Run({"tensor", "ls", "run@100", "--summary", "--dtype", "F16"});
+  EXPECT_EQ(none.exit_status, 3);
+  EXPECT_THAT(none.errors, HasSubstr("--dtype"));
+
+  // After a restart without the memory tier everything would come from disk.
+  DropClients();
+  daemon().Kill();
+  std::filesystem::remove_all(daemon().memory_folder());
+  CKPT_ASSERT_OK(daemon().Restart());
+  const Json cold = RunJson({"tensor", "ls", "run@100", "--summary", "-i", "**.mask"});
+  EXPECT_EQ(cold["bytes_from_memory"], 0);
+  EXPECT_EQ(cold["bytes_from_disk"], mask_bytes);
+}
+
+TEST_F(CkptctlSelection, SlicesThatAreNotThereWriteNothing) {
+  struct Case {
+    const char* slice;
+    int exit_status;
+    const char* text;
+  };
+  for (const Case& c : std::vector<Case>{{"model.norm.bias[30:40]", 2, "[37]"},
+                                         {"model.norm.bias[:,:]", 2, "2 ranges"},
+                                         {"model.norm.bais[0]", 3, "model.norm.bias"},
+                                         {"step_seed[0]", 2, "not a tensor"},
+                                         {"model.norm.bias", 2, "KEY[0:100,:]"}}) {
+    const CommandResult result =
+        Run({"checkpoint", "export", "run@100", folder_ / "none", "--slice", c.slice});
+    EXPECT_EQ(result.exit_status, c.exit_status) << c.slice << ": " << result.errors;
+    EXPECT_THAT(result.errors, HasSubstr(c.text)) << c.slice;
+  }
+  EXPECT_EQ(Run({"checkpoint", "export", "run@100", folder_ / "none", "--slice",
+                 "model.norm.bias[0]", "--slice", "model.norm.bias[1]"})
+                .exit_status,
+            2);
+  EXPECT_TRUE(std::filesystem::is_empty(folder_.path()));
+}
+
+}  // namespace
+}  // namespace ckpt::testing

@@ -1,0 +1,75 @@
+// Verifying, and the bar of verbs that take long.
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "tests/cli/ckptctl_fixture.h"
+
+namespace ckpt::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST_F(Ckptctl, ThePersonAtTheTerminalSeesABarAndAFileDoesNot) {
+  CKPT_ASSERT_OK(SaveCommitted(NewId("run", 1), TestState::Plain(1, 3 << 20), 1));
+  const std::string out = folder_ / "out.safetensors";
+  for (const auto& verb :
+       std::vector<std::vector<std::string>>{{"verify", "run@1"}, {"export", "run@1", out}}) {
+    SCOPED_TRACE(verb[0]);
+    std::vector<std::string> words = {"checkpoint"};
+    words.insert(words.end(), verb.begin(), verb.end());
+    const CommandResult quiet = Run(words);
+    EXPECT_EQ(quiet.exit_status, 0) << quiet.errors;
+    EXPECT_EQ(quiet.errors, "");
+    std::filesystem::remove(out);
+
+    Terminal terminal;
+    ASSERT_GE(terminal.far_end(), 0);
+    words.insert(words.begin(), BuiltBinary("ckptctl"));
+    words.insert(words.end(), {"--socket", daemon().socket()});
+    const std::string output = folder_ / verb[0];
+    const absl::StatusOr<pid_t> pid =
+        Spawn({.arguments = words, .output = output, .errors_descriptor = terminal.far_end()});
+    ASSERT_TRUE(pid.ok()) << pid.status();
+    const absl::StatusOr<int> status = AwaitProcess(*pid, absl::Seconds(60));
+    ASSERT_TRUE(status.ok()) << status.status();
+    const std::string printed = terminal.Printed();
+    EXPECT_EQ(*status, 0) << printed;
+    const std::string clear = "\r\x1b[K";
+    EXPECT_THAT(printed, ::testing::StartsWith(clear));
+    EXPECT_THAT(printed, ::testing::EndsWith(clear)) << "the line is left clean";
+    EXPECT_THAT(printed,
+                ::testing::ContainsRegex("run@1 \\[#*\\.*\\] +[0-9]+%  .* of 3\\.0 MiB  .*/s"));
+    // What programs read is the same as without a terminal.
+    EXPECT_EQ(ReadWholeFile(output), quiet.output);
+  }
+}
+
+TEST_F(Ckptctl, VerifyFindsDamageAndNamesIt) {
+  CKPT_ASSERT_OK(SaveCommitted(NewId("run", 1), TestState::Plain(1, 3 << 20), 1));
+  const CommandResult good = Run({"checkpoint", "verify", "run@1"});
+  EXPECT_EQ(good.exit_status, 0) << good.errors;
+  EXPECT_THAT(good.output, HasSubstr("valid"));
+  for (const std::string& name : daemon().DataFiles()) {
+    if (!name.ends_with(".safetensors")) continue;
+    std::fstream file(daemon().data_folder() + "/" + name,
+                      std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(-5, std::ios::end);
+    file.write("!!!", 3);
+  }
+  const CommandResult damaged = Run({"checkpoint", "verify", "run@1"});
+  EXPECT_EQ(damaged.exit_status, 6) << damaged.errors;
+  EXPECT_THAT(damaged.output, HasSubstr("data"));
+  EXPECT_THAT(damaged.output, HasSubstr(".safetensors"));
+  // What comes after it cannot hide it.
+  const CommandResult both = Run({"checkpoint", "verify", "run@1", "run@77", "-o", "json"});
+  EXPECT_EQ(both.exit_status, 6) << both.errors;
+  EXPECT_THAT(both.errors, HasSubstr("77"));
+  const Json found = Json::parse(both.output, nullptr, false);
+  ASSERT_EQ(found.size(), 1u) << both.output;
+  EXPECT_EQ(found[0]["valid"], false);
+}
+
+}  // namespace
+}  // namespace ckpt::testing
