@@ -60,7 +60,7 @@ TEST_F(Ckptctl, VerifyFindsDamageAndNamesIt) {
   }
   const CommandResult damaged = Run({"checkpoint", "verify", "run@1"});
   EXPECT_EQ(damaged.exit_status, 6) << damaged.errors;
-  EXPECT_THAT(damaged.output, HasSubstr("data"));
+  EXPECT_THAT(damaged.output, HasSubstr("DAMAGED in 1 place\n"));
   EXPECT_THAT(damaged.output, HasSubstr(".safetensors"));
   // What comes after it cannot hide it.
   const CommandResult both = Run({"checkpoint", "verify", "run@1", "run@77", "-o", "json"});

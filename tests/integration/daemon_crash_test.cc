@@ -187,10 +187,19 @@ TEST_F(DaemonCrash, ASecondDaemonOnTheSameSocketOrFolderIsRefused) {
               ::testing::HasSubstr(daemon().data_folder()));
   EXPECT_THAT(std::string(same_data.status().message()),
               ::testing::HasSubstr(absl::StrCat(daemon().pid())));
-  absl::StatusOr<std::unique_ptr<Daemon>> same_socket =
+  absl::StatusOr<std::unique_ptr<Daemon>> same_memory =
       Daemon::Start({.flags = {absl::StrCat("--memory-dir=", daemon().memory_folder())},
                      .start_timeout = absl::Seconds(20)});
-  EXPECT_FALSE(same_socket.ok());
+  ASSERT_FALSE(same_memory.ok());
+  EXPECT_THAT(std::string(same_memory.status().message()),
+              ::testing::HasSubstr(daemon().memory_folder()));
+  absl::StatusOr<std::unique_ptr<Daemon>> same_socket =
+      Daemon::Start({.flags = {absl::StrCat("--socket=", daemon().socket())},
+                     .start_timeout = absl::Seconds(20)});
+  ASSERT_FALSE(same_socket.ok());
+  EXPECT_THAT(std::string(same_socket.status().message()),
+              ::testing::HasSubstr(absl::StrCat("another ckptd (pid ", daemon().pid(),
+                                               ") serves ", daemon().socket())));
   CKPT_EXPECT_OK(Check("run@1", TestState::Mixed(1)));
 }
 

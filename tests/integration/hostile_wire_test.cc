@@ -368,6 +368,40 @@ TEST_F(HostileWire, TokensThatOutliveTheirSession) {
   CKPT_EXPECT_ERROR(Plan(token).status(), unknown, "session_token");
 }
 
+TEST_F(HostileWire, ATicketUsedTwice) {
+  const auto connect = [this](const char* name) {
+    absl::StatusOr<std::shared_ptr<Session>> session = Session::Connect(daemon().socket(), name);
+    EXPECT_TRUE(session.ok()) << session.status();
+    return *std::move(session);
+  };
+  const std::shared_ptr<Session> owner = connect("owner"), thief = connect("thief");
+  const RawPart part = MakeRawPart(TestState::Mixed(4, 3 << 20), 0, 1);
+  v1::Begin begin = MakeBegin(NewId("raw", 1), part, 0, 1);
+  begin.set_session_token(owner->token());
+  RawSave save(channel());
+  ASSERT_TRUE(save.Open(begin, part).ok());
+  // The same request_id over another session, and over none: refused, and the part is left alone.
+  for (const std::string& token : {thief->token(), std::string()}) {
+    v1::Begin replayed = begin;
+    replayed.set_session_token(token);
+    RawSave again(channel());
+    CKPT_EXPECT_ERROR(again.Open(replayed, part).status(), absl::StatusCode::kFailedPrecondition,
+                      "another session");
+  }
+  CKPT_ASSERT_OK(save.Complete(part));
+  // Once it is staged a replay learns that, and changes nothing.
+  begin.set_session_token(thief->token());
+  RawSave late(channel());
+  ASSERT_TRUE(late.SendBegin(begin));
+  const absl::StatusOr<v1::SaveResponse> accepted = late.Receive();
+  ASSERT_TRUE(accepted.ok()) << accepted.status();
+  EXPECT_EQ(accepted->accepted().resume_from(), part.bytes.size());
+  late.SendData(0, std::string(1000, 'x'));
+  EXPECT_FALSE(late.End().ok());
+  CKPT_EXPECT_OK(Check("raw@latest", TestState::Mixed(4, 3 << 20)));
+  CKPT_EXPECT_OK(Verify("raw@1"));
+}
+
 TEST_F(HostileWire, PlansThatWereReleasedOrNeverWere) {
   CKPT_ASSERT_OK(SaveCommitted(NewId("plan", 1), TestState::Plain(1, 10000), 1));
   const absl::StatusOr<std::string> plan = Plan("");
