@@ -96,14 +96,17 @@ absl::Status WriteSmallFile(const std::string& path, const std::byte* data) {
   return absl::OkStatus();
 }
 
-absl::Status WriteLargeFile(const std::string& path, const std::byte* data, uint64_t bytes,
-                            const RawSetting& setting) {
+absl::Status WriteLargeFile(const std::string& path, absl::Span<const std::byte> data,
+                            uint64_t bytes, const RawSetting& setting) {
   CKPT_ASSIGN_OR_RETURN(const File file, File::Open(path, O_WRONLY | O_CREAT | O_EXCL |
                                                               (setting.direct ? O_DIRECT : 0)));
   if (fallocate(file.descriptor(), 0, 0, static_cast<off_t>(bytes)) != 0)
     return Failed("fallocate");
+  const uint64_t places = data.size() / setting.block_bytes;
+  if (places == 0) return absl::InvalidArgumentError("less data than a block");
   const bool good = ForEachBlock(bytes, setting, [&](uint64_t offset, uint64_t count) {
-    return pwrite(file.descriptor(), data + offset, count, static_cast<off_t>(offset)) ==
+    const uint64_t from = offset / setting.block_bytes % places * setting.block_bytes;
+    return pwrite(file.descriptor(), data.data() + from, count, static_cast<off_t>(offset)) ==
            static_cast<ssize_t>(count);
   });
   if (!good) return Failed("raw write");
@@ -118,22 +121,22 @@ std::string RawSetting::ToString() const {
                       direct ? "O_DIRECT" : "page cache");
 }
 
-absl::StatusOr<double> RawWrite(const std::string& folder, const std::byte* data, uint64_t bytes,
-                                const RawSetting& setting) {
+absl::StatusOr<double> RawWrite(const std::string& folder, absl::Span<const std::byte> data,
+                                uint64_t bytes, const RawSetting& setting) {
   const std::string names[] = {absl::StrCat(folder, "/raw-data"),
                                absl::StrCat(folder, "/raw-small-1"),
                                absl::StrCat(folder, "/raw-small-2")};
   const double begin = Now();
   absl::Status status = WriteLargeFile(names[0], data, bytes, setting);
-  for (int i = 1; i <= 2; ++i) status.Update(WriteSmallFile(names[i], data));
+  for (int i = 1; i <= 2; ++i) status.Update(WriteSmallFile(names[i], data.data()));
   const double seconds = Now() - begin;
   for (const std::string& name : names) unlink(name.c_str());
   if (!status.ok()) return status;
   return seconds;
 }
 
-absl::StatusOr<RawSetting> CalibrateWrite(const std::string& folder, const std::byte* data,
-                                          uint64_t bytes) {
+absl::StatusOr<RawSetting> CalibrateWrite(const std::string& folder,
+                                          absl::Span<const std::byte> data, uint64_t bytes) {
   std::vector<RawSetting> settings;
   for (const uint64_t mib : {2, 8, 16}) {
     for (const int threads : {1, 2, 4}) settings.push_back({mib << 20, threads, true});

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 
 namespace ckpt::bench {
 
@@ -19,13 +20,13 @@ struct RawSetting {
   std::string ToString() const;  // "8 MiB blocks, 4 threads, O_DIRECT"
 };
 
-// Writes `bytes` at `data` (page-aligned, populated) into a new file of `folder`, preallocated,
-// with O_DIRECT, and fdatasync; then two new files of 4 KiB, each with fdatasync, as many as a
+// Writes `bytes` into a new file of `folder`, preallocated, with O_DIRECT, and fdatasync: those of
+// `data` (page-aligned, populated, at least a block), over and over; then two new files of 4 KiB, each with fdatasync, as many as a
 // checkpoint of one part makes. Returns the seconds of that; the files are removed afterwards.
-absl::StatusOr<double> RawWrite(const std::string& folder, const std::byte* data, uint64_t bytes,
-                                const RawSetting& setting);
-absl::StatusOr<RawSetting> CalibrateWrite(const std::string& folder, const std::byte* data,
-                                          uint64_t bytes);
+absl::StatusOr<double> RawWrite(const std::string& folder, absl::Span<const std::byte> data,
+                                uint64_t bytes, const RawSetting& setting);
+absl::StatusOr<RawSetting> CalibrateWrite(const std::string& folder,
+                                          absl::Span<const std::byte> data, uint64_t bytes);
 
 // Drops the files' pages from the cache. FAILED_PRECONDITION where some stay.
 absl::Status DropFromCache(const std::vector<std::string>& files);

@@ -57,9 +57,9 @@ absl::Status CommitRow(Bench& bench) {
   CKPT_ASSIGN_OR_RETURN(const Pairs pairs, MeasurePairs(count, save, append));
   bench.printer().Print(
       {"commit", pairs.MeasuredOverBaseline(), "ratio",
-       "the median of 20 appends of 4 KiB with fdatasync", Bar{6, false},
+       "the median of 20 appends of 4 KiB with fdatasync, one thread", Bar{6, false},
        absl::StrCat("a part of one tensor of ", PrintByteSize(kPartBytes),
-                    ", from its last sync to AwaitCommitted's return; pairs: ",
+                    "; copy threads: 1, staging file recycled; from its last sync to AwaitCommitted's return; pairs: ",
                     count),
        absl::StrCat(PrintSeconds(Median(pairs.measured)), " over ",
                     PrintSeconds(Median(pairs.baseline)))});

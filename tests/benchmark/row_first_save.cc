@@ -40,7 +40,8 @@ absl::Status FirstSaveRow(Bench& bench) {
   bench.printer().Print(
       {"first_save", pairs.MeasuredOverBaseline(), "ratio", "the third save of the same session",
        Bar{1.2, false},
-       absl::StrCat("copy threads: 1; a new session for each pair; Prepare itself took ",
+       absl::StrCat("copy threads: 1; state populated; a new session for each pair, its staging "
+                    "files mapped and populated by Prepare, which took ",
                     PrintSeconds(Median(preparing))),
        absl::StrCat(PrintSeconds(Median(pairs.measured)), " over ",
                     PrintSeconds(Median(pairs.baseline)))});

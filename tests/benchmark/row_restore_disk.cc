@@ -18,9 +18,10 @@ absl::Status RestoreDiskRow(Bench& bench) {
   CKPT_RETURN_IF_ERROR(bench.daemon().Restart(/*forget_memory=*/true));
   const std::vector<std::string> files = bench.daemon().DataFiles();
   if (files.empty()) return absl::InternalError("no data files in the data folder");
+  const absl::Span<std::byte> memory = bench.raw_memory();
   bench.printer().Note("calibrating the raw cold read");
   CKPT_ASSIGN_OR_RETURN(const RawSetting setting,
-                        CalibrateRead(files, state.destination(), state.bytes()));
+                        CalibrateRead(files, memory.data(), memory.size()));
   CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<Client> client, bench.daemon().Connect());
   bench.printer().Note("restore from cold disk");
   auto restore = [&]() -> absl::StatusOr<double> {
@@ -41,7 +42,7 @@ absl::Status RestoreDiskRow(Bench& bench) {
   };
   auto raw = [&]() -> absl::StatusOr<double> {
     CKPT_RETURN_IF_ERROR(DropFromCache(files));
-    return RawRead(files, state.destination(), state.bytes(), setting);
+    return RawRead(files, memory.data(), memory.size(), setting);
   };
   state.ScrubDestination();
   CKPT_RETURN_IF_ERROR(restore().status());
@@ -53,7 +54,7 @@ absl::Status RestoreDiskRow(Bench& bench) {
        "the best raw cold read of the same files", Bar{0.95, true},
        absl::StrCat("threads: 2; verified; page cache dropped and checked by mincore, destination "
                     "populated; planning included; raw: ",
-                    setting.ToString()),
+                    setting.ToString(), ", into populated 2 MiB pages"),
        absl::StrCat(PrintSpeed(bytes, Median(pairs.measured)), " over ",
                     PrintSpeed(bytes, Median(pairs.baseline)))});
   return bench.daemon().Delete(id);

@@ -65,7 +65,8 @@ absl::Status StallWhilePersisting(Bench& bench, Client& client, int threads) {
       {absl::StrCat("stall_persisting_", threads, threads == 1 ? "_thread" : "_threads"),
        pairs.MeasuredOverBaseline(), "ratio", kBaseline, std::nullopt,
        absl::StrCat("copy threads: ", threads,
-                    "; the previous save is being hashed and written; the memcpy has the machine "
+                    "; staging files recycled, mapped and populated; the previous save is being "
+                    "hashed and written; the memcpy has the machine "
                     "for itself"),
        absl::StrCat(PrintSeconds(Median(pairs.measured)), " over ",
                     PrintSeconds(Median(pairs.baseline)))});

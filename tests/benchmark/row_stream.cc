@@ -33,8 +33,9 @@ absl::Status StreamRow(Bench& bench) {
        "a bare gRPC client stream of byte buffers, without protobuf and without copies of our own",
        Bar{0.80, true},
        absl::StrCat("chunks of ", PrintByteSize(kChunkBytesMax),
-                    "; unix socket; receiver in a process of its own on both sides; from Save to "
-                    "staged, CRC on"),
+                    "; unix socket; one thread sends and one receives, in a process of its own, on "
+                    "both sides; state populated, staging file recycled; from Save to staged, CRC "
+                    "on"),
        absl::StrCat(PrintSpeed(bytes, Median(pairs.measured)), " over ",
                     PrintSpeed(bytes, Median(pairs.baseline)))});
   return absl::OkStatus();

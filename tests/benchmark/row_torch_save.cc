@@ -69,6 +69,9 @@ absl::Status TorchSaveRow(Bench& bench) {
   const SampleState& state = bench.state();
   const std::string helper = absl::StrCat(bench.binary(), "_torch_save");
   if (!std::filesystem::exists(helper)) {
+    if (CKPT_BENCH_TORCH) {
+      return absl::NotFoundError(absl::StrCat(helper, " is missing: build ckpt_bench_torch_save"));
+    }
     bench.printer().Note("torch-save: left out, this build is without LibTorch");
     return absl::OkStatus();
   }
@@ -87,8 +90,9 @@ absl::Status TorchSaveRow(Bench& bench) {
   };
   CKPT_ASSIGN_OR_RETURN(Pairs pairs, MeasurePairs(bench.options().pairs, torch_save, ours));
   const char* conditions =
-      "both into new files; torch::save through the page cache, in a process of its own; our copy "
-      "threads: 1";
+      "both from populated tensors into new files; torch::save with one thread, through the page "
+      "cache, in a process of its own; our copy threads: 1, staging files recycled, mapped and "
+      "populated";
   auto figures = [&] {
     return absl::StrCat(PrintSeconds(Median(pairs.measured)), " over ",
                         PrintSeconds(Median(pairs.baseline)));

@@ -1,5 +1,7 @@
 #include "tests/benchmark/rows.h"
 
+#include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,6 +11,9 @@
 
 namespace ckpt::bench {
 namespace {
+
+// Four threads with a block of 16 MiB each, the largest setting.
+constexpr uint64_t kRawBytes = uint64_t{64} << 20;
 
 constexpr Row kRows[] = {
     {"stall", "the trainer's stall per save, one and two copy threads", StallRow},
@@ -29,6 +34,11 @@ absl::Span<const Row> Rows() { return kRows; }
 absl::Status Bench::Open() {
   printer_.Note("making the state");
   CKPT_ASSIGN_OR_RETURN(state_, SampleState::Make(options_.state_bytes));
+  CKPT_ASSIGN_OR_RETURN(Memory raw, Memory::Allocate(kRawBytes, Memory::Pages::kHuge));
+  for (uint64_t at = 0; at < kRawBytes; at += state_->bytes()) {
+    std::memcpy(raw.data() + at, state_->source(), std::min(state_->bytes(), kRawBytes - at));
+  }
+  raw_memory_.emplace(std::move(raw));
   CKPT_ASSIGN_OR_RETURN(daemon_, BenchDaemon::Start(options_));
   return absl::OkStatus();
 }
@@ -39,7 +49,7 @@ absl::StatusOr<RawSetting> Bench::WriteSetting() {
   if (!write_setting_) {
     printer_.Note("calibrating the raw write");
     CKPT_ASSIGN_OR_RETURN(
-        write_setting_, CalibrateWrite(daemon_->disk_folder(), state_->source(), state_->bytes()));
+        write_setting_, CalibrateWrite(daemon_->disk_folder(), raw_memory(), state_->bytes()));
   }
   return *write_setting_;
 }

@@ -24,12 +24,16 @@ class Bench {
         binary_(std::move(binary)),
         printer_(options_.json, options_.pairs) {}
 
-  absl::Status Open();  // the state and the daemon
+  absl::Status Open();  // the state, the raw disk's memory and the daemon
 
   const Options& options() const { return options_; }
   const std::string& binary() const { return binary_; }  // ckpt_bench itself
   Printer& printer() { return printer_; }
   const SampleState& state() const { return *state_; }
+  // What the raw disk's baselines write from and read into: huge pages, filled from the state.
+  absl::Span<std::byte> raw_memory() const {
+    return {raw_memory_->data(), static_cast<size_t>(raw_memory_->bytes())};
+  }
   BenchDaemon& daemon() { return *daemon_; }
 
   // A new id of the run, at the next step.
@@ -42,6 +46,7 @@ class Bench {
   std::string binary_;
   Printer printer_;
   std::unique_ptr<SampleState> state_;
+  std::optional<Memory> raw_memory_;
   std::unique_ptr<BenchDaemon> daemon_;
   Incarnation incarnation_ = Incarnation::TimeOrdered();
   uint64_t step_ = 0;

@@ -17,18 +17,30 @@
 namespace ckpt::bench {
 namespace {
 
+constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
+
 std::string TensorName(size_t i) { return absl::StrCat("tensor", i); }
 
 }  // namespace
 
-absl::StatusOr<Memory> Memory::Allocate(uint64_t bytes) {
-  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (data == MAP_FAILED) {
+absl::StatusOr<Memory> Memory::Allocate(uint64_t bytes, Pages pages) {
+  const uint64_t spare = pages == Pages::kHuge ? kHugePageBytes : 0;
+  void* mapping =
+      mmap(nullptr, bytes + spare, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapping == MAP_FAILED) {
     return absl::ResourceExhaustedError(
         absl::StrCat("no memory for ", PrintByteSize(bytes), ": ", std::strerror(errno)));
   }
+  auto* data = static_cast<std::byte*>(mapping);
+  if (spare > 0) {
+    const uint64_t before = -reinterpret_cast<uintptr_t>(mapping) % kHugePageBytes;
+    if (before > 0) munmap(data, before);
+    data += before;
+    if (before < spare) munmap(data + bytes, spare - before);
+    madvise(data, bytes, MADV_HUGEPAGE);  // a hint: where the host has none, small ones do
+  }
   std::memset(data, 0x5a, bytes);
-  return Memory(static_cast<std::byte*>(data), bytes);
+  return Memory(data, bytes);
 }
 
 Memory::Memory(Memory&& other) noexcept

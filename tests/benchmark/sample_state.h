@@ -13,11 +13,16 @@
 
 namespace ckpt::bench {
 
-// Anonymous memory, every page touched, page-aligned. Huge pages where the kernel gives them by
-// itself; never asked for.
+// Anonymous memory, every page touched.
 class Memory {
  public:
-  static absl::StatusOr<Memory> Allocate(uint64_t bytes);
+  enum class Pages {
+    kAsGiven,  // page-aligned; huge ones where the kernel gives them by itself
+    kHuge,     // aligned to 2 MiB, and huge ones asked for: what the daemon's and the client's own
+               // buffers are
+  };
+  // `bytes` is a multiple of 4096.
+  static absl::StatusOr<Memory> Allocate(uint64_t bytes, Pages pages = Pages::kAsGiven);
   Memory(Memory&& other) noexcept;
   Memory& operator=(Memory&&) = delete;
   ~Memory();
