@@ -2,17 +2,24 @@
 # Installs what is missing, builds every preset and runs every test. Exits non-zero at the first preset that fails.
 #
 #   tests/run.sh                     everything (what CI runs)
-#   tests/run.sh release             one or more of: release thread-safety minimal asan tsan
+#   tests/run.sh release             one or more of: release thread-safety minimal asan tsan, and dev (release without optimisation)
 #   tests/run.sh release -- -R Save  arguments after -- go to ctest
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 all=(release thread-safety minimal asan tsan)
+declare -A what=(
+  [release]="everything, with LibTorch; real daemons, real kills; the image's steps"
+  [thread-safety]="clang's -Wthread-safety as errors, over every source that sees a lock"
+  [minimal]="without LibTorch: configures, builds, passes"
+  [asan]="AddressSanitizer and UndefinedBehaviorSanitizer, all that doesn't need LibTorch"
+  [tsan]="ThreadSanitizer, all that doesn't need LibTorch"
+  [dev]="everything, without optimisation: what is quick to build while working; only when named")
 stages=()
 while [[ $# -gt 0 && $1 != -- ]]; do
   case $1 in
     -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) [[ " ${all[*]} " == *" $1 "* ]] || { echo "tests/run.sh: no stage '$1'; there are: ${all[*]}" >&2; exit 2; }
+    *) [[ -n ${what[$1]:-} ]] || { echo "tests/run.sh: no stage '$1'; there are: ${all[*]} dev" >&2; exit 2; }
        stages+=("$1"); shift ;;
   esac
 done
@@ -20,12 +27,6 @@ done
 ctest_arguments=("$@")
 [[ ${#stages[@]} -gt 0 ]] || stages=("${all[@]}")
 
-declare -A what=(
-  [release]="everything, with LibTorch; real daemons, real kills; the image's steps"
-  [thread-safety]="clang's -Wthread-safety as errors, over every source that sees a lock"
-  [minimal]="without LibTorch: configures, builds, passes"
-  [asan]="AddressSanitizer and UndefinedBehaviorSanitizer, all that doesn't need LibTorch"
-  [tsan]="ThreadSanitizer, all that doesn't need LibTorch")
 echo "ckptd tests: this installs missing Debian packages, then builds and tests"
 for stage in "${stages[@]}"; do printf '  %-14s %s\n' "$stage" "${what[$stage]}"; done
 

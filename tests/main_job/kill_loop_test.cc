@@ -8,10 +8,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
+#include <iterator>
 #include <random>
 #include <set>
 
@@ -73,6 +75,16 @@ class MainJobKillLoopTest : public ::testing::Test {
     return steps;
   }
 
+  void Verify(const std::string& run, const std::set<int64_t>& steps) {
+    if (steps.empty()) return;
+    std::vector<std::string> words = {BuiltBinary("ckptctl"), "--socket", daemon_->socket(),
+                                      "checkpoint", "verify"};
+    for (const int64_t step : steps) words.push_back(absl::StrCat(run, "@", step));
+    const auto verified = RunCommand(words);
+    ASSERT_TRUE(verified.ok()) << verified.status();
+    EXPECT_EQ(verified->exit_status, 0) << verified->output << verified->errors;
+  }
+
   // Until the job has written `count` further losses; false where it ended before.
   static bool AwaitProgress(Job& job, size_t count) {
     const size_t until = job.losses_written() + count;
@@ -103,6 +115,7 @@ TEST_F(MainJobKillLoopTest, NothingCommittedIsLostAndNothingUncommittedIsVisible
   flags.push_back("--continue_on_error");
   Job job = MakeJob("killed", flags);
   ASSERT_TRUE(job.Launch().ok());
+  std::set<int64_t> seen;  // what the catalogue has called committed
   for (int kill = 0; kill < kKills; ++kill) {
     // Any moment of the two save intervals that follow; the last steps are left for the end.
     ASSERT_TRUE(AwaitProgress(job, 1 + below(2 * kSaveEvery)))
@@ -120,6 +133,16 @@ TEST_F(MainJobKillLoopTest, NothingCommittedIsLostAndNothingUncommittedIsVisible
       EXPECT_TRUE(committed.contains(step)) << "step " << step << " was committed before kill "
                                             << kill << " and is lost; seed " << seed;
     }
+    // What was visible once stays so, though nobody may have been told; what is new is whole.
+    for (const int64_t step : seen) {
+      EXPECT_TRUE(committed.contains(step)) << "step " << step << " was listed before kill " << kill
+                                            << " and is lost; seed " << seed;
+    }
+    std::set<int64_t> fresh;
+    std::set_difference(committed.begin(), committed.end(), seen.begin(), seen.end(),
+                        std::inserter(fresh, fresh.end()));
+    Verify("demo/killed", fresh);
+    seen.insert(committed.begin(), committed.end());
     if (!ranks_too) continue;
     ASSERT_TRUE(job.Launch().ok());
     ASSERT_TRUE(AwaitProgress(job, 1)) << job.LogTail();
@@ -140,6 +163,8 @@ TEST_F(MainJobKillLoopTest, NothingCommittedIsLostAndNothingUncommittedIsVisible
 
   // What is visible is whole, and is what the reference had at that step: each is loaded.
   const std::set<int64_t> committed = CommittedSteps("demo/killed");
+  EXPECT_TRUE(std::includes(committed.begin(), committed.end(), seen.begin(), seen.end()))
+      << "seed " << seed;
   EXPECT_TRUE(committed.contains(kSteps));
   EXPECT_GE(committed.size(), static_cast<size_t>(kSteps / kSaveEvery / 3)) << "seed " << seed;
   Job inspection({daemon_->socket(), "demo/killed", scratch_ / "killed", flags});

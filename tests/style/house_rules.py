@@ -25,6 +25,19 @@ def includes(path):
                 yield number, match.group(1)
 
 
+def undocumented_calls(name, path):
+    """Every rpc stands under a comment that lists its error codes."""
+    comment = ""
+    for number, line in enumerate(open(path, encoding="utf-8"), 1):
+        text = line.strip()
+        if text.startswith("//"):
+            comment += text + "\n"
+            continue
+        if text.startswith("rpc ") and not re.search(r"Errors:(\n//   [A-Z_]{5,} .*(\n//     .*)*)+", comment):
+            yield f"{name}:{number}: its comment does not list its error codes under 'Errors:'"
+        comment = ""
+
+
 def complaints():
     files = subprocess.run(["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True).stdout.split("\n")
     for name in filter(None, files):
@@ -34,6 +47,8 @@ def complaints():
         stem = os.path.splitext(os.path.basename(name))[0]
         if FORBIDDEN_NAMES.search(stem):
             yield f"{name}: a name that says nothing"
+        if name.startswith("proto/") and name.endswith(".proto"):
+            yield from undocumented_calls(name, path)
         if not name.endswith((".cc", ".h")):
             continue
         lines = sum(1 for _ in open(path, encoding="utf-8"))
