@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <string>
 #include <system_error>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/byte_size.h"
@@ -21,14 +22,38 @@
 namespace ckpt {
 namespace {
 
+// The folders that this start has made, outermost first: a start that is refused leaves none of
+// them behind.
+class MadeFolders {
+ public:
+  ~MadeFolders() {
+    for (auto folder = made_.rbegin(); folder != made_.rend(); ++folder) ::rmdir(folder->c_str());
+  }
+  std::error_code Make(const std::filesystem::path& folder) {
+    std::error_code error;
+    if (std::filesystem::is_directory(folder, error)) return {};
+    const std::filesystem::path parent = folder.parent_path();
+    if (parent != folder && !parent.empty()) {
+      if (error = Make(parent); error) return error;
+    }
+    if (std::filesystem::create_directory(folder, error)) made_.push_back(folder.string());
+    return error;
+  }
+  void Keep() { made_.clear(); }
+
+ private:
+  std::vector<std::string> made_;
+};
+
 // `mode` is for what has to be made.
-absl::Status MakeWritable(const std::string& flag, const std::string& folder, mode_t mode) {
+absl::Status MakeWritable(const std::string& flag, const std::string& folder, mode_t mode,
+                          MadeFolders& made) {
   const auto refuse = [&](const std::string& reason) {
     return absl::InvalidArgumentError(absl::StrCat(flag, ": folder ", folder, " ", reason));
   };
   std::error_code error;
   if (!std::filesystem::is_directory(folder, error)) {
-    std::filesystem::create_directories(folder, error);
+    error = made.Make(folder);
     if (error) return refuse(absl::StrCat("cannot be made: ", error.message()));
     ::chmod(folder.c_str(), mode);
   }
@@ -71,15 +96,18 @@ absl::Status CheckMemoryFolder(Config& config) {
 
 absl::Status PrepareFolders(Config& config) {
   const std::string socket_folder = std::filesystem::path(config.socket).parent_path().string();
-  CKPT_RETURN_IF_ERROR(MakeWritable("--socket", socket_folder, 0755));
+  MadeFolders made;
+  CKPT_RETURN_IF_ERROR(MakeWritable("--socket", socket_folder, 0755, made));
   std::error_code error;
   if (std::filesystem::is_directory(config.socket, error)) {
     return absl::InvalidArgumentError(
         absl::StrCat("--socket: ", config.socket, " is a folder; name a file in it"));
   }
-  CKPT_RETURN_IF_ERROR(MakeWritable("--memory-dir", config.memory_dir, 0700));
+  CKPT_RETURN_IF_ERROR(MakeWritable("--memory-dir", config.memory_dir, 0700, made));
   CKPT_RETURN_IF_ERROR(CheckMemoryFolder(config));
-  return MakeWritable("--data-dir", config.data_dir, 0700);
+  CKPT_RETURN_IF_ERROR(MakeWritable("--data-dir", config.data_dir, 0700, made));
+  made.Keep();
+  return absl::OkStatus();
 }
 
 }  // namespace ckpt

@@ -7,8 +7,8 @@
 //      told yet, and either is whole.
 //   7. One batch puts it into the index; then whoever waits is answered. The batch is not synced.
 //      Crash before, or a power cut that takes the batch: recovery finds a manifest that the index
-//      lacks and indexes it. The same if the batch fails (a full disk): the checkpoint is committed
-//      all the same.
+//      lacks and indexes it. If the batch fails (a full disk) the checkpoint is committed all the
+//      same, and indexed as soon as the index takes it (Persister::IndexAgain).
 //   8. The attempt at this step that it replaces, named in its manifest, is deleted (delete.cc).
 //      Crash before: recovery reads replaces_uid and deletes it then.
 //
@@ -94,7 +94,7 @@ absl::StatusOr<CheckpointRecord> CommitCheckpoint(DataFolder* folder, Index* ind
   if (auto labels = folder->ReadLabels(uid); labels.ok()) record.labels = *std::move(labels);
   absl::Status indexed = index->PutCheckpoint(record.manifest, manifests, record.labels, layouts);  // 7
   if (!indexed.ok()) {
-    observe::Error("committed, but could not be indexed: the next start will",
+    observe::Error("committed, but could not be indexed: tried again, at the next start at the latest",
                    {{"checkpoint", id.ToString()}, {"error", indexed}});
     return record;
   }

@@ -17,6 +17,10 @@ absl::StatusOr<CheckpointRecord> CommitCheckpoint(DataFolder* folder, Index* ind
                                                   const std::vector<uint32_t>& share,
                                                   const std::vector<DurablePart>& parts);
 
+// Puts a committed checkpoint that the index lacks into it, from its manifests, which are checked.
+// NOT_FOUND: there is no such checkpoint manifest.
+absl::Status IndexCommitted(DataFolder* folder, Index* index, CheckpointUid uid);
+
 absl::Status DeleteCheckpoint(DataFolder* folder, Index* index, CheckpointUid uid);
 
 // Steps 2-4 of a deletion whose tombstone stands.

@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "common/status_macros.h"
 #include "server/persist/commit.h"
 #include "server/persist/compare_parts.h"
 #include "server/persist/persist_part.h"
@@ -70,6 +71,13 @@ class Persister::Impl {
   }
 
   void Compare(const CheckpointRecord& record) { CompareWithPrevious(index_, record); }
+
+  absl::Status IndexAgain(CheckpointUid uid) {
+    MutexLock lock(commit_mutex_);
+    CKPT_RETURN_IF_ERROR(IndexCommitted(folder_, index_, uid));
+    CKPT_ASSIGN_OR_RETURN(const CheckpointRecord record, index_->GetCheckpoint(uid));
+    return DeleteReplaced(folder_, index_, record.manifest).status();
+  }
   absl::Status Delete(CheckpointUid uid) { return DeleteCheckpoint(folder_, index_, uid); }
   void Discard(const std::vector<DurablePart>& parts) { DiscardParts(folder_, parts); }
 
@@ -177,6 +185,7 @@ absl::StatusOr<CheckpointRecord> Persister::Commit(const CheckpointId& id, Check
                                                    const std::vector<DurablePart>& parts) {
   return impl_->Commit(id, uid, world_size, share, parts);
 }
+absl::Status Persister::IndexAgain(CheckpointUid uid) { return impl_->IndexAgain(uid); }
 void Persister::Compare(const CheckpointRecord& record) { impl_->Compare(record); }
 void Persister::Discard(const std::vector<DurablePart>& parts) { impl_->Discard(parts); }
 absl::Status Persister::Delete(CheckpointUid uid) { return impl_->Delete(uid); }

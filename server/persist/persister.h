@@ -84,6 +84,10 @@ class Persister {
   // the commit has been answered: nobody waits for it.
   void Compare(const CheckpointRecord& record);
 
+  // For a committed checkpoint whose index batch failed: that batch again, from the manifests on
+  // disk, and what comes after it. NOT_FOUND: it is not committed.
+  absl::Status IndexAgain(CheckpointUid uid);
+
   // Files of parts of an attempt that was aborted after they became durable.
   void Discard(const std::vector<DurablePart>& parts);
 

@@ -50,7 +50,7 @@ class Recovery {
         ++report_.checkpoints;
         continue;
       }
-      absl::Status indexed = IndexOne(uid);
+      absl::Status indexed = IndexCommitted(folder_, index_, uid);
       if (indexed.ok()) {
         ++report_.checkpoints;
         ++report_.indexed;
@@ -155,24 +155,6 @@ class Recovery {
   RecoveryReport TakeReport() { return std::move(report_); }
 
  private:
-  absl::Status IndexOne(CheckpointUid uid) {
-    CKPT_ASSIGN_OR_RETURN(const v1::CheckpointManifest manifest,
-                          folder_->ReadCheckpointManifest(uid));
-    std::vector<v1::PartManifest> parts;
-    for (const v1::PartReference& reference : manifest.parts()) {
-      CKPT_ASSIGN_OR_RETURN(v1::PartManifest part, folder_->ReadPartManifest(reference));
-      if (part.checkpoint_uid() != manifest.checkpoint_uid() || part.rank() != reference.rank()) {
-        return absl::DataLossError(
-            absl::StrCat("the part manifest of rank ", reference.rank(), " belongs elsewhere"));
-      }
-      parts.push_back(std::move(part));
-    }
-    v1::Labels labels;
-    absl::StatusOr<v1::Labels> read = folder_->ReadLabels(uid);
-    if (read.ok()) labels = *std::move(read);  // AlignLabels reports it
-    return index_->PutCheckpoint(manifest, parts, labels);
-  }
-
   // A tag moves by two label files, the new holder's first: a crash in between leaves it in both.
   // The index knows one holder; where that one's file has the tag as well, ours is the stale one.
   bool DropStaleTags(const std::string& run, CheckpointUid uid, v1::Labels& labels) {
@@ -218,6 +200,24 @@ class Recovery {
 };
 
 }  // namespace
+
+absl::Status IndexCommitted(DataFolder* folder, Index* index, CheckpointUid uid) {
+  CKPT_ASSIGN_OR_RETURN(const v1::CheckpointManifest manifest,
+                        folder->ReadCheckpointManifest(uid));
+  std::vector<v1::PartManifest> parts;
+  for (const v1::PartReference& reference : manifest.parts()) {
+    CKPT_ASSIGN_OR_RETURN(v1::PartManifest part, folder->ReadPartManifest(reference));
+    if (part.checkpoint_uid() != manifest.checkpoint_uid() || part.rank() != reference.rank()) {
+      return absl::DataLossError(
+          absl::StrCat("the part manifest of rank ", reference.rank(), " belongs elsewhere"));
+    }
+    parts.push_back(std::move(part));
+  }
+  v1::Labels labels;
+  absl::StatusOr<v1::Labels> read = folder->ReadLabels(uid);
+  if (read.ok()) labels = *std::move(read);  // AlignLabels reports it
+  return index->PutCheckpoint(manifest, parts, labels);
+}
 
 absl::StatusOr<RecoveryReport> RecoverDataFolder(DataFolder* folder, Index* index,
                                                  const absl::flat_hash_set<FileId>& keep_parts) {

@@ -186,6 +186,8 @@ class CheckpointTableImpl : public CheckpointTable {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Commit(const CheckpointPtr& checkpoint) ABSL_LOCKS_EXCLUDED(mutex_);
   void CommitInBackground(const CheckpointPtr& checkpoint);
+  // What is committed and not in the index, whose disk was full or failed.
+  void IndexAgain() ABSL_LOCKS_EXCLUDED(mutex_);
   void Committed(const CheckpointPtr& checkpoint, const CheckpointRecord& record)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Abort(const CheckpointPtr& checkpoint, const std::string& reason, Deferred& deferred)
@@ -244,6 +246,8 @@ class CheckpointTableImpl : public CheckpointTable {
       ABSL_GUARDED_BY(mutex_);
   std::list<std::string> agreed_ ABSL_GUARDED_BY(mutex_);
   absl::Time aborted_swept_at_ ABSL_GUARDED_BY(mutex_);
+  std::vector<CheckpointUid> unindexed_ ABSL_GUARDED_BY(mutex_);
+  absl::Time indexed_again_at_ ABSL_GUARDED_BY(mutex_);
 
   // Subscribers are called without the lock, one event after the other, in order.
   Mutex events_mutex_;

@@ -181,7 +181,9 @@ absl::StatusOr<std::shared_ptr<StagingFile>> MemoryTierImpl::Acquire(
     }
     if (request.on_full == v1::ON_FULL_REFUSE && absl::Now() > pages_deadline) {
       file = absl::ResourceExhaustedError(
-          "the memory budget is held by pages that their clients have not given back; retry later");
+          absl::StrCat("the memory budget is held by pages that their clients have not given back; "
+                       "retry later",
+                       NotGivenBack()));
       break;
     }
     if (absl::Status status = request.check(); !status.ok()) {
@@ -191,7 +193,8 @@ absl::StatusOr<std::shared_ptr<StagingFile>> MemoryTierImpl::Acquire(
     if (options_.clock->Now() >= request.deadline) {
       file = absl::ResourceExhaustedError(
           absl::StrCat("the memory budget (", PrintByteSize(budget_bytes_),
-                       ") stayed full for as long as the caller was willing to wait; retry later"));
+                       ") stayed full for as long as the caller was willing to wait; retry later",
+                       NotGivenBack()));
       break;
     }
     MutexLock lock(mutex_);
@@ -299,7 +302,7 @@ absl::StatusOr<MemoryTier::Prepared> MemoryTierImpl::Prepare(
     } else if (!coming || absl::Now() > pages_deadline || session->closed()) {
       short_of = absl::ResourceExhaustedError(
           absl::StrCat("the memory budget (", PrintByteSize(budget_bytes_), ") has no room for ",
-                       PrintByteSize(wanted), " more"));
+                       PrintByteSize(wanted), " more", NotGivenBack()));
     } else {
       MutexLock lock(mutex_);
       changed_.WaitUntil(mutex_, absl::Now() + kPoll);

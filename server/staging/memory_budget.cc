@@ -2,15 +2,19 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 #include <tuple>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "common/byte_size.h"
 #include "server/staging/memory_tier_impl.h"
 
 namespace ckpt {
 namespace {
 
 constexpr int kNoVictim = 100;
+constexpr size_t kDebtorsNamedMax = 3;
 
 }  // namespace
 
@@ -108,6 +112,29 @@ void MemoryTierImpl::AskBack(std::vector<Revocation> revocations) {
       tier.changed_.NotifyAll();
     });
   }
+}
+
+std::string MemoryTierImpl::NotGivenBack() const {
+  std::map<pid_t, uint64_t> owed;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [id, slot] : slots_) {
+      if (slot->use != Use::kRevoking) continue;
+      if (const auto session = slot->session.lock()) {
+        owed[session->peer().pid] += slot->file->bytes();
+      }
+    }
+  }
+  std::string text;
+  size_t named = 0;
+  for (const auto& [process, bytes] : owed) {
+    if (++named > kDebtorsNamedMax) {
+      return absl::StrCat(text, " and ", owed.size() - kDebtorsNamedMax, " more processes");
+    }
+    absl::StrAppend(&text, "; process ", process, " was asked to give back ", PrintByteSize(bytes),
+                    " and has not");
+  }
+  return text;
 }
 
 void MemoryTierImpl::Unlink(Slot& slot) {

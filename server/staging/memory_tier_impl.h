@@ -125,6 +125,8 @@ class MemoryTierImpl : public MemoryTier {
   void GiveUp(Slot& slot, std::vector<Revocation>& revocations)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void AskBack(std::vector<Revocation> revocations) ABSL_LOCKS_EXCLUDED(mutex_);
+  // "; process 12 was asked to give back 3.0 MiB and has not": for errors. Empty: nobody was.
+  std::string NotGivenBack() const ABSL_LOCKS_EXCLUDED(mutex_);
   void Unlink(Slot& slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // the slot is gone afterwards
   void CollectUnlinked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

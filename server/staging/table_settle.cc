@@ -235,6 +235,11 @@ void CheckpointTableImpl::Commit(const CheckpointPtr& checkpoint) {
   }
   if (record.ok()) {
     Committed(checkpoint, *record);
+    if (absl::IsNotFound(index_.GetCheckpoint(checkpoint->uid).status())) {
+      MutexLock lock(mutex_);
+      unindexed_.push_back(checkpoint->uid);
+      return;
+    }
     persister_.Compare(*record);
     return;
   }
@@ -244,6 +249,26 @@ void CheckpointTableImpl::Commit(const CheckpointPtr& checkpoint) {
   MutexLock lock(mutex_);
   Abort(checkpoint, absl::StrCat("it could not be committed: ", record.status().ToString()),
         deferred);
+}
+
+void CheckpointTableImpl::IndexAgain() {
+  std::vector<CheckpointUid> unindexed;
+  {
+    MutexLock lock(mutex_);
+    unindexed = unindexed_;
+  }
+  for (const CheckpointUid uid : unindexed) {
+    const absl::Status indexed = persister_.IndexAgain(uid);
+    const bool gone = absl::IsNotFound(indexed);  // replaced or deleted meanwhile
+    if (!indexed.ok() && !gone) {
+      observe::Warning("committed, and still not indexed",
+                       {{"uid", uid.hex()}, {"error", indexed}});
+      continue;
+    }
+    if (!gone) observe::Info("indexed at last", {{"uid", uid.hex()}});
+    MutexLock lock(mutex_);
+    std::erase(unindexed_, uid);
+  }
 }
 
 void CheckpointTableImpl::Committed(const CheckpointPtr& checkpoint,

@@ -10,6 +10,7 @@ namespace {
 constexpr absl::Duration kBusyPoll = absl::Milliseconds(200);
 constexpr absl::Duration kIdlePoll = absl::Seconds(5);
 constexpr absl::Duration kSweepEvery = absl::Hours(1);
+constexpr absl::Duration kIndexAgainEvery = absl::Seconds(5);
 // Between its values and its Finish a client that shares memory has nothing to say: a short join
 // deadline must not cut a long copy off.
 constexpr absl::Duration kStallPatienceMin = absl::Minutes(2);
@@ -90,6 +91,10 @@ void CheckpointTableImpl::Tick() {
     }
   }
   for (const auto& [checkpoint, why] : overdue) Abort(checkpoint, why, deferred);
+  if (!unindexed_.empty() && now >= indexed_again_at_ + kIndexAgainEvery) {
+    indexed_again_at_ = now;
+    InBackground([this] { IndexAgain(); });
+  }
   if (now >= aborted_swept_at_ + kSweepEvery) {
     aborted_swept_at_ = now;
     InBackground([this, now] {

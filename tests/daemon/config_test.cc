@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <string>
@@ -301,6 +302,20 @@ TEST_F(FoldersTest, AFileInTheWayIsRefused) {
 TEST_F(FoldersTest, MemoryFolderOnADiskIsRefused) {
   config_.memory_dir = scratch_ / "memory";
   EXPECT_THAT(Refusal(), AllOf(HasSubstr("--memory-dir"), HasSubstr("tmpfs")));
+}
+
+TEST_F(FoldersTest, ARefusedStartLeavesNoFolderThatItMade) {
+  std::filesystem::create_directory(scratch_ / "there");
+  for (const char* folder : {"new", "one/in/another", "there/new"}) {
+    config_.memory_dir = scratch_ / folder;
+    EXPECT_THAT(Refusal(), HasSubstr("tmpfs"));
+  }
+  config_.socket = scratch_ / "sockets/ckptd.sock";
+  EXPECT_THAT(Refusal(), HasSubstr("tmpfs"));
+  for (const char* folder : {"new", "one", "there/new", "sockets"}) {
+    EXPECT_FALSE(std::filesystem::exists(scratch_ / folder)) << folder;
+  }
+  EXPECT_TRUE(std::filesystem::exists(scratch_ / "there")) << "it was there before";
 }
 
 TEST_F(FoldersTest, BudgetLargerThanTheTmpfsIsRefused) {

@@ -1,6 +1,9 @@
 // A full memory budget, and pages that go round.
+#include <unistd.h>
+
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "tests/staging/staging_rig.h"
 
@@ -49,6 +52,21 @@ TEST_F(FullMemoryTest, WaitingIsBounded) {
   PartClaim claim = rig_.Claim(2, 0, 1, *layout_, &client);
   claim.memory_wait = absl::ZeroDuration();
   EXPECT_TRUE(absl::IsResourceExhausted(rig_.Open(claim, layout_).status()));
+}
+
+TEST_F(FullMemoryTest, AClientThatGivesNothingBackIsNamed) {
+  SessionClient holder(rig_.socket_path()), other(rig_.socket_path());
+  ASSERT_TRUE(Save(1, v1::ON_FULL_WAIT, &holder).ok());
+  ASSERT_TRUE(Committed(1).ok());
+  holder.AnswerRevocations(false);
+  PartClaim claim = rig_.Claim(2, 0, 1, *layout_, &other);
+  claim.memory_wait = absl::ZeroDuration();
+  const absl::Status refused = rig_.Open(claim, layout_).status();
+  EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
+  const std::string debt =
+      absl::StrCat("process ", getpid(), " was asked to give back 12.0 MiB and has not");
+  EXPECT_NE(refused.message().find(debt), absl::string_view::npos) << refused;
+  holder.AnswerNow();
 }
 
 TEST_F(FullMemoryTest, GoesThroughARingOfWhatThereIs) {

@@ -1,4 +1,6 @@
 // Steps that exist already.
+#include "absl/functional/function_ref.h"
+#include "absl/time/clock.h"
 #include "gtest/gtest.h"
 #include "tests/staging/staging_rig.h"
 
@@ -47,6 +49,30 @@ TEST_F(ReplaceTest, NobodyWaitsForOneThatALaterLaunchReplaced) {
   rig_.incarnation = Incarnation::TimeOrdered();
   ASSERT_TRUE(Save(5, 2, v1::IF_EXISTS_REPLACE).ok());
   EXPECT_TRUE(absl::IsNotFound(rig_.WaitFor(replaced, v1::CHECKPOINT_STATE_COMMITTED)));
+}
+
+TEST_F(ReplaceTest, WhatTheIndexDidNotTakeIsIndexedAsSoonAsItDoes) {
+  ASSERT_TRUE(Save(5, 1).ok());
+  const CheckpointId replaced = rig_.Id(5);
+  rig_.incarnation = Incarnation::TimeOrdered();
+  rig_.index().SetFull(true);
+  ASSERT_TRUE(Save(5, 2, v1::IF_EXISTS_REPLACE).ok()) << "it is committed all the same";
+  EXPECT_TRUE(absl::IsNotFound(rig_.ReadBack(rig_.Id(5), 0).status()));
+  const auto await = [&](absl::FunctionRef<bool()> condition) {
+    const absl::Time deadline = absl::Now() + absl::Seconds(30);
+    while (!condition() && absl::Now() < deadline) {
+      rig_.clock().Advance(absl::Seconds(6));
+      rig_.table().Tick();
+      absl::SleepFor(absl::Milliseconds(5));
+    }
+    return condition();
+  };
+  EXPECT_TRUE(await([&] { return rig_.index().refused() >= 3; })) << "it is tried again and again";
+  rig_.index().SetFull(false);
+  EXPECT_TRUE(await([&] { return rig_.ReadBack(rig_.Id(5), 0).ok(); }));
+  EXPECT_EQ(rig_.ReadBack(rig_.Id(5), 0).value(), Pattern(1000, 2));
+  EXPECT_TRUE(await([&] { return absl::IsNotFound(rig_.ReadBack(replaced, 0).status()); }))
+      << "what it replaces goes then";
 }
 
 TEST_F(ReplaceTest, TheOldOneStaysWholeUntilTheNewOneIsCommitted) {

@@ -55,7 +55,7 @@ void StagingRig::Start() {
   session_options.daemon_version = "test";
   sessions_ = SessionServer::Start(session_options).value();
   data_ = DataFolder::Open(&files_, data_folder_.path() + "/data").value();
-  index_ = Index::Open(data_->IndexFolder()).value();
+  index_ = std::make_unique<FaultyIndex>(Index::Open(data_->IndexFolder()).value());
   MemoryTierOptions tier_options;
   tier_options.folder = memory_folder_.path();
   tier_options.budget_bytes = options_.budget_bytes;

@@ -18,6 +18,7 @@
 #include "server/staging/memory_tier.h"
 #include "server/storage/data_folder.h"
 #include "tests/fakes/faulty_file_system.h"
+#include "tests/fakes/faulty_index.h"
 #include "tests/staging/layouts.h"
 #include "tests/staging/session_client.h"
 
@@ -60,7 +61,7 @@ class StagingRig {
 
   MemoryTier& tier() { return *tier_; }
   CheckpointTable& table() { return *table_; }
-  Index& index() { return *index_; }
+  FaultyIndex& index() { return *index_; }
   DataFolder& data() { return *data_; }
   SessionServer& sessions() { return *sessions_; }
   TestClock& clock() { return clock_; }
@@ -98,7 +99,7 @@ class StagingRig {
   FaultyFileSystem files_;
   std::unique_ptr<SessionServer> sessions_;
   std::unique_ptr<DataFolder> data_;
-  std::unique_ptr<Index> index_;
+  std::unique_ptr<FaultyIndex> index_;
   std::unique_ptr<MemoryTier> tier_;
   std::unique_ptr<Persister> persister_;
   std::unique_ptr<CheckpointTable> table_;
