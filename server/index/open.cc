@@ -1,4 +1,7 @@
 // Opening the index: options, column families, and what a damaged one is called.
+#include <filesystem>
+#include <system_error>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
@@ -7,6 +10,7 @@
 #include "rocksdb/options.h"
 #include "rocksdb/table.h"
 #include "server/index/rocks_index.h"
+#include "server/index/rocks_log.h"
 
 namespace ckpt {
 namespace {
@@ -43,8 +47,7 @@ rocksdb::DBOptions DatabaseOptions() {
   options.max_background_jobs = 2;
   options.max_total_wal_size = kWalBytesMax;
   options.db_write_buffer_size = kMemtablesBytesMax;
-  options.info_log_level = rocksdb::WARN_LEVEL;
-  options.keep_log_file_num = 2;
+  options.info_log = MakeRocksLog();
   options.max_open_files = 256;
   options.stats_dump_period_sec = 0;
   options.avoid_flush_during_recovery = true;  // a start reads the log, and writes nothing
@@ -81,6 +84,8 @@ absl::Status FromRocks(const rocksdb::Status& status) {
 }
 
 absl::StatusOr<std::unique_ptr<Index>> Index::Open(const std::string& path) {
+  std::error_code ignored;  // RocksDB makes it too, but calls it an error that it was missing
+  std::filesystem::create_directory(path, ignored);
   const std::shared_ptr<rocksdb::Cache> cache = rocksdb::NewLRUCache(kBlockCacheBytes);
   std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
   for (const char* name : kFamilyNames) descriptors.emplace_back(name, FamilyOptions(cache));

@@ -1,13 +1,6 @@
 // No room on the disk: known before a byte is accepted where it can be, survived where it can't.
-#include <sys/mount.h>
-#include <sys/statvfs.h>
-
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-
 #include "absl/strings/str_cat.h"
+#include "tests/fixtures/small_disk.h"
 #include "tests/integration/integration_test.h"
 
 namespace ckpt::testing {
@@ -15,52 +8,12 @@ namespace {
 
 constexpr uint64_t kMiB = 1 << 20;
 
-// A small file system of its own for the data folder; unmounted with the object.
-class SmallDisk {
- public:
-  explicit SmallDisk(uint64_t mebibytes) {
-    mounted_ = mount("none", folder_.path().c_str(), "tmpfs", 0,
-                     absl::StrCat("size=", mebibytes, "m").c_str()) == 0;
-    if (!mounted_) error_ = errno;
-  }
-  ~SmallDisk() {
-    if (mounted_) umount2(folder_.path().c_str(), MNT_DETACH);
-  }
-  bool mounted() const { return mounted_; }
-  std::string why_not() const { return absl::StrCat("no small disk: ", std::strerror(error_)); }
-  std::string data_folder() const { return folder_ / "data"; }
-  std::string filler() const { return folder_ / "filler"; }
-
- private:
-  ScratchFolder folder_;
-  bool mounted_ = false;
-  int error_ = 0;
-};
-
-// This process may mount: CAP_SYS_ADMIN is in effect.
-bool MayMount() {
-  constexpr int kSysAdmin = 21;  // linux/capability.h
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.rfind("CapEff:", 0) != 0) continue;
-    return (std::stoull(line.substr(7), nullptr, 16) >> kSysAdmin & 1) != 0;
-  }
-  return false;
-}
-
-// Whoever may mount and cannot has a broken machine, not a reason to skip.
-#define CKPT_NEED_DISK(disk)                          \
-  if (!(disk).mounted()) {                            \
-    if (MayMount()) FAIL() << (disk).why_not();       \
-    GTEST_SKIP() << (disk).why_not();                 \
-  }
-
 class DiskFull : public IntegrationTest {};
 
 TEST_F(DiskFull, APartBiggerThanTheDiskIsRefusedBeforeAByteIsWritten) {
   SmallDisk disk(64);
   CKPT_NEED_DISK(disk);
-  StartDaemon({.data_folder = disk.data_folder()});
+  StartDaemon({.data_folder = disk / "data"});
   const size_t files = daemon().DataFiles().size();
   for (SaveHandle& save : StartSaves(NewId("big", 1), TestState::Plain(1, 100 * kMiB), 1)) {
     CKPT_EXPECT_ERROR(save.AwaitStaged(absl::Seconds(60)), absl::StatusCode::kResourceExhausted,
@@ -75,7 +28,7 @@ TEST_F(DiskFull, APartBiggerThanTheDiskIsRefusedBeforeAByteIsWritten) {
 TEST_F(DiskFull, SavesAtTheSameTimeDoNotPromiseTheSameRoomTwice) {
   SmallDisk disk(90);  // two parts and the index's log, not three parts
   CKPT_NEED_DISK(disk);
-  StartDaemon({.flags = {"--persist-delay=1s"}, .data_folder = disk.data_folder()});
+  StartDaemon({.flags = {"--persist-delay=1s"}, .data_folder = disk / "data"});
   int committed = 0;
   std::string refusals;
   std::vector<std::unique_ptr<Client>> clients;
@@ -103,21 +56,17 @@ TEST_F(DiskFull, SavesAtTheSameTimeDoNotPromiseTheSameRoomTwice) {
 TEST_F(DiskFull, TheDiskFillsUpUnderTheWriter) {
   SmallDisk disk(64);
   CKPT_NEED_DISK(disk);
-  StartDaemon({.flags = {"--persist-delay=1s"}, .data_folder = disk.data_folder()});
+  StartDaemon({.flags = {"--persist-delay=1s"}, .data_folder = disk / "data"});
   CKPT_ASSERT_OK(SaveCommitted(NewId("before", 1), TestState::Plain(1, 5 * kMiB), 1));
   auto saves = StartSaves(NewId("run", 1), TestState::Plain(2, 30 * kMiB), 1);
   CKPT_ASSERT_OK(saves[0].AwaitStaged(absl::Seconds(60)));
-  {  // somebody else takes the room after it was reserved
-    std::ofstream filler(disk.filler(), std::ios::binary);
-    const std::string block(kMiB, 'f');
-    for (int i = 0; i < 64 && filler; ++i) filler.write(block.data(), block.size()).flush();
-  }
+  disk.Fill();  // somebody else takes the room after it was reserved
   const absl::Status status = saves[0].AwaitCommitted(absl::Seconds(60));
   EXPECT_TRUE(absl::IsAborted(status) || absl::IsResourceExhausted(status)) << status;
   EXPECT_THAT(CommittedSteps("run"), ::testing::IsEmpty());
   // What is there is there, nothing is left of the failed one, and the next one fits again.
   CKPT_EXPECT_OK(Check("before@1", TestState::Plain(1, 5 * kMiB)));
-  std::filesystem::remove(disk.filler());
+  disk.GiveRoom();
   CKPT_ASSERT_OK(SaveCommitted(NewId("run", 2), TestState::Plain(3, 30 * kMiB), 1));
   CKPT_EXPECT_OK(Check("run@latest", TestState::Plain(3, 30 * kMiB)));
 }
