@@ -37,8 +37,8 @@ namespace ckpt {
 class CheckpointView {
  public:
   virtual ~CheckpointView() = default;
-  // Live checkpoints of a run (of all runs: empty), newest step first. Those already COMMITTED are
-  // left to the index.
+  // Live checkpoints of a run (of all runs: empty), newest step first. Those already COMMITTED,
+  // and ABORTED ones once they are recorded, are left to the index.
   virtual std::vector<v1::CheckpointInfo> Live(const std::string& run) = 0;
   // Blocks until the checkpoint has reached `state` or a later one. ABORTED with the reason;
   // NOT_FOUND for an unknown triple; DEADLINE_EXCEEDED; CANCELLED when `cancelled` (polled) turns

@@ -72,6 +72,7 @@ struct LiveCheckpoint {
 
   // ABORTED: each rank is told once; what it begins after that is a new attempt.
   absl::Status aborted;
+  bool abort_recorded = false;  // the index has it
   std::set<uint32_t> told;
 
   bool AllJoined() const { return parts.size() == share.size(); }

@@ -336,9 +336,13 @@ void CheckpointTableImpl::Abort(const CheckpointPtr& checkpoint, const std::stri
     LetGo(*checkpoint, *part, deferred);
   }
   const v1::CheckpointInfo info = MakeInfo(*checkpoint);
-  InBackground([this, info, durable] {
+  InBackground([this, checkpoint, info, durable] {
     absl::Status kept = index_.PutAborted(info);
     if (!kept.ok()) observe::Error("abort not recorded", {{"reason", kept}});
+    {
+      MutexLock lock(mutex_);
+      checkpoint->abort_recorded = kept.ok();
+    }
     if (!durable->empty()) persister_.Discard(*durable);
   });
   Changed(checkpoint, deferred);

@@ -72,7 +72,9 @@ std::vector<v1::CheckpointInfo> CheckpointTableImpl::Live(const std::string& run
   {
     MutexLock lock(mutex_);
     for (const auto& [id, checkpoint] : checkpoints_) {
-      if ((run.empty() || id.run == run) && checkpoint->live()) {
+      const bool abort_only_here =
+          checkpoint->state == v1::CHECKPOINT_STATE_ABORTED && !checkpoint->abort_recorded;
+      if ((run.empty() || id.run == run) && (checkpoint->live() || abort_only_here)) {
         infos.push_back(MakeInfo(*checkpoint));
       }
     }

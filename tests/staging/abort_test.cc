@@ -1,6 +1,7 @@
 // Ranks that die, fall silent or come back.
 #include <cstring>
 #include <functional>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -44,6 +45,29 @@ TEST_F(AbortTest, ARankThatDiesAfterItsPartIsStagedLosesNothing) {
   }
   ASSERT_TRUE(Fate(1).ok());
   EXPECT_EQ(rig_.ReadBack(rig_.Id(1), 0).value().substr(0, 100000), Pattern(100000, 5));
+}
+
+// Lists look at the table, then at the index: at no moment is it in neither.
+TEST_F(AbortTest, AnAbortedOneIsNeverOutOfSight) {
+  for (uint64_t step = 1; step <= 20; ++step) {
+    {
+      SessionClient client(rig_.socket_path());
+      ASSERT_TRUE(rig_.Open(rig_.Claim(step, 0, 2, *layout_, &client), layout_).ok());
+    }
+    EXPECT_FALSE(Fate(step).ok());
+    std::set<uint64_t> seen;
+    for (const v1::CheckpointInfo& info : rig_.table().Live(rig_.run)) {
+      seen.insert(info.id().step());
+    }
+    ASSERT_TRUE(rig_.index()
+                    .ForEachAborted(rig_.run,
+                                    [&](const v1::CheckpointInfo& info) {
+                                      seen.insert(info.id().step());
+                                      return true;
+                                    })
+                    .ok());
+    EXPECT_EQ(seen.count(step), 1u) << step;
+  }
 }
 
 TEST_F(AbortTest, ABrokenStreamHasItsGrace) {
