@@ -1,6 +1,5 @@
 // Checkpoints as plain safetensors files.
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <set>
 #include <string>
@@ -83,13 +82,7 @@ TEST_F(Ckptctl, AnExportThatFailsLeavesNothingBehind) {
   DropClients();
   daemon().Kill();
   std::filesystem::remove_all(daemon().memory_folder());
-  for (const std::string& name : daemon().DataFiles()) {
-    if (!name.ends_with(".safetensors")) continue;
-    std::fstream file(daemon().data_folder() + "/" + name,
-                      std::ios::in | std::ios::out | std::ios::binary);
-    file.seekp(-5, std::ios::end);
-    file.write("!!!", 3);
-  }
+  daemon().DamageDataFiles();
   CKPT_ASSERT_OK(daemon().Restart());
   for (const std::string& out : {folder_ / "file", folder_ / "folder/"}) {
     const CommandResult result = Run({"checkpoint", "export", "run@100", out});

@@ -116,13 +116,7 @@ TEST_F(TorchCkptctl, AnExportOfDamagedBytesLeavesNothingBehind) {
   DropClients();
   daemon().Kill();
   std::filesystem::remove_all(daemon().memory_folder());
-  for (const std::string& name : daemon().DataFiles()) {
-    if (!name.ends_with(".safetensors")) continue;
-    std::fstream file(daemon().data_folder() + "/" + name,
-                      std::ios::in | std::ios::out | std::ios::binary);
-    file.seekp(-5, std::ios::end);
-    file.write("!!!", 3);
-  }
+  daemon().DamageDataFiles();
   CKPT_ASSERT_OK(daemon().Restart());
   EXPECT_EQ(Run({"export", "run@1", folder_ / "out.pt"}).exit_status, 6);
   EXPECT_TRUE(std::filesystem::is_empty(folder_.path()));

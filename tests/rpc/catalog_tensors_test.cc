@@ -1,0 +1,105 @@
+// ListTensors: filtered, sorted, page by page.
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/key.h"
+#include "gmock/gmock.h"
+#include "tests/rpc/catalog_fixture.h"
+
+namespace ckpt {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+TEST_F(CatalogTest, TensorsAreListedByKeyPageByPage) {
+  Save(IdOf("r", 1), std::vector<uint64_t>(12, 10), 2);  // t0 ... t11 of two ranks
+  v1::ListTensorsRequest request;
+  *request.mutable_selector() = LatestOf("r");
+  request.set_page_size(7);
+  std::vector<std::string> keys;
+  do {
+    v1::ListTensorsResponse page;
+    const absl::Status status = ListTensors(*catalog_, request, Never, page);
+    ASSERT_TRUE(status.ok()) << status;
+    EXPECT_EQ(page.id().step(), 1u);
+    for (const v1::TensorInfo& info : page.tensors()) {
+      keys.push_back(absl::StrCat(info.leaf().key().segments(0).name(), "/", info.rank()));
+      EXPECT_EQ(info.data_bytes(), 10u);
+      EXPECT_EQ(info.shard_count(), 1u);
+    }
+    request.set_page_token(page.next_page_token());
+    Save(IdOf("r", 2 + keys.size()));  // later pages stay with the checkpoint of the first
+  } while (!request.page_token().empty() && keys.size() < 100);
+  EXPECT_EQ(keys.size(), 24u);
+  EXPECT_TRUE(std::is_sorted(keys.begin(), keys.end()));
+}
+
+TEST_F(CatalogTest, TensorsAreFiltered) {
+  Save(IdOf("r", 1), {10, 10, 10});
+  v1::ListTensorsRequest request;
+  *request.mutable_selector() = StepOf("r", 1);
+  request.mutable_selection()->add_exclude("t1");
+  v1::ListTensorsResponse response;
+  ASSERT_TRUE(ListTensors(*catalog_, request, Never, response).ok());
+  EXPECT_EQ(response.tensors_size(), 2);
+  request.mutable_selection()->add_keys()->add_segments()->set_name("t9");
+  const absl::Status status = ListTensors(*catalog_, request, Never, response);
+  EXPECT_TRUE(absl::IsNotFound(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("t9"));
+}
+
+TEST_F(CatalogTest, PagesMayEndAtTheLongestKeys) {
+  v1::Layout layout;
+  for (int i = 0; i < 3; ++i) {
+    v1::Leaf* leaf = layout.add_leaves();
+    const std::string name(4095, 'k');
+    *leaf->mutable_key() = MakeKey({name + std::to_string(i)});
+    leaf->set_kind(v1::LEAF_KIND_EMPTY_DICT);
+    leaf->set_placement(v1::PLACEMENT_PER_RANK);
+  }
+  SaveLayouts(IdOf("r", 1), {layout});
+  v1::ListTensorsRequest request;
+  *request.mutable_selector() = StepOf("r", 1);
+  request.set_page_size(1);
+  for (int i = 0; i < 3; ++i) {
+    v1::ListTensorsResponse page;
+    const absl::Status status = ListTensors(*catalog_, request, Never, page);
+    ASSERT_TRUE(status.ok()) << status;
+    ASSERT_EQ(page.tensors_size(), 1);
+    EXPECT_EQ(page.tensors(0).leaf().key().segments(0).name().back(), '0' + i);
+    EXPECT_EQ(page.next_page_token().empty(), i == 2);
+    request.set_page_token(page.next_page_token());
+  }
+}
+
+TEST_F(CatalogTest, NearestKeysAreFoundAmongManyByTheirSegments) {
+  v1::Layout layout;
+  const auto add = [&](const std::vector<absl::string_view>& names) {
+    v1::Leaf* leaf = layout.add_leaves();
+    *leaf->mutable_key() = MakeKey(names);
+    leaf->set_kind(v1::LEAF_KIND_EMPTY_DICT);
+    leaf->set_placement(v1::PLACEMENT_REPLICATED);
+  };
+  for (int i = 0; i < 3000; ++i) add({"blocks", std::to_string(i), "weight"});
+  add({"transformer", "wte", "weight"});
+  add({"transformer", "head", "bias"});
+  SaveLayouts(IdOf("r", 1), {layout, layout});
+  const auto asked = [&](const std::vector<absl::string_view>& names) {
+    v1::ListTensorsRequest request;
+    *request.mutable_selector() = StepOf("r", 1);
+    *request.mutable_selection()->add_keys() = MakeKey(names);
+    v1::ListTensorsResponse page;
+    const absl::Status status = ListTensors(*catalog_, request, Never, page);
+    EXPECT_TRUE(absl::IsNotFound(status)) << status;
+    return std::string(status.message());
+  };
+  EXPECT_THAT(asked({"transfromer", "wte", "weight"}), HasSubstr("'transformer.wte.weight'"));
+  EXPECT_THAT(asked({"transformer", "haed", "bias"}), HasSubstr("'transformer.head.bias'"));
+  EXPECT_THAT(asked({"blocks", "2777", "wieght"}), HasSubstr("'blocks.2777.weight'"));
+  EXPECT_THAT(asked({"nothing", "like", "it", "at", "all"}), Not(HasSubstr("nearest")));
+}
+
+}  // namespace
+}  // namespace ckpt
