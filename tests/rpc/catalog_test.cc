@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/key.h"
 #include "gmock/gmock.h"
+#include "server/storage/names.h"
 #include "tests/rpc/catalog_fixture.h"
 
 namespace ckpt {
