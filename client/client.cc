@@ -106,6 +106,8 @@ class ClientImpl : public Client {
                                   const SaveOptions& options) override;
   absl::StatusOr<std::unique_ptr<RestorePlan>> PlanRestore(const v1::Selector& selector,
                                                            const RestoreOptions& options) override;
+  absl::StatusOr<v1::PlanSummary> EstimateRestore(const v1::Selector& selector,
+                                                  const RestoreOptions& options) override;
   absl::StatusOr<v1::CheckpointInfo> Wait(const CheckpointId& id, v1::CheckpointState state,
                                           absl::Duration timeout) override;
   absl::StatusOr<v1::CheckpointInfo> GetCheckpoint(const v1::Selector& selector) override;
@@ -185,10 +187,10 @@ absl::StatusOr<SaveHandle> ClientImpl::Save(const CheckpointId& id, Part part,
   v1::Begin begin = MakeBegin(id, part, *structure->layout, options, transport);
   auto state = SharedUnlessForked(
       new SaveHandle::Impl(id, own_->connection, structure->layout->part_bytes(), called_at));
-  auto bytes = std::make_unique<PartBytes>(std::move(part), structure, options.overlap);
+  auto bytes = std::make_shared<const PartBytes>(std::move(part), structure, options.overlap);
   auto save = std::make_shared<PartSave>(own_->connection, &own_->workers, state, std::move(bytes),
                                          std::move(begin), values.SerializeAsString(),
-                                         options.copy_threads);
+                                         options.copy_threads, options.hash_source);
   CKPT_RETURN_IF_ERROR(Start(std::move(save), state));
   return SaveHandle(std::move(state));
 }
@@ -214,6 +216,12 @@ absl::StatusOr<std::unique_ptr<RestorePlan>> ClientImpl::PlanRestore(
     const v1::Selector& selector, const RestoreOptions& options) {
   CKPT_RETURN_IF_ERROR(mark_.Check());
   return MakeRestorePlan(own_->connection, own_->restore_workers, selector, options);
+}
+
+absl::StatusOr<v1::PlanSummary> ClientImpl::EstimateRestore(const v1::Selector& selector,
+                                                           const RestoreOptions& options) {
+  CKPT_RETURN_IF_ERROR(mark_.Check());
+  return ckpt::EstimateRestore(*own_->connection, selector, options);
 }
 
 absl::StatusOr<v1::CheckpointInfo> ClientImpl::Wait(const CheckpointId& id,

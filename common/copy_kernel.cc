@@ -52,8 +52,12 @@ inline __attribute__((always_inline)) void CopyPages(std::byte* to, const std::b
   std::memcpy(to, from, bytes);
 }
 
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx2")
+#endif
 void CopyAvx2(std::byte* to, const std::byte* from, size_t bytes) {
   CopyPages<4>(to, from, bytes, [](std::byte* out, const std::byte* in) {
     const auto* source = reinterpret_cast<const __m256i*>(in);
@@ -68,10 +72,18 @@ void CopyAvx2(std::byte* to, const std::byte* from, size_t bytes) {
     _mm256_stream_si256(target + 3, d);
   });
 }
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif
 
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f"))), apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx512f")
+#endif
 void CopyAvx512(std::byte* to, const std::byte* from, size_t bytes) {
   CopyPages<8>(to, from, bytes, [](std::byte* out, const std::byte* in) {
     const __m512i a = _mm512_loadu_si512(in);
@@ -80,7 +92,11 @@ void CopyAvx512(std::byte* to, const std::byte* from, size_t bytes) {
     _mm512_stream_si512(reinterpret_cast<__m512i*>(out + kLine), b);
   });
 }
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif
 #endif
 
 struct Kernel {

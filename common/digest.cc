@@ -55,6 +55,11 @@ void Xxh3Stream::Update(const void* data, size_t bytes) {
   if (bytes > 0) Kernel().update(state_->bytes, data, bytes);
 }
 uint64_t Xxh3Stream::Digest() const { return Kernel().digest(state_->bytes); }
+std::string Xxh3Stream::DigestCanonical128() const {
+  unsigned char out[16];
+  Kernel().digest128(state_->bytes, out);
+  return std::string(reinterpret_cast<const char*>(out), sizeof(out));
+}
 
 absl::string_view Xxh3InstructionSet() { return Kernel().name; }
 

@@ -20,7 +20,7 @@ inline uint64_t Xxh3(absl::string_view bytes) { return Xxh3(bytes.data(), bytes.
 // XXH3-128 in its canonical (big-endian) form, 16 bytes: the checksum of envelopes.
 std::string Xxh3Canonical128(absl::string_view bytes);
 
-// Streaming XXH3-64. Not thread-safe; reusable after Reset.
+// XXH3 of what comes in pieces. Not thread-safe; reusable after Reset.
 class Xxh3Stream {
  public:
   Xxh3Stream();
@@ -29,7 +29,9 @@ class Xxh3Stream {
   Xxh3Stream& operator=(Xxh3Stream&&) noexcept;
   void Reset();
   void Update(const void* data, size_t bytes);
-  uint64_t Digest() const;
+  void Update(absl::string_view bytes) { Update(bytes.data(), bytes.size()); }
+  uint64_t Digest() const;                // as Xxh3 of all so far
+  std::string DigestCanonical128() const;  // as Xxh3Canonical128
 
  private:
   struct State;

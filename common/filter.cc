@@ -45,22 +45,32 @@ absl::Status ValidatePattern(absl::string_view pattern) {
 
 }  // namespace
 
-LeafFacts FactsOf(const v1::Leaf& leaf, absl::string_view printed_key, uint32_t rank) {
+LeafFacts FactsOf(const LeafView& leaf, uint32_t rank) {
   LeafFacts facts;
-  facts.printed_key = printed_key;
+  facts.printed_key = leaf.printed_key;
+  facts.top_level = leaf.top_level;
+  if (IsTensorKind(leaf.kind)) {
+    facts.dtype = leaf.dtype;
+    facts.bytes = Volume(leaf.shape).value_or(0) * DTypeBytes(leaf.dtype);
+  }
+  if (leaf.placement == v1::PLACEMENT_PER_RANK) facts.rank = rank;
+  return facts;
+}
+
+LeafFacts FactsOf(const v1::Leaf& leaf, absl::string_view printed_key, uint32_t rank) {
   // A name may hold dots of its own: only the first segment knows where it ends.
   const v1::KeySegment& first = leaf.key().segments(0);
-  facts.top_level = first.kind_case() == v1::KeySegment::kName
-                        ? printed_key.substr(0, first.name().size())
-                        : printed_key.substr(0, printed_key.find('.'));
-  if (IsTensorKind(leaf.kind())) {
-    facts.dtype = leaf.dtype();
-    const std::optional<uint64_t> volume =
-        Volume({leaf.shape().data(), static_cast<size_t>(leaf.shape_size())});
-    facts.bytes = volume.value_or(0) * DTypeBytes(leaf.dtype());
-  }
-  if (leaf.placement() == v1::PLACEMENT_PER_RANK) facts.rank = rank;
-  return facts;
+  const size_t top_level_bytes = first.kind_case() == v1::KeySegment::kName
+                                     ? first.name().size()
+                                     : std::min(printed_key.find('.'), printed_key.size());
+  return FactsOf(
+      {.printed_key = printed_key,
+       .top_level = printed_key.substr(0, top_level_bytes),
+       .kind = leaf.kind(),
+       .placement = leaf.placement(),
+       .dtype = leaf.dtype(),
+       .shape = absl::MakeConstSpan(leaf.shape().data(), static_cast<size_t>(leaf.shape_size()))},
+      rank);
 }
 
 absl::StatusOr<LeafFilter::Match> LeafFilter::Compile(const v1::LeafMatch& proto) {

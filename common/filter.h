@@ -15,6 +15,7 @@
 #include "ckpt/v1/checkpoint.pb.h"
 #include "ckpt/v1/restore.pb.h"
 #include "common/glob.h"
+#include "common/leaf_table.h"
 
 namespace re2 {
 class RE2;
@@ -30,6 +31,7 @@ struct LeafFacts {
   std::optional<uint64_t> bytes;              // of the whole tensor; plain values have none
   std::optional<uint32_t> rank;               // PER_RANK: whose
 };
+LeafFacts FactsOf(const LeafView& leaf, uint32_t rank);  // views into what `leaf` does
 // `printed_key` must outlive the answer.
 LeafFacts FactsOf(const v1::Leaf& leaf, absl::string_view printed_key, uint32_t rank);
 

@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <cstring>
 
 #include "common/utf8.h"
 
@@ -11,6 +12,17 @@ namespace {
 constexpr absl::string_view kReplacement = "\xef\xbf\xbd";
 
 bool StandsForItself(unsigned char c) { return c >= 32 && c < 0x80 && c != '"' && c != '\\'; }
+
+// Whether all of eight bytes do: names are long, and hardly ever hold anything else.
+bool EightStandForThemselves(const char* bytes) {
+  constexpr uint64_t kOnes = 0x0101010101010101;
+  constexpr uint64_t kHighBits = 0x80 * kOnes;
+  uint64_t word;
+  std::memcpy(&word, bytes, sizeof(word));
+  const auto any_below = [](uint64_t w, uint64_t n) { return (w - n * kOnes) & ~w & kHighBits; };
+  return ((word & kHighBits) | any_below(word, 32) | any_below(word ^ ('"' * kOnes), 1) |
+          any_below(word ^ ('\\' * kOnes), 1)) == 0;
+}
 
 // The escape of an ASCII byte that does not.
 absl::string_view Escape(unsigned char c) {
@@ -33,6 +45,10 @@ void Escaped(absl::string_view text, Append append) {
     plain = 0;
   };
   while (plain < text.size()) {
+    if (text.size() - plain >= 8 && EightStandForThemselves(text.data() + plain)) {
+      plain += 8;
+      continue;
+    }
     const unsigned char c = static_cast<unsigned char>(text[plain]);
     if (StandsForItself(c)) {
       ++plain;
@@ -51,9 +67,13 @@ void Escaped(absl::string_view text, Append append) {
 
 }  // namespace
 
+void AppendJsonEscaped(absl::string_view text, std::string& out) {
+  Escaped(text, [&](absl::string_view piece) { out.append(piece.data(), piece.size()); });
+}
+
 void AppendJsonString(absl::string_view text, std::string& out) {
   out.push_back('"');
-  Escaped(text, [&](absl::string_view piece) { out.append(piece.data(), piece.size()); });
+  AppendJsonEscaped(text, out);
   out.push_back('"');
 }
 
@@ -63,17 +83,19 @@ uint64_t JsonStringBytes(absl::string_view text) {
   return bytes;
 }
 
-void AppendJsonNumber(uint64_t number, std::string& out) {
-  char digits[20];
-  const auto result = std::to_chars(digits, digits + sizeof(digits), number);
-  out.append(digits, result.ptr);
-}
-
 void AppendJsonNumbers(absl::Span<const uint64_t> numbers, std::string& out) {
+  // Put together apart and appended once: headers have millions of these.
+  constexpr size_t kNumbersAtOnce = 8;
+  constexpr size_t kNumberBytesMax = 21;  // with its comma
+  char text[kNumbersAtOnce * kNumberBytesMax];
   out.push_back('[');
-  for (size_t i = 0; i < numbers.size(); ++i) {
-    if (i > 0) out.push_back(',');
-    AppendJsonNumber(numbers[i], out);
+  for (size_t i = 0; i < numbers.size();) {
+    char* end = text;
+    for (size_t n = 0; n < kNumbersAtOnce && i < numbers.size(); ++n, ++i) {
+      if (i > 0) *end++ = ',';
+      end = std::to_chars(end, text + sizeof(text), numbers[i]).ptr;
+    }
+    out.append(text, end);
   }
   out.push_back(']');
 }

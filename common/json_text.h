@@ -12,13 +12,13 @@ namespace ckpt {
 
 // With its quotes. Bytes that are not UTF-8 become U+FFFD.
 void AppendJsonString(absl::string_view text, std::string& out);
-void AppendJsonNumber(uint64_t number, std::string& out);
+void AppendJsonEscaped(absl::string_view text, std::string& out);  // the same without them
 void AppendJsonNumbers(absl::Span<const uint64_t> numbers, std::string& out);  // [1,2,3]
 // Shortest form that reads back equal, always with a point or an exponent; "NaN", "Infinity" and
 // "-Infinity" as strings.
 void AppendJsonDouble(double number, std::string& out);
 
-// Length of AppendJsonString's output without the quotes.
+// Length of AppendJsonEscaped's output.
 uint64_t JsonStringBytes(absl::string_view text);
 
 }  // namespace ckpt

@@ -20,24 +20,10 @@
 #include "absl/types/span.h"
 #include "ckpt/v1/checkpoint.pb.h"
 #include "common/box.h"
-#include "common/dtype.h"
-
-namespace google::protobuf {
-class Arena;
-}  // namespace google::protobuf
+#include "common/leaf_table.h"
+#include "common/shard_table.h"
 
 namespace ckpt {
-
-// A layout while it is made. Its many small messages lie together in one arena: that is made and
-// freed several times faster than message by message.
-struct LayoutDraft {
-  LayoutDraft();
-  LayoutDraft(LayoutDraft&&) noexcept = default;
-  LayoutDraft& operator=(LayoutDraft&&) noexcept = default;
-  ~LayoutDraft();
-  std::unique_ptr<google::protobuf::Arena> arena;
-  v1::Layout* proto;  // in the arena
-};
 
 // Immutable and shared between threads once made.
 class PartLayout {
@@ -55,46 +41,66 @@ class PartLayout {
     uint32_t shard_count = 0;
   };
 
-  // Everything that a hostile client could get wrong is checked here: keys (valid, distinct in
-  // print), kinds, dtypes, shapes, aliases (to an earlier tensor leaf of the same dtype and shape,
-  // not itself an alias), shards (leaf is a tensor, box not empty and inside the shape, canonical
-  // order, no two of one leaf overlapping), limits, replicated_digest. INVALID_ARGUMENT says which
-  // and where.
+  // Everything that a hostile client could get wrong is checked here: the wire's form
+  // (common/layout_wire.h), leaves (LeafTable), keys (distinct in print), shards (ShardTable, in
+  // canonical order, no two of one leaf overlapping), limits, replicated_digest. INVALID_ARGUMENT
+  // says which and where. O(n log n) in leaves and shards.
   static absl::StatusOr<std::shared_ptr<const PartLayout>> FromBytes(std::string serialized);
-  // Serializes deterministically; sorts the shards into canonical order and fills replicated_digest
-  // first.
-  static absl::StatusOr<std::shared_ptr<const PartLayout>> FromDraft(LayoutDraft draft);
+  // Sorts the shards into canonical order and fills in replicated_digest first.
   static absl::StatusOr<std::shared_ptr<const PartLayout>> FromProto(const v1::Layout& proto);
 
-  const v1::Layout& proto() const { return *draft_.proto; }
-  const std::string& serialized() const { return serialized_; }
+  const LeafTable& leaves() const { return leaves_; }
+  const ShardTable& shard_boxes() const { return shard_boxes_; }
+  absl::string_view replicated_digest() const { return replicated_digest_; }
+  const std::string& serialized() const { return leaves_.text(); }
   const std::string& digest() const { return digest_; }  // SHA-256 of serialized(), 32 raw bytes
+  v1::Layout ToProto() const;  // many small messages: slow for a large one
   absl::Span<const ShardPlace> shards() const { return shards_; }
   absl::Span<const FilePlace> files() const { return files_; }  // empty when there are no shards
-  absl::Span<const std::string> printed_keys() const { return printed_keys_; }  // by leaf
   uint64_t part_bytes() const {
     return part_bytes_;
   }  // end of the last region; what staging must hold
   uint64_t data_bytes() const { return data_bytes_; }    // sum of shard lengths
   uint64_t block_count() const { return block_count_; }  // length of PartManifest.block_hashes
+  uint64_t MemoryBytes() const;                          // that it takes, all of it
 
  private:
-  explicit PartLayout(LayoutDraft draft) : draft_(std::move(draft)) {}
-  absl::Status Index();  // printed_keys_ are there; all indices of leaves in shards are valid
-  absl::Status IndexShards();
-  LayoutDraft draft_;
-  std::string serialized_;
+  friend class LayoutBuilder;
+  PartLayout(LeafTable leaves, ShardTable shards)
+      : leaves_(std::move(leaves)), shard_boxes_(std::move(shards)) {}
+  absl::Status Finish();  // all but the order of what was added is checked
+  absl::Status PlaceShards();
+
+  LeafTable leaves_;
+  ShardTable shard_boxes_;
+  std::string replicated_digest_;
   std::string digest_;
   std::vector<ShardPlace> shards_;
   std::vector<FilePlace> files_;
-  std::vector<std::string> printed_keys_;
   uint64_t part_bytes_ = 0;
   uint64_t data_bytes_ = 0;
   uint64_t block_count_ = 0;
 };
 
-// True for kinds whose bytes are stored in shards: TENSOR, STRING_BYTES, RAW_BYTES.
-bool IsTensorKind(v1::LeafKind kind);
+// Makes a layout leaf by leaf, without a message for each.
+class LayoutBuilder {
+ public:
+  void Reserve(size_t leaves);
+  // The next leaf. INVALID_ARGUMENT as PartLayout::FromBytes.
+  absl::Status AddLeaf(const LeafDeclaration& leaf) { return leaves_.Add(leaf); }
+  absl::Status AddLeaf(const v1::Leaf& leaf);
+  const LeafTable& leaves() const { return leaves_; }
+  // After all leaves; in any order.
+  absl::Status AddShard(uint32_t leaf, const Box& box) {
+    return shards_.Add(leaves_, leaf, box.offset, box.extent);
+  }
+  // Takes what was added.
+  absl::StatusOr<std::shared_ptr<const PartLayout>> Build();
+
+ private:
+  LeafTable leaves_;
+  ShardTable shards_;
+};
 
 // Checks Values against a layout: each entry names a VALUE leaf, none twice, each with a kind.
 // INVALID_ARGUMENT.

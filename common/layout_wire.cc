@@ -1,135 +1,257 @@
 #include "common/layout_wire.h"
 
-#include <cstdint>
-
-#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
-#include "ckpt/v1/checkpoint.pb.h"
-#include "common/limits.h"
-#include "common/quoted.h"
 #include "common/status_macros.h"
-#include "common/utf8.h"
+#include "common/varint.h"
 
 namespace ckpt::internal {
 namespace {
 
-constexpr size_t kFieldsPerMessageMax = 4 * kKeySegmentsMax;
-constexpr size_t kLeafWireBytesMax = 16384;
 constexpr size_t kShardWireBytesMax = 1024;
 constexpr size_t kNumbersWireBytesMax = kDimensionsMax * 10;  // packed varints
 static_assert(kLeafWireBytesMax > kKeyBytesMax + kKeySegmentsMax * 16 + kNumbersWireBytesMax);
 static_assert(kShardWireBytesMax > 2 * kNumbersWireBytesMax + 32);
 
-bool ReadVarint(absl::string_view& bytes, uint64_t& value) {
-  value = 0;
-  for (int shift = 0; shift < 64; shift += 7) {
-    if (bytes.empty()) return false;
-    const uint64_t byte = static_cast<unsigned char>(bytes[0]);
-    bytes.remove_prefix(1);
-    value |= (byte & 0x7f) << shift;
-    if (byte < 0x80) return true;
-  }
-  return false;
-}
+// A field's number and how it is written.
+constexpr uint64_t VarintField(int number) { return static_cast<uint64_t>(number) << 3; }
+constexpr uint64_t BytesField(int number) { return static_cast<uint64_t>(number) << 3 | 2; }
+
+constexpr uint64_t kLeaves = BytesField(v1::Layout::kLeavesFieldNumber);
+constexpr uint64_t kShards = BytesField(v1::Layout::kShardsFieldNumber);
+constexpr uint64_t kDigest = BytesField(v1::Layout::kReplicatedDigestFieldNumber);
+constexpr uint64_t kKey = BytesField(v1::Leaf::kKeyFieldNumber);
+constexpr uint64_t kKind = VarintField(v1::Leaf::kKindFieldNumber);
+constexpr uint64_t kPlacement = VarintField(v1::Leaf::kPlacementFieldNumber);
+constexpr uint64_t kDType = VarintField(v1::Leaf::kDtypeFieldNumber);
+constexpr uint64_t kShape = BytesField(v1::Leaf::kShapeFieldNumber);
+constexpr uint64_t kAlias = VarintField(v1::Leaf::kAliasOfPlusOneFieldNumber);
+constexpr uint64_t kShardLeaf = VarintField(v1::Shard::kLeafFieldNumber);
+constexpr uint64_t kShardBox = BytesField(v1::Shard::kBoxFieldNumber);
+constexpr uint64_t kOffset = BytesField(v1::Box::kOffsetFieldNumber);
+constexpr uint64_t kExtent = BytesField(v1::Box::kExtentFieldNumber);
+static_assert(kLeaves < kShards && kShards < kDigest, "fields in ascending order");
 
 absl::Status Malformed() { return absl::InvalidArgumentError("bad layout: it does not parse"); }
 
-// Calls `field(number, payload)` for each length-delimited field; others are only counted.
-absl::Status ForEachField(
-    absl::string_view message, size_t fields_max,
-    absl::FunctionRef<absl::Status(uint64_t number, absl::string_view payload)> field) {
-  size_t fields = 0;
-  while (!message.empty()) {
-    if (++fields > fields_max) {
-      return absl::InvalidArgumentError("bad layout: a message in it has too many fields");
+absl::Status NotCanonical() {
+  return absl::InvalidArgumentError(
+      "bad layout: not in canonical form; serialize the message with fields in ascending order, "
+      "each once, and leave out what this version of ckptd does not know");
+}
+
+// OK at the end of a message that was read to its end.
+absl::Status AtEnd(const VarintReader& reader) {
+  if (!reader.ok()) return Malformed();
+  return reader.canonical() && reader.rest().empty() ? absl::OkStatus() : NotCanonical();
+}
+
+absl::Status ReadNumbers(absl::string_view packed, uint64_t* numbers, size_t& count) {
+  if (packed.empty()) return NotCanonical();
+  VarintReader reader(packed);
+  for (count = 0; !reader.rest().empty(); ++count) {
+    if (count == kDimensionsMax) {
+      return absl::InvalidArgumentError(absl::StrCat("bad layout: more than ", kDimensionsMax,
+                                                     " dimensions; at most that many are allowed"));
     }
-    uint64_t tag = 0, length = 0;
-    if (!ReadVarint(message, tag)) return Malformed();
-    switch (tag & 7) {
-      case 0:
-        if (!ReadVarint(message, length)) return Malformed();
-        break;
-      case 1:
-      case 5: {
-        const size_t fixed = (tag & 7) == 1 ? 8 : 4;
-        if (message.size() < fixed) return Malformed();
-        message.remove_prefix(fixed);
-        break;
-      }
-      case 2:
-        if (!ReadVarint(message, length) || length > message.size()) return Malformed();
-        CKPT_RETURN_IF_ERROR(field(tag >> 3, message.substr(0, length)));
-        message.remove_prefix(length);
-        break;
-      default:
-        return Malformed();  // groups: nothing of ours
+    numbers[count] = reader.Varint();
+  }
+  return AtEnd(reader);
+}
+
+size_t NumbersBytes(absl::Span<const uint64_t> numbers) {
+  size_t bytes = 0;
+  for (const uint64_t number : numbers) bytes += VarintBytes(number);
+  return bytes;
+}
+
+size_t FieldBytes(size_t payload) { return 1 + VarintBytes(payload) + payload; }
+
+void AppendNumbers(uint64_t field, absl::Span<const uint64_t> numbers, std::string& out) {
+  if (numbers.empty()) return;
+  PutVarint(out, field);
+  PutVarint(out, NumbersBytes(numbers));
+  for (const uint64_t number : numbers) PutVarint(out, number);
+}
+
+}  // namespace
+
+absl::Status BadLayout(absl::string_view where, absl::string_view why) {
+  return absl::InvalidArgumentError(absl::StrCat("bad layout: ", where, ": ", why));
+}
+
+absl::Status TooLarge(size_t layout_bytes) {
+  return absl::InvalidArgumentError(absl::StrCat("bad layout: ", layout_bytes, " bytes, at most ",
+                                                 kLayoutBytesMax, " are allowed"));
+}
+
+absl::Status CountLayout(absl::string_view serialized, LayoutCounts& counts) {
+  if (serialized.size() > kLayoutBytesMax) return TooLarge(serialized.size());
+  VarintReader reader(serialized);
+  uint64_t last = 0;
+  while (!reader.rest().empty()) {
+    const uint64_t field = reader.Varint();
+    reader.Text();
+    if (!reader.ok() || (field & 7) != (kLeaves & 7)) return Malformed();
+    if (field < last || field > kDigest || (field == kDigest && last == kDigest)) {
+      return NotCanonical();
+    }
+    last = field;
+    if (field == kLeaves && ++counts.leaves > kLeavesPerPartMax) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("bad layout: more than ", kLeavesPerPartMax, " leaves"));
+    }
+    if (field == kShards && ++counts.shards > kShardsPerPartMax) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("bad layout: more than ", kShardsPerPartMax, " shards"));
+    }
+  }
+  return AtEnd(reader);
+}
+
+absl::Status ForEachOfLayout(
+    absl::string_view serialized,
+    absl::FunctionRef<absl::Status(size_t begin, size_t bytes)> leaf,
+    absl::FunctionRef<absl::Status(absl::string_view message)> shard,
+    absl::string_view& replicated_digest) {
+  VarintReader reader(serialized);
+  while (!reader.rest().empty()) {
+    const uint64_t field = reader.Varint();
+    const absl::string_view message = reader.Text();
+    if (field == kLeaves) {
+      CKPT_RETURN_IF_ERROR(
+          leaf(static_cast<size_t>(message.data() - serialized.data()), message.size()));
+    } else if (field == kShards) {
+      CKPT_RETURN_IF_ERROR(shard(message));
+    } else {
+      replicated_digest = message;
     }
   }
   return absl::OkStatus();
 }
 
-// Protobuf would refuse it too, but with a line on standard error for each.
-absl::Status CheckText(uint64_t number, absl::string_view text) {
-  if (number != v1::KeySegment::kNameFieldNumber || IsUtf8(text)) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("bad layout: a key that is not valid UTF-8: ", Quoted(text)));
-}
-
-absl::Status CheckNumbers(absl::string_view packed) {
-  if (packed.size() <= kNumbersWireBytesMax) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("bad layout: more than ", kDimensionsMax, " dimensions"));
-}
-
-absl::Status CheckLeaf(absl::string_view leaf) {
-  if (leaf.size() > kLeafWireBytesMax) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("bad layout: a leaf of ", leaf.size(), " bytes; its key is too long"));
+absl::Status ReadLeaf(size_t number, absl::string_view message, WireLeaf& leaf) {
+  if (message.size() > kLeafWireBytesMax) {
+    return absl::InvalidArgumentError(absl::StrCat("bad layout: leaf ", number, ": ",
+                                                   message.size(),
+                                                   " bytes; its key is too long"));
   }
-  return ForEachField(leaf, kFieldsPerMessageMax, [](uint64_t number, absl::string_view payload) {
-    if (number == v1::Leaf::kKeyFieldNumber) {
-      return ForEachField(payload, kFieldsPerMessageMax, [](uint64_t, absl::string_view segment) {
-        return ForEachField(segment, kFieldsPerMessageMax, CheckText);
-      });
+  VarintReader reader(message);
+  uint64_t last = 0;
+  while (!reader.rest().empty()) {
+    const uint64_t field = reader.Varint();
+    if (field <= last) return NotCanonical();
+    last = field;
+    uint64_t value = 1;
+    switch (field) {
+      case kKey:
+        leaf.key = reader.Text();
+        break;
+      case kKind:
+        value = leaf.kind = reader.Varint();
+        break;
+      case kPlacement:
+        value = leaf.placement = reader.Varint();
+        break;
+      case kDType:
+        value = leaf.dtype = reader.Varint();
+        break;
+      case kShape:
+        CKPT_RETURN_IF_ERROR(ReadNumbers(reader.Text(), leaf.shape, leaf.dimensions));
+        break;
+      case kAlias:
+        value = reader.Varint();
+        if (value > UINT32_MAX) return NotCanonical();
+        leaf.alias_of_plus_one = static_cast<uint32_t>(value);
+        break;
+      default:
+        return reader.ok() ? NotCanonical() : Malformed();
     }
-    return number == v1::Leaf::kShapeFieldNumber ? CheckNumbers(payload) : absl::OkStatus();
-  });
+    if (value == 0) return reader.ok() ? NotCanonical() : Malformed();
+  }
+  return AtEnd(reader);
 }
 
-absl::Status CheckShard(absl::string_view shard) {
-  if (shard.size() > kShardWireBytesMax) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("bad layout: a shard of ", shard.size(), " bytes"));
+absl::Status ReadShard(size_t number, absl::string_view message, WireShard& shard) {
+  if (message.size() > kShardWireBytesMax) {
+    return BadLayout(absl::StrCat("shard ", number), absl::StrCat(message.size(), " bytes"));
   }
-  return ForEachField(shard, kFieldsPerMessageMax, [](uint64_t number, absl::string_view payload) {
-    if (number != v1::Shard::kBoxFieldNumber) return absl::OkStatus();
-    return ForEachField(payload, kFieldsPerMessageMax,
-                        [](uint64_t, absl::string_view numbers) { return CheckNumbers(numbers); });
-  });
+  VarintReader reader(message);
+  shard.leaf = 0;
+  shard.offsets = shard.extents = 0;
+  if (message.empty()) return NotCanonical();  // even a scalar's has a box
+  uint64_t field = reader.Varint();
+  if (reader.ok() && field == kShardLeaf) {
+    const uint64_t leaf = reader.Varint();
+    if (reader.ok() && (leaf == 0 || leaf > UINT32_MAX || reader.rest().empty())) {
+      return NotCanonical();
+    }
+    shard.leaf = static_cast<uint32_t>(leaf);
+    field = reader.Varint();
+  }
+  if (!reader.ok()) return Malformed();
+  if (field != kShardBox) return NotCanonical();
+  VarintReader box(reader.Text());
+  CKPT_RETURN_IF_ERROR(AtEnd(reader));
+  if (!box.rest().empty()) {
+    field = box.Varint();
+    if (box.ok() && field == kOffset) {
+      CKPT_RETURN_IF_ERROR(ReadNumbers(box.Text(), shard.offset, shard.offsets));
+      if (box.rest().empty()) return AtEnd(box);
+      field = box.Varint();
+    }
+    if (!box.ok()) return Malformed();
+    if (field != kExtent) return NotCanonical();
+    CKPT_RETURN_IF_ERROR(ReadNumbers(box.Text(), shard.extent, shard.extents));
+  }
+  return AtEnd(box);
 }
 
-}  // namespace
-
-absl::Status CheckLayoutWire(absl::string_view serialized) {
-  if (serialized.size() > kLayoutBytesMax) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "bad layout: ", serialized.size(), " bytes, at most ", kLayoutBytesMax, " are allowed"));
+size_t AppendLeaf(const LeafDeclaration& leaf, std::string& out) {
+  const struct {
+    uint64_t field, value;
+  } before_shape[] = {{kKind, static_cast<uint64_t>(leaf.kind)},
+                      {kPlacement, static_cast<uint64_t>(leaf.placement)},
+                      {kDType, static_cast<uint64_t>(leaf.dtype)}};
+  size_t bytes = FieldBytes(leaf.key.size());
+  for (const auto& [field, value] : before_shape) bytes += value == 0 ? 0 : 1 + VarintBytes(value);
+  if (!leaf.shape.empty()) bytes += FieldBytes(NumbersBytes(leaf.shape));
+  if (leaf.alias_of_plus_one != 0) bytes += 1 + VarintBytes(leaf.alias_of_plus_one);
+  PutVarint(out, kLeaves);
+  PutVarint(out, bytes);
+  PutVarint(out, kKey);
+  PutText(out, leaf.key);
+  for (const auto& [field, value] : before_shape) {
+    if (value == 0) continue;
+    PutVarint(out, field);
+    PutVarint(out, value);
   }
-  size_t leaves = 0, shards = 0;
-  return ForEachField(serialized, kLeavesPerPartMax + kShardsPerPartMax + kFieldsPerMessageMax,
-                      [&](uint64_t number, absl::string_view payload) {
-                        if (number == v1::Layout::kLeavesFieldNumber) {
-                          if (++leaves <= kLeavesPerPartMax) return CheckLeaf(payload);
-                          return absl::InvalidArgumentError(
-                              absl::StrCat("bad layout: more than ", kLeavesPerPartMax, " leaves"));
-                        }
-                        if (number == v1::Layout::kShardsFieldNumber) {
-                          if (++shards <= kShardsPerPartMax) return CheckShard(payload);
-                          return absl::InvalidArgumentError(
-                              absl::StrCat("bad layout: more than ", kShardsPerPartMax, " shards"));
-                        }
-                        return absl::OkStatus();
-                      });
+  AppendNumbers(kShape, leaf.shape, out);
+  if (leaf.alias_of_plus_one != 0) {
+    PutVarint(out, kAlias);
+    PutVarint(out, leaf.alias_of_plus_one);
+  }
+  return bytes;
+}
+
+void AppendShard(uint32_t leaf, absl::Span<const uint64_t> offset,
+                 absl::Span<const uint64_t> extent, std::string& out) {
+  const size_t box = (offset.empty() ? 0 : FieldBytes(NumbersBytes(offset))) +
+                     (extent.empty() ? 0 : FieldBytes(NumbersBytes(extent)));
+  PutVarint(out, kShards);
+  PutVarint(out, (leaf == 0 ? 0 : 1 + VarintBytes(leaf)) + FieldBytes(box));
+  if (leaf != 0) {
+    PutVarint(out, kShardLeaf);
+    PutVarint(out, leaf);
+  }
+  PutVarint(out, kShardBox);
+  PutVarint(out, box);
+  AppendNumbers(kOffset, offset, out);
+  AppendNumbers(kExtent, extent, out);
+}
+
+void AppendReplicatedDigest(absl::string_view digest, std::string& out) {
+  PutVarint(out, kDigest);
+  PutText(out, digest);
 }
 
 }  // namespace ckpt::internal

@@ -12,6 +12,7 @@
 #include "common/limits.h"
 #include "common/quoted.h"
 #include "common/status_macros.h"
+#include "common/varint.h"
 
 namespace ckpt {
 namespace {
@@ -30,6 +31,8 @@ absl::string_view Magic(EnvelopeKind kind) {
       return "CKPTLABL";
     case EnvelopeKind::kStagedPlan:
       return "CKPTPLAN";
+    case EnvelopeKind::kRetention:
+      return "CKPTRETN";
   }
   return "CKPT????";
 }
@@ -48,19 +51,15 @@ Number ReadLittleEndian(absl::string_view bytes) {
   return number;
 }
 
-// `pieces`, one after another, are the payload.
-std::string Seal(EnvelopeKind kind, absl::Span<const absl::string_view> pieces) {
-  size_t payload_bytes = 0;
-  for (const absl::string_view piece : pieces) payload_bytes += piece.size();
+// What stands before a payload.
+std::string Prefix(EnvelopeKind kind, uint64_t payload_bytes) {
   std::string out;
-  out.reserve(kEnvelopePrefixBytes + payload_bytes + kChecksumBytes);
+  out.reserve(kEnvelopePrefixBytes);
   const absl::string_view magic = Magic(kind);
   out.append(magic.data(), magic.size());
   AppendLittleEndian<uint32_t>(kFormatVersion, out);
   AppendLittleEndian<uint32_t>(0, out);
   AppendLittleEndian<uint64_t>(payload_bytes, out);
-  for (const absl::string_view piece : pieces) out.append(piece.data(), piece.size());
-  out += Xxh3Canonical128(out);
   return out;
 }
 
@@ -162,10 +161,12 @@ std::string SealEnvelope(EnvelopeKind kind, const google::protobuf::MessageLite&
     coded.SetSerializationDeterministic(true);
     message.SerializeToCodedStream(&coded);
   }
-  return Seal(kind, {payload});
+  std::string out = Prefix(kind, payload.size()) + payload;
+  out += Xxh3Canonical128(out);
+  return out;
 }
 
-std::string SealPartManifest(const v1::PartManifest& manifest, const PartLayout& layout) {
+SealedPart SealPartManifest(const v1::PartManifest& manifest, const PartLayout& layout) {
   // Fields are written in ascending order: the layout comes between what is small and the rest.
   v1::PartManifest before;
   before.set_format_version(manifest.format_version());
@@ -178,15 +179,24 @@ std::string SealPartManifest(const v1::PartManifest& manifest, const PartLayout&
   const size_t before_bytes = before.ByteSizeLong();
   const std::string all = manifest.SerializeAsString();
   std::string tag;
-  {
-    google::protobuf::io::StringOutputStream stream(&tag);
-    google::protobuf::io::CodedOutputStream coded(&stream);
-    coded.WriteTag(v1::PartManifest::kLayoutFieldNumber << 3 | 2);  // length-delimited
-    coded.WriteVarint32(static_cast<uint32_t>(layout.serialized().size()));
-  }
-  const absl::string_view text = all;
-  return Seal(EnvelopeKind::kPartManifest, {text.substr(0, before_bytes), tag, layout.serialized(),
-                                            text.substr(before_bytes)});
+  PutVarint(tag, v1::PartManifest::kLayoutFieldNumber << 3 | 2);  // length-delimited
+  PutVarint(tag, layout.serialized().size());
+  SealedPart sealed;
+  sealed.layout = layout.serialized();
+  sealed.before = Prefix(EnvelopeKind::kPartManifest,
+                         all.size() + tag.size() + sealed.layout.size());
+  sealed.before.append(all, 0, before_bytes);
+  sealed.before += tag;
+  sealed.after = all.substr(before_bytes);
+  Xxh3Stream hash;
+  hash.Update(sealed.before);
+  hash.Update(sealed.layout);
+  hash.Update(sealed.after);
+  const std::string checksum = hash.DigestCanonical128();
+  sealed.after += checksum;
+  hash.Update(checksum);
+  sealed.xxh3 = hash.Digest();
+  return sealed;
 }
 
 absl::Status OpenEnvelope(EnvelopeKind kind, absl::string_view bytes, absl::string_view file_name,

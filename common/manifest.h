@@ -18,13 +18,23 @@ namespace ckpt {
 
 inline constexpr uint32_t kFormatVersion = 1;
 
-enum class EnvelopeKind { kPartManifest, kCheckpointManifest, kLabels, kStagedPlan };
+enum class EnvelopeKind { kPartManifest, kCheckpointManifest, kLabels, kStagedPlan, kRetention };
 
 std::string SealEnvelope(EnvelopeKind kind, const google::protobuf::MessageLite& message);
 
+// A sealed part manifest in three pieces, one after another: a layout of many shards is not copied,
+// nor serialized again.
+struct SealedPart {
+  std::string before;
+  absl::string_view layout;
+  std::string after;
+  uint64_t xxh3 = 0;  // of all three
+
+  uint64_t size() const { return before.size() + layout.size() + after.size(); }
+};
 // The same bytes as SealEnvelope(kPartManifest) of `manifest` with `layout` in it, which it must not
-// have: a layout of many shards is not copied, nor serialized again.
-std::string SealPartManifest(const v1::PartManifest& manifest, const PartLayout& layout);
+// have, and which must outlive the answer.
+SealedPart SealPartManifest(const v1::PartManifest& manifest, const PartLayout& layout);
 
 // DATA_LOSS: magic, length or checksum is wrong, or the payload does not parse;
 // FAILED_PRECONDITION: a newer format version. `file_name` goes into the error.

@@ -5,8 +5,6 @@
 #include "absl/strings/string_view.h"
 #include "common/digest.h"
 #include "common/dtype.h"
-#include "common/key.h"
-#include "common/layout.h"
 
 namespace ckpt {
 namespace {
@@ -52,28 +50,16 @@ uint64_t NearestRow(Wide cut, Wide begin, uint64_t rows, uint64_t row_bytes) {
 }
 
 // Indices of the REPLICATED leaves in printed-key order.
-struct Replicated {
-  size_t leaf;
-  std::string printed;
-};
-std::vector<Replicated> ReplicatedLeaves(absl::Span<const v1::Leaf* const> leaves) {
-  std::vector<Replicated> found;
+std::vector<size_t> ReplicatedLeaves(absl::Span<const LeafView> leaves) {
+  std::vector<size_t> found;
   for (size_t i = 0; i < leaves.size(); ++i) {
-    if (leaves[i]->placement() == v1::PLACEMENT_REPLICATED) {
-      found.push_back({i, PrintKey(leaves[i]->key())});
-    }
+    if (leaves[i].placement == v1::PLACEMENT_REPLICATED) found.push_back(i);
   }
-  std::sort(found.begin(), found.end(), [](const Replicated& a, const Replicated& b) {
-    return a.printed != b.printed ? a.printed < b.printed : a.leaf < b.leaf;
+  std::sort(found.begin(), found.end(), [&](size_t a, size_t b) {
+    const int order = leaves[a].printed_key.compare(leaves[b].printed_key);
+    return order != 0 ? order < 0 : a < b;
   });
   return found;
-}
-
-std::vector<const v1::Leaf*> Pointers(absl::Span<const v1::Leaf> leaves) {
-  std::vector<const v1::Leaf*> pointers;
-  pointers.reserve(leaves.size());
-  for (const v1::Leaf& leaf : leaves) pointers.push_back(&leaf);
-  return pointers;
 }
 
 // Little-endian, fixed width.
@@ -85,31 +71,13 @@ void AppendText(absl::string_view text, std::string& out) {
   out.append(text.data(), text.size());
 }
 
-std::string Digest(absl::Span<const v1::Leaf* const> leaves) {
-  std::string text;
-  for (const Replicated& item : ReplicatedLeaves(leaves)) {
-    const v1::Leaf& leaf = *leaves[item.leaf];
-    AppendText(item.printed, text);
-    AppendNumber(static_cast<uint64_t>(leaf.kind()), text);
-    AppendNumber(static_cast<uint64_t>(leaf.dtype()), text);
-    AppendNumber(static_cast<uint64_t>(leaf.shape_size()), text);
-    for (const uint64_t extent : leaf.shape()) AppendNumber(extent, text);
-    const uint32_t target = leaf.alias_of_plus_one();
-    AppendNumber(target != 0 ? 1 : 0, text);
-    if (target != 0 && target <= leaves.size()) {
-      AppendText(PrintKey(leaves[target - 1]->key()), text);
-    }
-  }
-  return Sha256(text);
-}
-
 }  // namespace
 
-std::vector<Box> ReplicatedBoxes(absl::Span<const v1::Leaf* const> leaves, uint32_t member,
+std::vector<Box> ReplicatedBoxes(absl::Span<const LeafView> leaves, uint32_t member,
                                  uint32_t members) {
   std::vector<Box> boxes;
   boxes.reserve(leaves.size());
-  for (const v1::Leaf* leaf : leaves) boxes.push_back(NothingOf(leaf->shape_size()));
+  for (const LeafView& leaf : leaves) boxes.push_back(NothingOf(leaf.shape.size()));
 
   struct Tensor {
     size_t leaf;
@@ -118,21 +86,21 @@ std::vector<Box> ReplicatedBoxes(absl::Span<const v1::Leaf* const> leaves, uint3
   };
   std::vector<Tensor> tensors;
   Wide total = 0;
-  for (const Replicated& item : ReplicatedLeaves(leaves)) {
-    const v1::Leaf& leaf = *leaves[item.leaf];
-    if (!IsTensorKind(leaf.kind()) || leaf.alias_of_plus_one() != 0) continue;
-    const Box whole = Box::Whole(Extents(leaf.shape().begin(), leaf.shape().end()));
+  for (const size_t i : ReplicatedLeaves(leaves)) {
+    const LeafView& leaf = leaves[i];
+    if (!IsTensorKind(leaf.kind) || leaf.alias_of_plus_one != 0) continue;
+    const Box whole = Box::Whole(leaf.shape);
     if (whole.empty()) continue;
-    if (leaf.kind() != v1::LEAF_KIND_TENSOR) {
-      if (member == 0) boxes[item.leaf] = whole;
+    if (leaf.kind != v1::LEAF_KIND_TENSOR) {
+      if (member == 0) boxes[i] = whole;
       continue;
     }
     const uint64_t rows = RowCount(whole);
-    const uint64_t row_bytes = whole.volume() / rows * DTypeBytes(leaf.dtype());
+    const uint64_t row_bytes = whole.volume() / rows * DTypeBytes(leaf.dtype);
     if (row_bytes == 0) continue;  // no known dtype
-    tensors.push_back({item.leaf, total, row_bytes});
+    tensors.push_back({i, total, row_bytes});
     total += Wide{rows} * row_bytes;
-    boxes[item.leaf] = whole;
+    boxes[i] = whole;
   }
   const Wide low = total * member / members;
   const Wide high = total * (member + uint64_t{1}) / members;
@@ -146,11 +114,6 @@ std::vector<Box> ReplicatedBoxes(absl::Span<const v1::Leaf* const> leaves, uint3
   return boxes;
 }
 
-std::vector<Box> ReplicatedBoxes(absl::Span<const v1::Leaf> leaves, uint32_t member,
-                                 uint32_t members) {
-  return ReplicatedBoxes(Pointers(leaves), member, members);
-}
-
 Box ReplicaBox(const Box& box, uint32_t replica_index, uint32_t replica_count) {
   if (box.empty()) return box;
   const Wide rows = RowCount(box);
@@ -158,11 +121,20 @@ Box ReplicaBox(const Box& box, uint32_t replica_index, uint32_t replica_count) {
               static_cast<uint64_t>(rows * (replica_index + uint64_t{1}) / replica_count));
 }
 
-std::string ReplicatedDigest(absl::Span<const v1::Leaf> leaves) { return Digest(Pointers(leaves)); }
-
-std::string ReplicatedDigest(const v1::Layout& layout) {
-  return Digest(
-      absl::MakeConstSpan(layout.leaves().data(), static_cast<size_t>(layout.leaves_size())));
+std::string ReplicatedDigest(absl::Span<const LeafView> leaves) {
+  std::string text;
+  for (const size_t i : ReplicatedLeaves(leaves)) {
+    const LeafView& leaf = leaves[i];
+    AppendText(leaf.printed_key, text);
+    AppendNumber(static_cast<uint64_t>(leaf.kind), text);
+    AppendNumber(static_cast<uint64_t>(leaf.dtype), text);
+    AppendNumber(leaf.shape.size(), text);
+    for (const uint64_t extent : leaf.shape) AppendNumber(extent, text);
+    const uint32_t target = leaf.alias_of_plus_one;
+    AppendNumber(target != 0 ? 1 : 0, text);
+    if (target != 0 && target <= leaves.size()) AppendText(leaves[target - 1].printed_key, text);
+  }
+  return Sha256(text);
 }
 
 }  // namespace ckpt

@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "absl/types/span.h"
-#include "ckpt/v1/checkpoint.pb.h"
 #include "common/box.h"
+#include "common/leaf_table.h"
 
 namespace ckpt {
 
@@ -25,9 +25,7 @@ namespace ckpt {
 // that is empty() has the leaf's rank, but one dimension (of extent 0) for a leaf of none, since a
 // 0-dimensional box always holds an element. STRING_BYTES and RAW_BYTES count as strings: member 0
 // writes them whole.
-std::vector<Box> ReplicatedBoxes(absl::Span<const v1::Leaf* const> leaves, uint32_t member,
-                                 uint32_t members);
-std::vector<Box> ReplicatedBoxes(absl::Span<const v1::Leaf> leaves, uint32_t member,
+std::vector<Box> ReplicatedBoxes(absl::Span<const LeafView> leaves, uint32_t member,
                                  uint32_t members);
 
 // The same idea for a box that `replica_count` ranks hold alike: which sub-box replica
@@ -36,8 +34,7 @@ Box ReplicaBox(const Box& box, uint32_t replica_index, uint32_t replica_count);
 
 // SHA-256 over (printed key, kind, dtype, shape, alias target) of every REPLICATED leaf, in
 // printed-key order. 32 raw bytes.
-std::string ReplicatedDigest(absl::Span<const v1::Leaf> leaves);
-std::string ReplicatedDigest(const v1::Layout& layout);
+std::string ReplicatedDigest(absl::Span<const LeafView> leaves);
 
 }  // namespace ckpt
 

@@ -31,7 +31,7 @@ std::string MakeHeaderRegion(const PartLayout& layout, uint32_t file, const v1::
                              const CheckpointId& id, uint32_t rank, uint32_t world_size);
 
 // Upper bound of MakeHeaderRegion's JSON for one shard: what PartLayout cuts files by.
-uint64_t HeaderBytesBound(const v1::Leaf& leaf, absl::string_view printed_key);
+uint64_t HeaderBytesBound(absl::Span<const uint64_t> shape, absl::string_view printed_key);
 
 struct SafetensorsTensor {
   std::string name;

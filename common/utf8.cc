@@ -23,10 +23,14 @@ size_t Utf8CharacterBytes(absl::string_view text) {
 }
 
 bool IsUtf8(absl::string_view text) {
-  while (!text.empty()) {
-    const size_t bytes = Utf8CharacterBytes(text);
+  for (size_t at = 0; at < text.size();) {
+    if (static_cast<unsigned char>(text[at]) < 0x80) {  // nearly all of them, in keys
+      ++at;
+      continue;
+    }
+    const size_t bytes = Utf8CharacterBytes(text.substr(at));
     if (bytes == 0) return false;
-    text.remove_prefix(bytes);
+    at += bytes;
   }
   return true;
 }

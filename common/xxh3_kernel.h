@@ -20,6 +20,7 @@ struct Xxh3Kernel {
   void (*reset)(void* state);
   void (*update)(void* state, const void* data, size_t bytes);
   uint64_t (*digest)(const void* state);
+  void (*digest128)(const void* state, unsigned char canonical[16]);
 };
 
 extern const Xxh3Kernel kXxh3Baseline;

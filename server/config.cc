@@ -3,9 +3,11 @@
 #include <sys/sysinfo.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <sstream>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -127,6 +129,10 @@ GivenSettings ParseEnvironment(const std::vector<std::string>& environment,
 }
 
 absl::StatusOr<GivenSettings> ParseFile(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) {
+    return absl::InvalidArgumentError(absl::StrCat("--config: ", path, " is a folder, not a file"));
+  }
   std::ifstream file(path, std::ios::binary);
   std::stringstream content;
   if (!file || !(content << file.rdbuf())) {

@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "ckpt/v1/retention.pb.h"
 #include "server/observe/log.h"
 
 namespace ckpt {
@@ -31,6 +32,12 @@ struct Config {
   std::string memory_dir;      // default: DefaultMemoryFolder(data_dir)
   uint64_t memory_budget = 0;  // bytes; 0: not set (see daemon/folders.h)
   uint64_t writer_threads = 4;
+
+  uint64_t scrub_rate = 32 << 20;  // bytes per second; 0: off
+  absl::Duration scrub_interval = absl::Hours(24 * 7);
+
+  v1::RetentionPolicy retention;  // of every run that has no other; without a rule: none
+  std::string retention_file;     // policies by run; empty: none
 
   absl::Duration join_deadline = absl::Minutes(10);
   absl::Duration grace = absl::Seconds(30);

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/byte_size.h"
+#include "common/retention_policy.h"
 #include "common/status_macros.h"
 
 namespace ckpt {
@@ -106,6 +107,21 @@ absl::Status ApplyMemoryBudget(Config& config, absl::string_view value) {
   return absl::OkStatus();
 }
 
+absl::Status ApplyScrubRate(Config& config, absl::string_view value) {
+  CKPT_ASSIGN_OR_RETURN(config.scrub_rate, ParseByteSize(value));
+  if (config.scrub_rate > 0 &&
+      (config.scrub_rate < (64 << 10) || config.scrub_rate > (uint64_t{1} << 40))) {
+    return Wrong("0, or a size from 64KiB to 1TiB, for each second", value);
+  }
+  return absl::OkStatus();
+}
+
+// The rules' own table says what each is and takes (common/retention_policy.h).
+template <size_t kRule>
+absl::Status ApplyRetention(Config& config, absl::string_view value) {
+  return SetRetentionRule(RetentionRules()[kRule].name, value, config.retention);
+}
+
 }  // namespace
 
 const std::vector<Setting>& Settings() {
@@ -144,6 +160,41 @@ const std::vector<Setting>& Settings() {
       {"writer-threads", "Storage", "N", "4", "Threads that write data files.",
        [](Config& config, absl::string_view value) {
          CKPT_ASSIGN_OR_RETURN(config.writer_threads, ParseCount(value, 1, 64));
+         return absl::OkStatus();
+       }},
+      {"scrub-rate", "Storage", "SIZE", "32MiB",
+       "Bytes per second at which committed checkpoints are read again and checked in the "
+       "background; 0: never.",
+       ApplyScrubRate},
+      {"scrub-interval", "Storage", "DURATION", "168h",
+       "A checkpoint is checked again so long after its last check, or its commit.",
+       [](Config& config, absl::string_view value) {
+         CKPT_ASSIGN_OR_RETURN(config.scrub_interval,
+                               ParseDuration(value, absl::Seconds(1), absl::Hours(24 * 3650)));
+         return absl::OkStatus();
+       }},
+      {"keep-last", "Retention", "N", "nothing is deleted",
+       "Of each run keep the newest N checkpoints and delete the others. What this and the next two "
+       "name is kept.",
+       ApplyRetention<0>},
+      {"keep-every", "Retention", "N", "none", "Of each run keep the steps that are multiples of N.",
+       ApplyRetention<1>},
+      {"keep-best", "Retention", "METRIC:min:N", "none",
+       "Of each run keep the N best by a metric, min or max (ckptctl checkpoint annotate attaches "
+       "it).",
+       ApplyRetention<2>},
+      {"max-bytes", "Retention", "SIZE", "none",
+       "Of each run delete the oldest checkpoints while all of them are more than this.",
+       ApplyRetention<3>},
+      {"max-age", "Retention", "AGE", "none",
+       "Of each run delete what was committed longer ago, such as 30d. Never the newest, what is "
+       "pinned or tagged.",
+       ApplyRetention<4>},
+      {"retention-file", "Retention", "FILE", "none",
+       "Sections of such rules, [PATTERN] on the names of runs: the first that matches holds instead "
+       "of the flags.",
+       [](Config& config, absl::string_view value) {
+         CKPT_ASSIGN_OR_RETURN(config.retention_file, ParsePath(value));
          return absl::OkStatus();
        }},
       {"join-deadline", "Time limits", "DURATION", "10m",

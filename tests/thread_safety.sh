@@ -8,7 +8,7 @@ cmake --preset thread-safety >/dev/null
 cmake --build build/thread-safety --target ckpt_proto ckpt_grpc ckpt_staging_proto >/dev/null
 
 python3 - <<'EOF'
-import concurrent.futures, functools, json, os, re, subprocess, sys
+import concurrent.futures, functools, json, os, re, shlex, subprocess, sys
 
 root = os.getcwd()
 locks = re.compile(r"GUARDED_BY|MutexLock|common/mutex\.h")
@@ -27,7 +27,7 @@ for entry in json.load(open("build/thread-safety/compile_commands.json")):
     if not name.startswith(("common/", "client/", "server/")):
         continue
     if sees_a_lock(name):
-        words = [word for word in entry["command"].split() if not word.endswith("ccache")]
+        words = [word for word in shlex.split(entry["command"]) if not word.endswith("ccache")]
         keep = [word for word in words[1:] if word.startswith(("-I", "-isystem", "-D", "-std"))]
         following = [words[i + 1] for i, word in enumerate(words) if word == "-isystem"]
         keep = [word for word in keep if word != "-isystem"] + [part for path in following for part in ("-isystem", path)]

@@ -10,6 +10,9 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "common/key.h"
+#include "common/quoted.h"
+#include "common/status_macros.h"
+#include "common/utf8.h"
 
 namespace ckpt::cli {
 namespace {
@@ -57,6 +60,27 @@ absl::Status CheckPositionals(const CommandSpec& command, size_t given) {
       command.name, usage.empty() ? "" : " ", absl::StrJoin(usage, " ")));
 }
 
+absl::Status CheckUtf8(absl::string_view name, absl::string_view value) {
+  if (IsUtf8(value)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(name, " is not valid UTF-8: ", Quoted(value)));
+}
+
+// Each belongs to the last one described whose turn has come.
+absl::Status CheckPositionalsUtf8(const CommandSpec& command,
+                                  absl::Span<const std::string> positionals) {
+  auto spec = command.positionals.begin();
+  size_t used = 0;
+  for (const std::string& positional : positionals) {
+    if (used == spec->count_max) {
+      ++spec;
+      used = 0;
+    }
+    ++used;
+    if (!spec->is_path) CKPT_RETURN_IF_ERROR(CheckUtf8(spec->name, positional));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 bool Arguments::Has(absl::string_view flag) const { return flags_.contains(std::string(flag)); }
@@ -79,7 +103,8 @@ absl::StatusOr<absl::Duration> Arguments::Duration(absl::string_view flag,
   if (!absl::ParseDuration(text, &duration) || duration <= absl::ZeroDuration() ||
       duration == absl::InfiniteDuration()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--", flag, " must be a time such as 500ms, 30s, 5m or 1h30m, not \"",
+        absl::StrCat("--", flag,
+                     " must be a time greater than 0, such as 500ms, 30s, 5m or 1h30m, not \"",
                      absl::Utf8SafeCEscape(text), "\""));
   }
   return duration;
@@ -136,6 +161,7 @@ absl::StatusOr<Arguments> ParseArguments(const CommandSpec& command,
     } else {
       fail(absl::InvalidArgumentError(absl::StrCat(word, " needs a value: ", flag->value)));
     }
+    if (!flag->is_path) fail(CheckUtf8(absl::StrCat("--", flag->name), value));
     std::vector<std::string>& values = arguments.flags_[flag->name];
     if (!values.empty() && !flag->repeated && !flag->value.empty()) {
       fail(absl::InvalidArgumentError(absl::StrCat("--", flag->name, " is given twice")));
@@ -144,6 +170,7 @@ absl::StatusOr<Arguments> ParseArguments(const CommandSpec& command,
   }
   if (arguments.Has("help")) return arguments;
   if (error.ok()) error = CheckPositionals(command, arguments.positionals_.size());
+  if (error.ok()) error = CheckPositionalsUtf8(command, arguments.positionals_);
   if (!error.ok()) return error;
   return arguments;
 }

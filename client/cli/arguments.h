@@ -21,6 +21,7 @@ struct FlagSpec {
   std::string help;   // one line
   char letter = 0;    // -o
   bool repeated = false;
+  bool is_path = false;  // any bytes, as a file's name may have
 };
 
 struct PositionalSpec {
@@ -28,6 +29,7 @@ struct PositionalSpec {
   std::string help;
   size_t count_min = 1;
   size_t count_max = 1;
+  bool is_path = false;
 };
 
 struct CommandSpec {
@@ -57,7 +59,8 @@ class Arguments {
 };
 
 // `common` are the flags that every verb takes. INVALID_ARGUMENT says what is wrong and, for an
-// unknown flag, which one was probably meant. --help wins over every other error.
+// unknown flag, which one was probably meant. What is no path must be UTF-8: it goes into messages
+// that carry nothing else. --help wins over every other error.
 absl::StatusOr<Arguments> ParseArguments(const CommandSpec& command,
                                          absl::Span<const FlagSpec> common,
                                          absl::Span<const std::string> words);

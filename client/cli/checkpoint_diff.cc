@@ -107,10 +107,12 @@ Json SummaryJson(const v1::DiffSummary& summary) {
   json["identical"] = summary.identical();
   json["data_bytes"] = summary.data_bytes();
   json["identical_bytes"] = summary.identical_bytes();
+  json["unknown_bytes"] = summary.unknown_bytes();
   return json;
 }
 
 // team/run@40 -> team/run@80: 93.2 % of 4.1 GiB identical (2 added, 12 changed, 188 the same)
+// Bytes that were not compared have no part in the percentage.
 std::string SummaryText(const v1::DiffSummary& summary) {
   std::vector<std::string> counts;
   const auto count = [&](uint64_t number, absl::string_view what) {
@@ -125,9 +127,17 @@ std::string SummaryText(const v1::DiffSummary& summary) {
   const std::string names =
       absl::StrCat(NameOf(summary.before()), " -> ", NameOf(summary.after()), ": ");
   if (counts.empty()) return absl::StrCat(names, "nothing is selected");
-  return absl::StrCat(names, PercentText(summary.identical_bytes(), summary.data_bytes()), " of ",
-                      PrintByteSize(summary.data_bytes()), " identical (",
-                      absl::StrJoin(counts, ", "), ")");
+  const std::string counted = absl::StrCat(" (", absl::StrJoin(counts, ", "), ")");
+  const uint64_t compared = summary.data_bytes() - summary.unknown_bytes();
+  if (summary.unknown_bytes() > 0 && compared == 0) {
+    return absl::StrCat(names, "not comparable: the two were cut into different shards", counted);
+  }
+  const std::string identical =
+      absl::StrCat(names, PercentText(summary.identical_bytes(), compared), " of ",
+                   PrintByteSize(compared), " identical", counted);
+  if (summary.unknown_bytes() == 0) return identical;
+  return absl::StrCat(identical, "; ", PrintByteSize(summary.unknown_bytes()),
+                      " were cut into different shards and not compared");
 }
 
 // Differences as they come, then the summary, in each of the formats.

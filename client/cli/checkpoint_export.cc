@@ -158,6 +158,10 @@ absl::StatusOr<std::vector<std::string>> WriteExport(
     const ExportTarget& target, RestorePlan& plan,
     const std::vector<std::vector<ExportTensor>>& files, uint64_t bytes_total) {
   std::map<std::string, std::string> metadata = ExportMetadata(plan);
+  if (target.folder) {
+    CKPT_RETURN_IF_ERROR(
+        CheckReplaceable(absl::StrCat(target.path, "/", kExportIndexName), target.force));
+  }
   ProgressBar bar(NameOf(plan.checkpoint().id()));
   uint64_t bytes_done = 0;
   const auto wrote = [&](uint64_t bytes) {
@@ -300,7 +304,8 @@ Verb CheckpointExport() {
                {{.name = "RUN@STEP", .help = "or RUN@latest, RUN@latest-valid, RUN@TAG"},
                 {.name = "FILE-or-DIR",
                  .help = "one file, or a folder (ends with /, exists, or --shard-size is given)",
-                 .count_min = 0}},
+                 .count_min = 0,
+                 .is_path = true}},
            .flags = WithSelectionFlags(
                     {{.name = "format",
                       .value = "FORMAT",
@@ -309,7 +314,7 @@ Verb CheckpointExport() {
                       .value = "SIZE",
                       .help =
                           "a folder of files of at most 2GiB, ... of tensors (default there: 5GB)"},
-                     {.name = "force", .help = "replace what is there", .letter = 'f'},
+                     {.name = "force", .help = "replace the files that are there", .letter = 'f'},
                      {.name = "dry-run",
                       .help = "write nothing: say how much would be read, and from which tier"},
                      SliceFlag()}),

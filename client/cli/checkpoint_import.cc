@@ -11,9 +11,9 @@
 #include "absl/strings/str_cat.h"
 #include "client/cli/checkpoint_record.h"
 #include "client/cli/import_files.h"
+#include "client/cli/leaf_record.h"
 #include "client/cli/terminal.h"
 #include "client/cli/verb.h"
-#include "common/byte_size.h"
 #include "common/checkpoint_id.h"
 #include "common/key.h"
 #include "common/status_macros.h"
@@ -34,7 +34,7 @@ PartLeaf MakeTensor(const ImportLeaf& import) {
   PartLeaf leaf =
       TensorLeaf(import.key, import.dtype, import.shape, nullptr, v1::PLACEMENT_REPLICATED);
   if (import.alias_of) {
-    leaf.leaf.set_alias_of_plus_one(static_cast<uint32_t>(*import.alias_of) + 1);
+    leaf.alias_of_plus_one = static_cast<uint32_t>(*import.alias_of) + 1;
   }
   leaf.copy = [read = import.read](uint64_t begin, uint64_t bytes, std::byte* out) {
     const absl::Status status = read(begin, bytes, out);
@@ -49,9 +49,9 @@ PartLeaf MakeLeaf(const ImportLeaf& import) {
     return ValueLeaf(import.key, import.value, v1::PLACEMENT_REPLICATED);
   }
   PartLeaf leaf;  // an empty container
-  *leaf.leaf.mutable_key() = import.key;
-  leaf.leaf.set_kind(import.kind);
-  leaf.leaf.set_placement(v1::PLACEMENT_REPLICATED);
+  leaf.key = import.key;
+  leaf.kind = import.kind;
+  leaf.placement = v1::PLACEMENT_REPLICATED;
   return leaf;
 }
 
@@ -85,20 +85,43 @@ absl::Status CheckNobodyWrites(VerbContext& context, const std::string& run) {
   return absl::OkStatus();
 }
 
-// A daemon that died says only that its socket closed.
-absl::Status Explain(const absl::Status& status, const CheckpointId& id, bool staged) {
-  if (!absl::IsUnavailable(status)) return status;
-  const std::string name = absl::StrCat(id.run, "@", id.step);
-  return absl::UnavailableError(
-      staged ? absl::StrCat(status.message(), ": the daemon went away, but had every byte of ",
-                            name, ": once it is back it makes it durable; see ckptctl checkpoint "
-                            "wait ", name)
-             : absl::StrCat(status.message(), ": the daemon went away while it was given ", name,
-                            ": import it again once it is back"));
+bool Drains(Connection& connection) {
+  v1::GetStatusResponse response;
+  const absl::Status asked = connection.Call([&](grpc::ClientContext* call) {
+    return connection.admin().GetStatus(call, {}, &response);
+  });
+  return asked.ok() && response.draining();
 }
 
-absl::Status AwaitImported(SaveHandle& save, const CheckpointId& id, ProgressBar& bar,
-                           absl::Time deadline) {
+// A daemon that died says only that its socket closed.
+absl::Status Explain(const absl::Status& status, Connection& connection, const CheckpointId& id,
+                     bool staged, const SaveProgress& progress) {
+  if (!absl::IsUnavailable(status)) return status;
+  if (!staged && Drains(connection)) {
+    const absl::StatusOr<bool> serving = connection.Serving();  // false: it is about to end
+    const bool may_resume = serving.ok() && *serving;
+    return absl::UnavailableError(absl::StrCat(
+        status.message(), may_resume ? "; ckptctl drain --resume lets it admit saves again" : ""));
+  }
+  const std::string name = absl::StrCat(id.run, "@", id.step);
+  if (staged) {
+    return absl::UnavailableError(
+        absl::StrCat(status.message(), ": the daemon went away, but had every byte of ", name,
+                     ": once it is back it makes it durable; see ckptctl checkpoint wait ", name));
+  }
+  if (progress.bytes_copied < progress.bytes_total) {
+    return absl::UnavailableError(absl::StrCat(status.message(),
+                                               ": the daemon went away while it was given ", name,
+                                               ": import it again once it is back"));
+  }
+  return absl::UnavailableError(
+      absl::StrCat(status.message(), ": the daemon went away before it said that it has every byte "
+                   "of ", name, ": once it is back, ckptctl checkpoint wait ", name,
+                   " tells whether it has; if not, import it again"));
+}
+
+absl::Status AwaitImported(SaveHandle& save, Connection& connection, const CheckpointId& id,
+                           ProgressBar& bar, absl::Time deadline) {
   const auto slice = [deadline] {
     return std::min(absl::Milliseconds(100),
                     std::max(deadline - absl::Now(), absl::ZeroDuration()));
@@ -110,7 +133,7 @@ absl::Status AwaitImported(SaveHandle& save, const CheckpointId& id, ProgressBar
       bar.Show(progress.bytes_copied, progress.bytes_total);
       if (status.ok()) break;
       if (!absl::IsDeadlineExceeded(status) || absl::Now() >= deadline) {
-        return Explain(status, id, staged);
+        return Explain(status, connection, id, staged, progress);
       }
     }
   }
@@ -135,7 +158,7 @@ absl::StatusOr<ExitCode> ImportCheckpoint(VerbContext& context) {
   CKPT_ASSIGN_OR_RETURN(SaveHandle save, client->Save(id, MakeImportPart(set), options));
   {
     ProgressBar bar(absl::StrCat(id.run, "@", id.step));
-    const absl::Status imported = AwaitImported(save, id, bar, deadline);
+    const absl::Status imported = AwaitImported(save, context.connection, id, bar, deadline);
     if (absl::IsAlreadyExists(imported)) {
       return absl::AlreadyExistsError(
           absl::StrCat(id.run, "@", id.step, " exists already; --force replaces it"));
@@ -150,8 +173,8 @@ absl::StatusOr<ExitCode> ImportCheckpoint(VerbContext& context) {
   json["data_bytes"] = set.data_bytes;
   PrintRecord(context.format, json,
               {{absl::StrCat(id.run, "@", id.step),
-                absl::StrCat("imported ", set.tensor_count, " tensors, ",
-                             PrintByteSize(set.data_bytes), ", committed")}});
+                absl::StrCat("imported ", TotalText(set.tensor_count, 0, set.data_bytes),
+                             ", committed")}});
   return kExitOk;
 }
 
@@ -165,7 +188,8 @@ Verb CheckpointImport() {
            .positionals = {{.name = "RUN@STEP", .help = "what it shall be called: a step's number"},
                            {.name = "FILE",
                             .help = "safetensors or torch.save files, an index JSON, or a folder",
-                            .count_max = 100000}},
+                            .count_max = 100000,
+                            .is_path = true}},
            .flags = {{.name = "force", .help = "replace the step if it exists", .letter = 'f'},
                      {.name = "yes",
                       .help = "don't ask before disturbing a trainer",

@@ -14,6 +14,7 @@ namespace {
 
 void AddCheckpointRow(RecordPrinter& printer, const v1::CheckpointInfo& info) {
   std::string remarks = absl::StrJoin(info.tags(), ",");
+  if (info.pinned()) absl::StrAppend(&remarks, remarks.empty() ? "" : " ", "(pinned)");
   if (info.in_memory()) absl::StrAppend(&remarks, remarks.empty() ? "" : " ", "(in memory)");
   if (!info.abort_reason().empty()) {
     absl::StrAppend(&remarks, remarks.empty() ? "" : " ", info.abort_reason());

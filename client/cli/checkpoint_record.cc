@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 
@@ -48,14 +50,33 @@ Json CheckpointJson(const v1::CheckpointInfo& info) {
   json["shard_count"] = info.shard_count();
   json["in_memory"] = info.in_memory();
   json["tags"] = std::vector<std::string>(info.tags().begin(), info.tags().end());
+  json["pinned"] = info.pinned();
+  json["metrics"] = MetricsJson(info.metrics());
   json["begun_at"] = info.has_begun_at() ? Json(PrintTime(ToTime(info.begun_at()))) : Json();
   json["committed_at"] =
       info.has_committed_at() ? Json(PrintTime(ToTime(info.committed_at()))) : Json();
   json["durable_at"] = info.has_durable_at() ? Json(PrintTime(ToTime(info.durable_at()))) : Json();
   json["compared_step"] = info.has_compared_step() ? Json(info.compared_step()) : Json();
   json["identical_bytes"] = info.has_compared_step() ? Json(info.identical_bytes()) : Json();
+  if (info.damaged_places() > 0) {
+    json["damaged_places"] = info.damaged_places();
+    json["damage"] = info.damage();
+  }
   if (!info.abort_reason().empty()) json["abort_reason"] = info.abort_reason();
   return json;
+}
+
+Json MetricsJson(const google::protobuf::Map<std::string, double>& metrics) {
+  Json json = Json::object();
+  for (const auto& [name, value] : std::map<std::string, double>(metrics.begin(), metrics.end())) {
+    json[name] = std::isfinite(value) ? Json(value) : Json(absl::StrCat(value));
+  }
+  return json;
+}
+
+std::string MetricsText(const google::protobuf::Map<std::string, double>& metrics) {
+  const std::map<std::string, double> sorted(metrics.begin(), metrics.end());
+  return absl::StrJoin(sorted, " ", absl::PairFormatter("="));
 }
 
 std::string StateText(const v1::CheckpointInfo& info) {
@@ -66,6 +87,7 @@ std::string StateText(const v1::CheckpointInfo& info) {
   if (info.state() == v1::CHECKPOINT_STATE_STAGED) {
     return absl::StrCat(name, " ", info.parts_durable(), "/", info.share_size(), " durable");
   }
+  if (info.damaged_places() > 0) return absl::StrCat(name, " DAMAGED");
   return name;
 }
 

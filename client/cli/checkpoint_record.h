@@ -22,6 +22,9 @@ absl::StatusOr<v1::CheckpointState> ParseState(absl::string_view text);
 
 std::string NameOf(const v1::CheckpointId& id);  // RUN@STEP
 Json CheckpointJson(const v1::CheckpointInfo& info);
+Json MetricsJson(const google::protobuf::Map<std::string, double>& metrics);
+// "accuracy=0.5 loss=1.25"
+std::string MetricsText(const google::protobuf::Map<std::string, double>& metrics);
 // STATE, and how far it has come: "WRITING 2/4 ranks".
 std::string StateText(const v1::CheckpointInfo& info);
 // "4 ranks" or "2 of 4 ranks" where the share is smaller than the world.

@@ -24,10 +24,7 @@ Json PartJson(const v1::PartInfo& part) {
 void PrintCheckpoint(OutputFormat format, const v1::GetCheckpointResponse& response) {
   const v1::CheckpointInfo& info = response.checkpoint();
   Json json = CheckpointJson(info);
-  json["pinned"] = response.labels().pinned();
   json["note"] = response.labels().note();
-  json["metrics"] = Json::object();
-  for (const auto& [name, value] : response.labels().metrics()) json["metrics"][name] = value;
   json["parts"] = Json::array();
   for (const v1::PartInfo& part : response.parts()) json["parts"].push_back(PartJson(part));
 
@@ -36,7 +33,8 @@ void PrintCheckpoint(OutputFormat format, const v1::GetCheckpointResponse& respo
       {"state", StateText(info)},
       {"ranks", RanksText(info)},
       {"data",
-       absl::StrCat(PrintByteSize(info.data_bytes()), " in ", info.shard_count(), " shards")},
+       absl::StrCat(PrintByteSize(info.data_bytes()), " in ",
+                    Counted(info.shard_count(), "shard"))},
       {"incarnation", absl::BytesToHexString(info.id().incarnation())},
       {"uid", absl::BytesToHexString(info.checkpoint_uid())}};
   if (info.has_begun_at()) lines.emplace_back("begun", PrintTime(ToTime(info.begun_at())));
@@ -52,8 +50,13 @@ void PrintCheckpoint(OutputFormat format, const v1::GetCheckpointResponse& respo
                                     PrintByteSize(info.identical_bytes()), ")"));
   }
   if (info.tags_size() > 0) lines.emplace_back("tags", absl::StrJoin(info.tags(), ", "));
-  if (response.labels().pinned()) lines.emplace_back("pinned", "yes");
+  if (info.pinned()) lines.emplace_back("pinned", "yes");
+  if (!info.metrics().empty()) lines.emplace_back("metrics", MetricsText(info.metrics()));
   if (!response.labels().note().empty()) lines.emplace_back("note", response.labels().note());
+  if (info.damaged_places() > 0) {
+    lines.emplace_back("damaged", absl::StrCat(Counted(info.damaged_places(), "place"), ": ",
+                                               info.damage()));
+  }
   if (!info.abort_reason().empty()) lines.emplace_back("reason", info.abort_reason());
   PrintRecord(format, json, lines);
   if (format != OutputFormat::kTable || response.parts().empty()) return;

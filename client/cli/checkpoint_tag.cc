@@ -1,8 +1,12 @@
 // ckptctl checkpoint tag RUN@STEP TAG... [--remove TAG]
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/checkpoint_record.h"
 #include "client/cli/verb.h"
 #include "common/checkpoint_id.h"
+#include "common/quoted.h"
 #include "common/status_macros.h"
 
 namespace ckpt::cli {
@@ -31,6 +35,13 @@ absl::StatusOr<ExitCode> TagCheckpoint(VerbContext& context) {
     return context.connection.catalog().GetCheckpoint(call, named, &found);
   }));
   const v1::CheckpointId& id = found.checkpoint().id();
+  // The call itself, which may be repeated, takes that for done already.
+  const auto& held = found.checkpoint().tags();
+  for (const std::string& tag : request.remove()) {
+    if (std::find(held.begin(), held.end(), tag) == held.end()) {
+      return absl::NotFoundError(absl::StrCat("no such tag ", Quoted(tag), " on ", NameOf(id)));
+    }
+  }
   *request.mutable_selector() = ExactSelector(id);
   v1::TagCheckpointResponse response;
   CKPT_RETURN_IF_ERROR(context.connection.Call([&](grpc::ClientContext* call) {
@@ -56,7 +67,7 @@ Verb CheckpointTag() {
                   .positionals = {{.name = "RUN@STEP",
                                    .help = "or RUN@latest, RUN@latest-valid, RUN@TAG"},
                                   {.name = "TAG",
-                                   .help = "names to set: letters, digits, '.', '_', '-'",
+                                   .help = "letters, digits, '.', '_' and, not first, '-'",
                                    .count_min = 0,
                                    .count_max = 32}},
                   .flags = {{.name = "remove",

@@ -1,7 +1,11 @@
 #include "client/cli/connection.h"
 
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
@@ -10,9 +14,12 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "common/limits.h"
+#include "common/quoted.h"
 #include "common/status_macros.h"
 #include "google/protobuf/wrappers.pb.h"
 #include "grpcpp/create_channel.h"
@@ -26,20 +33,51 @@ namespace {
 constexpr char kDefaultSocket[] = "/run/ckptd/ckptd.sock";
 constexpr size_t kSocketPathBytesMax = sizeof(sockaddr_un::sun_path) - 1;
 
+absl::Status MayNotUse(const std::string& socket, const struct stat& status) {
+  const passwd* owner = getpwuid(status.st_uid);
+  const group* members = getgrgid(status.st_gid);
+  return absl::PermissionDeniedError(absl::StrFormat(
+      "this user may not use the socket %s (mode %04o, owner %s, group %s): use it as a member of "
+      "that group, or start ckptd with another --socket-mode",
+      socket, status.st_mode & 07777,
+      owner != nullptr ? owner->pw_name : absl::StrCat(status.st_uid),
+      members != nullptr ? members->gr_name : absl::StrCat(status.st_gid)));
+}
+
 // Why nobody answers at `socket`, and what to do.
-std::string Advice(const std::string& socket) {
+absl::Status NobodyAnswers(const std::string& socket, absl::string_view found) {
   struct stat status {};
   std::string why =
       "a socket is there, but nobody answers on it: the daemon was killed, is "
       "stopping, or still starting";
   if (stat(socket.c_str(), &status) != 0) {
+    if (errno == EACCES) {
+      return absl::PermissionDeniedError(
+          absl::StrCat("this user may not enter the folder of the socket ", socket));
+    }
     why = errno == ENOENT ? "there is no such socket" : std::strerror(errno);
   } else if (!S_ISSOCK(status.st_mode)) {
     why = "that is not a socket";
+  } else if (faccessat(AT_FDCWD, socket.c_str(), W_OK, AT_EACCESS) != 0 && errno == EACCES) {
+    return MayNotUse(socket, status);
   }
-  return absl::StrCat("no ckptd answers at ", socket, " (", why,
-                      "). Start one with: ckptd --socket ", socket,
-                      " --data-dir DIR; or name another socket with --socket or CKPTD_SOCKET");
+  return absl::UnavailableError(
+      absl::StrCat("no ckptd answers at ", socket, " (", why, "). Start one with: ckptd --socket ",
+                   socket, " --data-dir DIR; or name another socket with --socket or CKPTD_SOCKET",
+                   " [", found, "]"));
+}
+
+absl::Status NobodyListens(const std::string& address, absl::string_view found) {
+  return absl::UnavailableError(
+      absl::StrCat("no ckptd answers at ", address, ": it listens there only where it was started "
+                   "with --listen and --insecure-tcp [", found, "]"));
+}
+
+bool IsHostAndPort(absl::string_view text) {
+  const size_t colon = text.rfind(':');
+  uint32_t port = 0;
+  return colon != absl::string_view::npos && colon > 0 && !absl::StrContains(text, '/') &&
+         absl::SimpleAtoi(text.substr(colon + 1), &port) && port <= 65535;
 }
 
 // The code alone does not say who found that nothing is available; gRPC's text for debugging does.
@@ -62,18 +100,36 @@ absl::StatusOr<std::unique_ptr<Connection>> Connection::Make(const std::string& 
                                                    kSocketPathBytesMax, " bytes, this one ",
                                                    path.size(), ": ", path));
   }
-  return std::unique_ptr<Connection>(new Connection(std::move(path), timeout));
+  if (IsHostAndPort(path) && access(path.c_str(), F_OK) != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--socket takes a path: give --address for a daemon that listens at ", path));
+  }
+  return std::unique_ptr<Connection>(new Connection(std::move(path), "", timeout));
 }
 
-Connection::Connection(std::string socket, absl::Duration timeout)
-    : socket_(std::move(socket)), timeout_(timeout), deadline_(absl::Now() + timeout) {
+absl::StatusOr<std::unique_ptr<Connection>> Connection::MakeRemote(const std::string& address,
+                                                                   absl::Duration timeout) {
+  if (!IsHostAndPort(address)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--address must be HOST:PORT, not ", Quoted(address)));
+  }
+  return std::unique_ptr<Connection>(new Connection("", address, timeout));
+}
+
+Connection::Connection(std::string socket, std::string address, absl::Duration timeout)
+    : socket_(std::move(socket)),
+      address_(std::move(address)),
+      timeout_(timeout),
+      deadline_(absl::Now() + timeout) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(static_cast<int>(kMessageBytesMax));
-  channel_ = grpc::CreateCustomChannel(absl::StrCat("unix:", socket_),
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  channel_ = grpc::CreateCustomChannel(remote() ? address_ : absl::StrCat("unix:", socket_),
                                        grpc::InsecureChannelCredentials(), arguments);
   catalog_ = v1::CatalogService::NewStub(channel_);
   admin_ = v1::AdminService::NewStub(channel_);
   restore_ = v1::RestoreService::NewStub(channel_);
+  retention_ = v1::RetentionService::NewStub(channel_);
 }
 
 void Connection::SetDeadline(grpc::ClientContext& context) const {
@@ -89,15 +145,15 @@ absl::Status Connection::FromGrpc(const grpc::Status& status,
       if (context != nullptr && ComesFromPeer(*context)) {
         return absl::UnavailableError(status.error_message());
       }
-      return absl::UnavailableError(
-          absl::StrCat(Advice(socket_), " [", status.error_message(), "]"));
+      return remote() ? NobodyListens(address_, status.error_message())
+                      : NobodyAnswers(socket_, status.error_message());
     case grpc::StatusCode::DEADLINE_EXCEEDED:
       return absl::DeadlineExceededError(absl::StrCat("no answer within ",
                                                       absl::FormatDuration(timeout_),
                                                       " (--timeout): ", status.error_message()));
     case grpc::StatusCode::UNIMPLEMENTED:
       return absl::UnimplementedError(absl::StrCat(
-          "the daemon at ", socket_, " does not know this call; is it an older version?"));
+          "the daemon at ", peer(), " does not know this call; is it an older version?"));
     default:
       return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                           status.error_message());
@@ -132,6 +188,7 @@ absl::StatusOr<std::unique_ptr<Client>> Connection::ConnectClient() {
   // The library waits for a daemon that may be starting; a verb without one fails at once.
   CKPT_RETURN_IF_ERROR(Serving().status());
   return Client::Connect({.socket = socket_,
+                          .address = address_,
                           .name = "ckptctl",
                           .connect_timeout = std::min(timeout_, absl::Seconds(30))});
 }

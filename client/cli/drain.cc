@@ -27,7 +27,8 @@ absl::StatusOr<ExitCode> DrainDaemon(VerbContext& context) {
   const std::string text = resume ? "saves are admitted again"
                            : response.drained()
                                ? "drained: everything staged is durable, no saves are admitted"
-                               : absl::StrCat(response.parts_left(), " parts are not yet durable");
+                               : absl::StrCat(Counted(response.parts_left(), "part"),
+                                              " not yet durable");
   PrintRecord(context.format, json, {{"drain", text}});
   return resume || response.drained() ? kExitOk : kExitTimeout;
 }

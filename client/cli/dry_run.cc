@@ -1,11 +1,16 @@
 #include "client/cli/dry_run.h"
 
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "client/cli/checkpoint_record.h"
 #include "client/cli/leaf_record.h"
 #include "client/cli/selection_flags.h"
 #include "common/byte_size.h"
+#include "common/limits.h"
 #include "common/status_macros.h"
 
 namespace ckpt::cli {
@@ -40,12 +45,18 @@ absl::Status DryRun(VerbContext& context, const v1::Selector& selector,
   json["data_bytes"] = summary->bytes();
   json["bytes_from_memory"] = summary->bytes_from_memory();
   json["bytes_from_disk"] = summary->bytes_from_disk();
-  PrintRecord(context.format, json,
-              {{"checkpoint", NameOf(id)},
-               {"selected", TotalText(summary->tensors(), summary->leaves() - summary->tensors(),
-                                      summary->bytes())},
-               {"from memory", PrintByteSize(summary->bytes_from_memory())},
-               {"from disk", PrintByteSize(summary->bytes_from_disk())}});
+  std::vector<std::pair<std::string, std::string>> lines = {
+      {"checkpoint", NameOf(id)},
+      {"selected", TotalText(summary->tensors(), summary->leaves() - summary->tensors(),
+                             summary->bytes())},
+      {"from memory", PrintByteSize(summary->bytes_from_memory())},
+      {"from disk", PrintByteSize(summary->bytes_from_disk())}};
+  if (summary->bytes_from_memory() + summary->bytes_from_disk() > summary->bytes()) {
+    lines.emplace_back("note",
+                       absl::StrCat("whole blocks of up to ", PrintByteSize(kHashBlockBytes),
+                                    " are read, as each has one hash"));
+  }
+  PrintRecord(context.format, json, lines);
   return absl::OkStatus();
 }
 

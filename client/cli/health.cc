@@ -8,10 +8,10 @@ namespace {
 absl::StatusOr<ExitCode> ShowHealth(VerbContext& context) {
   CKPT_ASSIGN_OR_RETURN(const bool serving, context.connection.Serving());
   Json json;
-  json["socket"] = context.connection.socket();
+  json[context.connection.remote() ? "address" : "socket"] = context.connection.peer();
   json["serving"] = serving;
   PrintRecord(context.format, json,
-              {{context.connection.socket(), serving ? "SERVING" : "NOT SERVING"}});
+              {{context.connection.peer(), serving ? "SERVING" : "NOT SERVING"}});
   return serving ? kExitOk : kExitUnavailable;
 }
 

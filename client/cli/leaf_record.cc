@@ -22,10 +22,6 @@ std::string PlacementName(const v1::Leaf& leaf) {
       absl::StripPrefix(v1::Placement_Name(leaf.placement()), "PLACEMENT_"));
 }
 
-std::string Counted(uint64_t count, absl::string_view noun) {
-  return absl::StrCat(count, " ", noun, count == 1 ? "" : "s");
-}
-
 }  // namespace
 
 std::string TypeText(const v1::Leaf& leaf) {
@@ -83,6 +79,25 @@ Json ValueRecord(const v1::Value& value) {
   const std::string text = ValueToJson(value);
   Json parsed = Json::parse(text, nullptr, false);
   return parsed.is_discarded() ? Json(text) : parsed;
+}
+
+std::string ValueTypeName(const v1::Value& value) {
+  switch (value.kind_case()) {
+    case v1::Value::kBoolean:
+      return "boolean";
+    case v1::Value::kInteger:
+      return "integer";
+    case v1::Value::kReal:
+      return "real";
+    case v1::Value::kText:
+      return "string";
+    case v1::Value::kRaw:
+      return "bytes";
+    case v1::Value::kNull:
+    case v1::Value::KIND_NOT_SET:
+      break;
+  }
+  return "null";
 }
 
 std::string TotalText(uint64_t tensors, uint64_t others, uint64_t bytes) {

@@ -18,6 +18,8 @@ std::string ValueText(const v1::Value& value);                   // as JSON, cut
 // kind, dtype and shape (of tensors), placement.
 Json LeafJson(const v1::Leaf& leaf);
 Json ValueRecord(const v1::Value& value);
+// null, boolean, integer, real, string or bytes: JSON alone has no bytes, no NaN and no infinities.
+std::string ValueTypeName(const v1::Value& value);
 
 // "3 tensors and 2 values, 1.2 GiB"
 std::string TotalText(uint64_t tensors, uint64_t others, uint64_t bytes);

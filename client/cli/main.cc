@@ -2,6 +2,7 @@
 // data folder (ckptutil does that, offline).
 #include <algorithm>
 #include <cstdio>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -31,11 +32,19 @@ const std::vector<Verb>& Verbs() {
                                                          CheckpointWait(),
                                                          CheckpointWatch(),
                                                          CheckpointTag(),
+                                                         CheckpointPin(),
+                                                         CheckpointUnpin(),
+                                                         CheckpointAnnotate(),
                                                          CheckpointRm(),
                                                          CheckpointExport(),
                                                          CheckpointImport(),
                                                          CheckpointVerify(),
                                                          TensorLs(),
+                                                         RetentionShow(),
+                                                         RetentionSet(),
+                                                         RetentionUnset(),
+                                                         RetentionPlan(),
+                                                         RetentionConfirm(),
                                                          Health(),
                                                          Status(),
                                                          Drain()};
@@ -50,7 +59,11 @@ const std::vector<FlagSpec>& CommonFlags() {
        .letter = 'o'},
       {.name = "socket",
        .value = "PATH",
-       .help = "the daemon's socket; default $CKPTD_SOCKET, then /run/ckptd/ckptd.sock"},
+       .help = "the daemon's socket; default $CKPTD_SOCKET, then /run/ckptd/ckptd.sock",
+       .is_path = true},
+      {.name = "address",
+       .value = "HOST:PORT",
+       .help = "instead of the socket: what ckptd --listen was given"},
       {.name = "timeout", .value = "TIME", .help = "give up after 30s, 5m, ... with exit code 7"},
       {.name = "help", .help = "this text", .letter = 'h'}};
   return *flags;
@@ -65,7 +78,8 @@ std::string GeneralHelp() {
     absl::StrAppendFormat(&help, "  %-19s %s\n", verb.command.name, verb.command.summary);
   }
   absl::StrAppend(&help, "\nFlags of every verb:\n", FlagHelp(CommonFlags()),
-                  "\nckptctl VERB --help tells about one verb.\n\n", kExitCodeHelp);
+                  "\nckptctl VERB --help tells about one verb, ckptctl --version about itself.\n\n",
+                  kExitCodeHelp);
   return help;
 }
 
@@ -74,8 +88,8 @@ size_t SkipFlags(const std::vector<std::string>& words) {
   size_t i = 0;
   while (i < words.size() && words[i].size() > 1 && words[i][0] == '-') {
     const std::string& word = words[i];
-    const bool valued =
-        word == "-o" || word == "--output" || word == "--socket" || word == "--timeout";
+    const bool valued = word == "-o" || word == "--output" || word == "--socket" ||
+                        word == "--address" || word == "--timeout";
     i += valued ? 2 : 1;
   }
   return std::min(i, words.size());
@@ -114,24 +128,41 @@ std::string GroupHelp(const std::vector<std::string>& words, size_t at) {
 }
 
 absl::Status UnknownVerb(const std::vector<std::string>& words, size_t at) {
+  const std::string& noun = words[at];
   std::vector<std::string> names;
-  std::vector<std::string> of_group;
+  std::vector<std::string> of_noun;
   for (const Verb& verb : Verbs()) {
-    names.push_back(verb.command.name);
-    if (absl::StartsWith(verb.command.name, words[at] + " ")) of_group.push_back(verb.command.name);
+    const std::string& name = verb.command.name;
+    names.push_back(name);
+    if (absl::StartsWith(name, noun + " ")) of_noun.push_back(name.substr(noun.size() + 1));
   }
-  if (!of_group.empty() && at + 1 >= words.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(words[at], " needs a verb: ", absl::StrJoin(of_group, ", ")));
+  if (!of_noun.empty()) {
+    const std::string list = absl::StrJoin(of_noun, ", ");
+    if (at + 1 >= words.size()) {
+      return absl::InvalidArgumentError(absl::StrCat(noun, " needs a verb: ", list));
+    }
+    const std::vector<std::string> near = NearestNames(words[at + 1], of_noun, 1);
+    return absl::InvalidArgumentError(absl::StrCat(
+        "unknown verb \"", noun, " ", absl::Utf8SafeCEscape(words[at + 1]), "\": ",
+        near.empty() ? absl::StrCat(noun, " has ", list)
+                     : absl::StrCat("did you mean \"", noun, " ", near[0], "\"?")));
   }
-  const std::string given =
-      at + 1 < words.size() ? absl::StrCat(words[at], " ", words[at + 1]) : words[at];
+  const std::string given = at + 1 < words.size() ? absl::StrCat(noun, " ", words[at + 1]) : noun;
   std::vector<std::string> near = NearestNames(given, names, 1);
-  if (near.empty()) near = NearestNames(words[at], names, 1);
+  if (near.empty()) near = NearestNames(noun, names, 1);
   return absl::InvalidArgumentError(
       absl::StrCat("unknown verb \"", absl::Utf8SafeCEscape(given), "\"",
                    near.empty() ? "" : absl::StrCat(": did you mean \"", near[0], "\"?"),
                    " (ckptctl --help lists them)"));
+}
+
+absl::StatusOr<std::unique_ptr<Connection>> ConnectionOf(const Arguments& arguments,
+                                                         absl::Duration timeout) {
+  if (!arguments.Has("address")) return Connection::Make(arguments.Get("socket"), timeout);
+  if (arguments.Has("socket")) {
+    return absl::InvalidArgumentError("give --socket or --address, not both");
+  }
+  return Connection::MakeRemote(arguments.Get("address"), timeout);
 }
 
 absl::StatusOr<ExitCode> RunVerb(const Verb& verb, const Arguments& arguments) {
@@ -140,14 +171,20 @@ absl::StatusOr<ExitCode> RunVerb(const Verb& verb, const Arguments& arguments) {
   CKPT_ASSIGN_OR_RETURN(const absl::Duration timeout,
                         arguments.Duration("timeout", verb.default_timeout));
   CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<Connection> connection,
-                        Connection::Make(arguments.Get("socket"), timeout));
+                        ConnectionOf(arguments, timeout));
   VerbContext context{arguments, format, *connection};
   return verb.run(context);
 }
 
 absl::StatusOr<ExitCode> Main(std::vector<std::string> words) {
   const size_t at = SkipFlags(words);
+  const auto verb_words = words.begin() + static_cast<ptrdiff_t>(at);
+  if (std::find(words.begin(), verb_words, "--version") != verb_words) {
+    std::puts("ckptctl " CKPT_VERSION);
+    return kExitOk;
+  }
   if (at == words.size()) {
+    CKPT_RETURN_IF_ERROR(ParseArguments({}, CommonFlags(), words).status());
     const bool asked = AsksForHelp(words);
     std::fputs(GeneralHelp().c_str(), asked ? stdout : stderr);
     return asked ? kExitOk : kExitUsage;
@@ -164,8 +201,7 @@ absl::StatusOr<ExitCode> Main(std::vector<std::string> words) {
     std::fputs(help.c_str(), stdout);
     return kExitOk;
   }
-  words.erase(words.begin() + static_cast<ptrdiff_t>(at),
-              words.begin() + static_cast<ptrdiff_t>(at + name_words));
+  words.erase(verb_words, verb_words + static_cast<ptrdiff_t>(name_words));
   CKPT_ASSIGN_OR_RETURN(const Arguments arguments,
                         ParseArguments(verb->command, CommonFlags(), words));
   if (arguments.Has("help")) {

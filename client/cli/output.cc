@@ -128,6 +128,10 @@ std::string Printable(absl::string_view text) {
   return Json::parse(Dump(Json(escaped), -1)).get<std::string>();
 }
 
+std::string Counted(uint64_t count, absl::string_view noun) {
+  return absl::StrCat(count, " ", noun, count == 1 ? "" : "s");
+}
+
 std::string PrintAge(absl::Duration age) {
   const int64_t seconds = std::max<int64_t>(0, absl::ToInt64Seconds(age));
   if (seconds < 60) return absl::StrCat(seconds, "s");

@@ -53,6 +53,8 @@ void PrintJsonLine(const Json& record);
 // Control characters and broken UTF-8 escaped; other text as it is.
 std::string Printable(absl::string_view text);
 
+// "1 shard", "3 shards"
+std::string Counted(uint64_t count, absl::string_view noun);
 // "3m", "2h", "5d": the greatest unit that fits.
 std::string PrintAge(absl::Duration age);
 absl::Time ToTime(const google::protobuf::Timestamp& time);

@@ -58,14 +58,25 @@ absl::Status CheckRoom(const std::string& folder, uint64_t bytes) {
                                                    " free"));
 }
 
-absl::StatusOr<OutputFile> OutputFile::Create(const std::string& path, bool replace) {
+absl::Status CheckReplaceable(const std::string& path, bool replace) {
   struct stat status {};
-  if (lstat(path.c_str(), &status) == 0) {
-    if (S_ISDIR(status.st_mode)) {
-      return absl::AlreadyExistsError(absl::StrCat(path, " is a directory"));
-    }
-    if (!replace) return ExistsAlready(path);
+  if (lstat(path.c_str(), &status) != 0) return absl::OkStatus();
+  if (S_ISDIR(status.st_mode)) {
+    return absl::AlreadyExistsError(absl::StrCat(path, " is a directory"));
   }
+  if (S_ISLNK(status.st_mode)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " is a symbolic link: name the file that it points to"));
+  }
+  if (!S_ISREG(status.st_mode)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " is not a regular file and is not replaced"));
+  }
+  return replace ? absl::OkStatus() : ExistsAlready(path);
+}
+
+absl::StatusOr<OutputFile> OutputFile::Create(const std::string& path, bool replace) {
+  CKPT_RETURN_IF_ERROR(CheckReplaceable(path, replace));
   std::string temporary = absl::StrCat(path, ".", FileId::Random().hex().substr(0, 12), ".partial");
   UnfinishedPath unfinished(temporary);
   const int descriptor =
@@ -114,6 +125,7 @@ absl::Status OutputFile::SyncAndClose() {
 
 absl::Status OutputFile::Publish() {
   if (replace_) {
+    CKPT_RETURN_IF_ERROR(CheckReplaceable(path_, replace_));
     if (rename(temporary_.c_str(), path_.c_str()) != 0)
       return FileError(errno, "renaming to", path_);
   } else if (MoveToFreeName(temporary_.c_str(), path_.c_str()) != 0) {

@@ -3,6 +3,7 @@
 #include "client/cli/verb.h"
 #include "common/byte_size.h"
 #include "common/limits.h"
+#include "common/quoted.h"
 #include "common/status_macros.h"
 
 namespace ckpt::cli {
@@ -34,7 +35,9 @@ absl::StatusOr<ExitCode> ListRuns(VerbContext& context) {
     }
     request.set_page_token(response.next_page_token());
   } while (!request.page_token().empty());
-  printer.Finish(positionals.empty() ? "no runs yet" : "no run begins so");
+  printer.Finish(positionals.empty()
+                     ? "no runs yet"
+                     : absl::StrCat("no run begins with ", Quoted(positionals[0])));
   return kExitOk;
 }
 

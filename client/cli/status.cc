@@ -26,9 +26,35 @@ Json StatusJson(const v1::GetStatusResponse& status) {
   json["open_plans"] = status.open_plans();
   json["committed_checkpoints"] = status.committed_checkpoints();
   json["adopted_parts"] = status.adopted_parts();
+  json["damaged_checkpoints"] = status.damaged_checkpoints();
+  json["scrub_bytes_per_second_max"] = status.scrub_bytes_per_second_max();
+  json["scrubbed_bytes"] = status.scrubbed_bytes();
+  json["scrub_damaged_places"] = status.scrub_damaged_places();
+  json["scrub_repaired_files"] = status.scrub_repaired_files();
+  json["scrub_checkpoints_due"] = status.scrub_checkpoints_due();
+  json["scrub_pass_ended_at"] = status.has_scrub_pass_ended_at()
+                                    ? Json(PrintTime(ToTime(status.scrub_pass_ended_at())))
+                                    : Json();
   json["draining"] = status.draining();
   json["huge_pages"] = status.huge_pages();
+  json["retention_awaits_confirmation"] = status.retention_awaits_confirmation();
   return json;
+}
+
+std::string ScrubText(const v1::GetStatusResponse& status) {
+  if (status.scrub_bytes_per_second_max() == 0) return "off";
+  std::string text =
+      absl::StrCat(PrintByteSize(status.scrubbed_bytes()), " read since the start, ",
+                   Counted(status.scrub_damaged_places(), "place"), " damaged, ",
+                   Counted(status.scrub_repaired_files(), "file"), " repaired; ");
+  if (status.scrub_checkpoints_due() > 0) {
+    absl::StrAppend(&text, Counted(status.scrub_checkpoints_due(), "checkpoint"), " to go");
+  } else if (status.has_scrub_pass_ended_at()) {
+    absl::StrAppend(&text, "last pass ended ", PrintTime(ToTime(status.scrub_pass_ended_at())));
+  } else {
+    absl::StrAppend(&text, "nothing was due yet");
+  }
+  return text;
 }
 
 absl::StatusOr<ExitCode> ShowStatus(VerbContext& context) {
@@ -47,15 +73,26 @@ absl::StatusOr<ExitCode> ShowStatus(VerbContext& context) {
         absl::StrCat(PrintByteSize(status.memory_used_bytes()), " of ",
                      PrintByteSize(status.memory_budget_bytes()), " used, ",
                      PrintByteSize(status.memory_not_durable_bytes()), " not yet durable, in ",
-                     status.memory_folder(), status.huge_pages() ? " (huge pages)" : "")},
+                     status.memory_folder(),
+                     status.huge_pages() ? " (huge pages)" : " (no huge pages)")},
        {"disk",
         absl::StrCat(PrintByteSize(status.disk_free_bytes()), " of ",
                      PrintByteSize(status.disk_total_bytes()), " free in ", status.data_folder())},
-       {"work", absl::StrCat(status.sessions(), " sessions, ", status.open_saves(), " open saves, ",
-                             status.persisting_parts(), " parts being persisted, ",
-                             status.open_plans(), " open restores")},
-       {"checkpoints", absl::StrCat(status.committed_checkpoints(), " committed; ",
-                                    status.adopted_parts(), " parts adopted at the last start")}});
+       {"work", absl::StrCat(Counted(status.sessions(), "session"), ", ",
+                             Counted(status.open_saves(), "open save"), ", ",
+                             Counted(status.persisting_parts(), "part"), " being persisted, ",
+                             Counted(status.open_plans(), "open restore"))},
+       {"checkpoints",
+        absl::StrCat(status.committed_checkpoints(), " committed; ",
+                     Counted(status.adopted_parts(), "part"), " adopted at the last start",
+                     status.damaged_checkpoints() == 0
+                         ? ""
+                         : absl::StrCat("; ", status.damaged_checkpoints(),
+                                        " DAMAGED: checkpoint ls names them"))},
+       {"scrub", ScrubText(status)},
+       {"retention", status.retention_awaits_confirmation()
+                         ? "OFF: the index was made anew (ckptctl retention confirm)"
+                         : "by policy (ckptctl retention show RUN)"}});
   return kExitOk;
 }
 

@@ -1,41 +1,87 @@
 // ckptctl tensor ls RUN@STEP
 #include <cstdio>
+#include <map>
+#include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/checkpoint_record.h"
 #include "client/cli/dry_run.h"
 #include "client/cli/leaf_record.h"
 #include "client/cli/selection_flags.h"
+#include "client/cli/tensor_slice.h"
 #include "client/cli/verb.h"
 #include "common/byte_size.h"
 #include "common/checkpoint_id.h"
 #include "common/key.h"
 #include "common/layout.h"
 #include "common/limits.h"
+#include "common/quoted.h"
 #include "common/status_macros.h"
 
 namespace ckpt::cli {
 namespace {
 
-void AddTensorRow(RecordPrinter& printer, const v1::TensorInfo& tensor) {
+using Slices = std::map<std::string, TensorSlice>;  // by printed key
+
+absl::StatusOr<Slices> SlicesOf(const Arguments& arguments) {
+  Slices slices;
+  for (const std::string& text : arguments.All("slice")) {
+    CKPT_ASSIGN_OR_RETURN(TensorSlice slice, ParseTensorSlice(text));
+    if (slices.contains(slice.key)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--slice ", Quoted(text), ": one box of a tensor at a time"));
+    }
+    slices.emplace(slice.key, std::move(slice));
+  }
+  return slices;
+}
+
+// What --slice asks for of a tensor; whole where it doesn't.
+absl::StatusOr<Box> BoxOf(const v1::Leaf& leaf, const std::string& key, const Slices& slices) {
+  const absl::Span<const uint64_t> shape(leaf.shape().data(),
+                                         static_cast<size_t>(leaf.shape_size()));
+  const auto slice = slices.find(key);
+  if (slice == slices.end()) return Box::Whole(shape);
+  if (!IsTensorKind(leaf.kind())) {
+    return absl::InvalidArgumentError(absl::StrCat("--slice: ", Quoted(key), " is not a tensor"));
+  }
+  return BoxOf(slice->second, shape);
+}
+
+// Bytes of what is listed.
+absl::StatusOr<uint64_t> AddTensorRow(RecordPrinter& printer, const v1::TensorInfo& tensor,
+                                      const Slices& slices) {
   const v1::Leaf& leaf = tensor.leaf();
   const std::string key = PrintKey(leaf.key());
   const bool tensor_like = IsTensorKind(leaf.kind());
+  CKPT_ASSIGN_OR_RETURN(const Box box, BoxOf(leaf, key, slices));
+  const bool sliced = slices.contains(key);
+  const uint64_t bytes = sliced ? box.volume() * DTypeBytes(leaf.dtype()) : tensor.data_bytes();
   Json json;
   json["key"] = key;
   json.update(LeafJson(leaf));
   if (tensor_like) {
     json["data_bytes"] = tensor.data_bytes();
+    if (sliced) {
+      json["slice"] = {{"offset", box.offset}, {"extent", box.extent}};
+      json["slice_bytes"] = bytes;
+    }
     json["shard_count"] = tensor.shard_count();
     json["is_alias"] = leaf.alias_of_plus_one() != 0;
   }
   if (leaf.placement() == v1::PLACEMENT_PER_RANK) json["rank"] = tensor.rank();
   const bool is_value = leaf.kind() == v1::LEAF_KIND_VALUE;
-  if (is_value) json["value"] = ValueRecord(tensor.value());
-  printer.Add(json, {key, TypeText(leaf), ShapeText(leaf), PlacementText(leaf, tensor.rank()),
-                     tensor_like ? PrintByteSize(tensor.data_bytes()) : "-",
+  if (is_value) {
+    json["value_type"] = ValueTypeName(tensor.value());
+    json["value"] = ValueRecord(tensor.value());
+  }
+  printer.Add(json, {sliced ? absl::StrCat(key, box.ToString()) : key, TypeText(leaf),
+                     ShapeText(leaf), PlacementText(leaf, tensor.rank()),
+                     tensor_like ? PrintByteSize(bytes) : "-",
                      tensor_like ? absl::StrCat(tensor.shard_count()) : "-",
                      is_value ? ValueText(tensor.value()) : ""});
+  return bytes;
 }
 
 absl::StatusOr<ExitCode> ListTensors(VerbContext& context) {
@@ -44,9 +90,12 @@ absl::StatusOr<ExitCode> ListTensors(VerbContext& context) {
                         ParseSelector(context.arguments.positionals()[0]));
   CKPT_ASSIGN_OR_RETURN(*request.mutable_selection(), SelectionOf(context.arguments));
   if (context.arguments.Has("summary")) {
-    CKPT_RETURN_IF_ERROR(DryRun(context, request.selector(), request.selection()));
+    CKPT_ASSIGN_OR_RETURN(const v1::Selection selection,
+                          SlicedSelectionOf(context, request.selector()));
+    CKPT_RETURN_IF_ERROR(DryRun(context, request.selector(), selection));
     return kExitOk;
   }
+  CKPT_ASSIGN_OR_RETURN(const Slices slices, SlicesOf(context.arguments));
   request.set_page_size(kPageItemsMax);
   RecordPrinter printer(
       context.format,
@@ -60,9 +109,9 @@ absl::StatusOr<ExitCode> ListTensors(VerbContext& context) {
       return context.connection.catalog().ListTensors(call, request, &response);
     }));
     for (const v1::TensorInfo& tensor : response.tensors()) {
-      AddTensorRow(printer, tensor);
+      CKPT_ASSIGN_OR_RETURN(const uint64_t listed, AddTensorRow(printer, tensor, slices));
       ++(IsTensorKind(tensor.leaf().kind()) ? tensors : others);
-      bytes += tensor.data_bytes();
+      bytes += listed;
     }
     // Later pages are of the very checkpoint that the first one came from.
     if (response.has_id()) *request.mutable_selector() = ExactSelector(response.id());
@@ -83,7 +132,8 @@ Verb TensorLs() {
                       .positionals = {{.name = "RUN@STEP",
                                        .help = "or RUN@latest, RUN@latest-valid, RUN@TAG"}},
                       .flags = WithSelectionFlags(
-                          {{.name = "summary",
+                          {SliceFlag(),
+                           {.name = "summary",
                             .help = "no list: how many, how large, and in which tier"}}),
                       .details = kSelectionHelp},
           .run = ListTensors};

@@ -11,7 +11,7 @@
 namespace ckpt::cli {
 namespace {
 
-absl::Status Malformed(absl::string_view text) {
+absl::Status MalformedSlice(absl::string_view text) {
   return absl::InvalidArgumentError(
       absl::StrCat("a slice is written KEY[0:100,:], with one range for each dimension, not \"",
                    absl::Utf8SafeCEscape(text), "\""));
@@ -61,13 +61,13 @@ absl::StatusOr<TensorSlice> ParseTensorSlice(absl::string_view text) {
   absl::string_view rest = text;
   const size_t open = rest.rfind('[');
   if (open == absl::string_view::npos || open == 0 || !absl::ConsumeSuffix(&rest, "]")) {
-    return Malformed(text);
+    return MalformedSlice(text);
   }
   TensorSlice slice{.key = std::string(rest.substr(0, open))};
   rest.remove_prefix(open + 1);
   for (absl::string_view part : absl::StrSplit(rest, ',')) {
     part = absl::StripAsciiWhitespace(part);
-    if (!ParseRange(part, slice.ranges.emplace_back())) return Malformed(text);
+    if (!ParseRange(part, slice.ranges.emplace_back())) return MalformedSlice(text);
   }
   return slice;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -16,14 +17,26 @@ namespace {
 
 // Longer than a restart of the daemon takes.
 constexpr absl::Duration kConnectTimeout = absl::Seconds(20);
+constexpr absl::Duration kConnectSilently = absl::Seconds(1);
 constexpr absl::Duration kJoinDeadline = absl::Minutes(1);
 
 ckpt::ClientOptions ClientOptions(const Options& options) {
   ckpt::ClientOptions client;
   client.socket = options.socket;
   client.name = absl::StrCat("train_lm rank ", options.rank);
-  client.connect_timeout = kConnectTimeout;
   return client;
+}
+
+// A daemon that is not there is waited for, but not without a word.
+absl::StatusOr<std::unique_ptr<ckpt::Checkpointer>> Connect(ckpt::CheckpointerOptions options) {
+  options.client.connect_timeout = kConnectSilently;
+  auto connected = ckpt::Checkpointer::Connect(options);
+  if (!absl::IsUnavailable(connected.status())) return connected;
+  if (options.rank == 0) {
+    absl::FPrintF(stderr, "waiting for ckptd: %s\n", connected.status().message());
+  }
+  options.client.connect_timeout = kConnectTimeout - kConnectSilently;
+  return ckpt::Checkpointer::Connect(std::move(options));
 }
 
 // Parameters are numbered in the order of the model; every rank has some rows of most of them.
@@ -73,8 +86,7 @@ absl::StatusOr<std::unique_ptr<Checkpoints>> Checkpoints::Open(const Options& op
   connection.rank = group->rank();
   connection.world_size = group->ranks();
   connection.incarnation = checkpoints->incarnation_;
-  CKPT_ASSIGN_OR_RETURN(checkpoints->checkpointer_,
-                        ckpt::Checkpointer::Connect(std::move(connection)));
+  CKPT_ASSIGN_OR_RETURN(checkpoints->checkpointer_, Connect(std::move(connection)));
   CKPT_RETURN_IF_ERROR(
       checkpoints->checkpointer_->Prepare(checkpoints->State(0), checkpoints->SaveOptions()));
   if (group->rank() == 0) {
@@ -104,9 +116,14 @@ ckpt::TorchSaveOptions Checkpoints::SaveOptions() const {
   return options;
 }
 
-absl::StatusOr<ckpt::LoadResult> Checkpoints::LoadInto(const ckpt::Which& which) {
-  ckpt::StateDict state = State(0);
-  CKPT_ASSIGN_OR_RETURN(ckpt::LoadResult result, checkpointer_->Load(which, state));
+ckpt::LoadOptions Checkpoints::LoadOptions() const {
+  ckpt::LoadOptions options;
+  // On other ranks than saved it, each goes on reading where one of those stood.
+  options.per_rank_source = ckpt::LoadOptions::kOwnRankWrapped;
+  return options;
+}
+
+absl::Status Checkpoints::TakeOver(const ckpt::LoadResult& result, ckpt::StateDict& state) {
   const ckpt::StateDict& reader = *state["reader"].If<ckpt::StateDict>();
   ReaderPosition position;
   CKPT_ASSIGN_OR_RETURN(position.epoch, reader.Find("epoch")->AsInt());
@@ -120,20 +137,16 @@ absl::StatusOr<ckpt::LoadResult> Checkpoints::LoadInto(const ckpt::Which& which)
     return absl::DataLossError(
         absl::StrCat("the checkpoint of step ", result.step(), " holds the state of step ", step));
   }
-  return result;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<int64_t> Checkpoints::Resume() {
   const absl::Time begin = absl::Now();
-  const absl::StatusOr<ckpt::LoadResult> result = LoadInto("latest");
-  if (absl::IsNotFound(result.status())) {
-    ckpt::v1::Selector latest;
-    latest.set_run(options_.run);
-    latest.set_latest(true);
-    // Is it the checkpoint that isn't there, or something in it?
-    if (absl::IsNotFound(checkpointer_->client().GetCheckpoint(latest).status())) return 0;
-  }
-  CKPT_RETURN_IF_ERROR(result.status());
+  ckpt::StateDict state = State(0);
+  CKPT_ASSIGN_OR_RETURN(const std::optional<ckpt::LoadResult> result,
+                        checkpointer_->Resume(state, LoadOptions()));
+  if (!result.has_value()) return 0;
+  CKPT_RETURN_IF_ERROR(TakeOver(*result, state));
   const int64_t step = static_cast<int64_t>(result->step());
   const ckpt::ReadStatistics& bytes = result->report.bytes;
   const double took_ms = absl::ToDoubleMilliseconds(absl::Now() - begin);
@@ -142,13 +155,21 @@ absl::StatusOr<int64_t> Checkpoints::Resume() {
                              {"bytes_from_memory", static_cast<int64_t>(bytes.bytes_from_memory)},
                              {"ms", took_ms}});
   if (group_->rank() == 0) {
-    std::printf("resumed at step %ld: rank 0 read %.1f MB (%.1f MB of it from memory) in %.0f ms\n",
-                step, bytes.bytes_read / 1e6, bytes.bytes_from_memory / 1e6, took_ms);
+    std::printf(
+        "resumed at step %ld, which %u ranks saved: rank 0 read %.1f MB (%.1f MB of it from "
+        "memory) in %.0f ms\n",
+        step, result->checkpoint.world_size(), bytes.bytes_read / 1e6,
+        bytes.bytes_from_memory / 1e6, took_ms);
   }
   return step;
 }
 
-absl::Status Checkpoints::Load(int64_t step) { return LoadInto(step).status(); }
+absl::Status Checkpoints::Load(int64_t step) {
+  ckpt::StateDict state = State(0);
+  CKPT_ASSIGN_OR_RETURN(const ckpt::LoadResult result,
+                        checkpointer_->Load(step, state, LoadOptions()));
+  return TakeOver(result, state);
+}
 
 absl::Status Checkpoints::Begin(int64_t step) {
   saving_step_ = step;

@@ -62,7 +62,9 @@ class Checkpoints {
               const EventLog* events);
   absl::Status StartSave();
   absl::Status SaveAgain();
-  absl::StatusOr<ckpt::LoadResult> LoadInto(const ckpt::Which& which);
+  ckpt::LoadOptions LoadOptions() const;
+  // What a load has put into `state` beside the tensors.
+  absl::Status TakeOver(const ckpt::LoadResult& result, ckpt::StateDict& state);
   ckpt::StateDict State(int64_t step) const;
   ckpt::TorchSaveOptions SaveOptions() const;
   void ReportStall();

@@ -51,6 +51,13 @@ std::string DescribeEnd(int status) {
 }  // namespace
 
 int Launch(const Options& options, int argc, char** argv) {
+  std::error_code error;
+  std::filesystem::create_directories(options.out, error);
+  if (error) {
+    std::fprintf(stderr, "train_lm: cannot create --out=%s: %s\n", options.out.c_str(),
+                 error.message().c_str());
+    return 1;
+  }
   std::string folder = (std::filesystem::temp_directory_path() / "train_lm.XXXXXX").string();
   if (::mkdtemp(folder.data()) == nullptr) {
     std::fprintf(stderr, "train_lm: cannot create %s: %s\n", folder.c_str(), std::strerror(errno));

@@ -29,10 +29,10 @@ absl::Status MapError(int error, uint64_t length) {
 
 // Where the kernel cannot populate (before 5.14): touch each page. A write fault must not change
 // the byte.
-void TouchPages(std::byte* data, uint64_t bytes, bool writable) {
+void TouchPages(const std::byte* data, uint64_t bytes, bool writable) {
   const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   for (uint64_t at = 0; at < bytes; at += page) {
-    auto* byte = reinterpret_cast<unsigned char*>(data + at);
+    auto* byte = reinterpret_cast<unsigned char*>(const_cast<std::byte*>(data + at));
     if (writable) {
       __atomic_fetch_or(byte, 0, __ATOMIC_RELAXED);
     } else {
@@ -42,6 +42,21 @@ void TouchPages(std::byte* data, uint64_t bytes, bool writable) {
 }
 
 }  // namespace
+
+int PopulatePages(const std::byte* data, uint64_t bytes, bool writable) {
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t lead = reinterpret_cast<uintptr_t>(data) % page;
+  void* const first = const_cast<std::byte*>(data - lead);
+  for (;;) {
+    if (madvise(first, lead + bytes, writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ) == 0) {
+      return 0;
+    }
+    if (errno == EINTR || errno == EAGAIN) continue;
+    if (errno != EINVAL) return errno;
+    TouchPages(data - lead, lead + bytes, writable);  // this kernel does not know it
+    return 0;
+  }
+}
 
 Mapping::Mapping(std::byte* data, uint64_t length, bool writable)
     : data_(data),
@@ -114,17 +129,10 @@ absl::Status Mapping::Populate(uint64_t offset, uint64_t bytes) {
 }
 
 absl::Status Mapping::PopulateRange(uint64_t offset, uint64_t bytes) {
-  const int advice = writable_ ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
-  for (;;) {
-    if (madvise(data_ + offset, bytes, advice) == 0) return absl::OkStatus();
-    if (errno == EINTR || errno == EAGAIN) continue;
-    if (errno == EINVAL) {  // this kernel does not know it
-      TouchPages(data_ + offset, bytes, writable_);
-      return absl::OkStatus();
-    }
-    return absl::DataLossError(absl::StrCat(
-        "a mapped file of the memory tier has no pages at offset ", offset, ": ", strerror(errno)));
-  }
+  const int error = PopulatePages(data_ + offset, bytes, writable_);
+  if (error == 0) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat("a mapped file of the memory tier has no pages at offset ",
+                                          offset, ": ", strerror(error)));
 }
 
 }  // namespace ckpt

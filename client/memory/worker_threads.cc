@@ -34,14 +34,17 @@ absl::StatusOr<std::thread> StartThread(const std::string& name, absl::AnyInvoca
 }
 
 WorkerThreads::~WorkerThreads() {
-  std::vector<std::thread> threads;
-  {
-    MutexLock lock(mutex_);
-    stopping_ = true;
-    threads.swap(threads_);
+  for (;;) {  // a task that still runs may start others, on threads of their own
+    std::vector<std::thread> threads;
+    {
+      MutexLock lock(mutex_);
+      stopping_ = true;
+      threads.swap(threads_);
+    }
+    if (threads.empty()) return;
+    changed_.NotifyAll();
+    for (std::thread& thread : threads) thread.join();
   }
-  changed_.NotifyAll();
-  for (std::thread& thread : threads) thread.join();
 }
 
 absl::Status WorkerThreads::Start(absl::AnyInvocable<void()> task) {

@@ -34,9 +34,16 @@ void PieceReader::Scratch::Free::operator()(std::byte* bytes) const {
   ::operator delete (bytes, std::align_val_t{kAlignment});
 }
 
+ReadStatistics PieceReader::statistics() const {
+  ReadStatistics statistics = statistics_;
+  statistics.reads = reads_.load(std::memory_order_relaxed);
+  statistics.bytes_hashed = bytes_hashed_.load(std::memory_order_relaxed);
+  return statistics;
+}
+
 std::byte* PieceReader::DirectDestination(const Extent& extent) const {
   if (extent.copy_count != 1) return nullptr;
-  const PieceCopy& copy = schedule_.copies[extent.first_copy];
+  const PieceCopy& copy = CopyOf(extent, 0);
   const uint64_t run = copy.runs.FirstEndingAfter(extent.begin);
   if (run == copy.runs.count()) return nullptr;
   const uint64_t source = copy.runs.SourceAt(run);
@@ -49,7 +56,7 @@ std::byte* PieceReader::DirectDestination(const Extent& extent) const {
 void PieceReader::Scatter(const Extent& extent, uint64_t begin, uint64_t end,
                           const std::byte* bytes) const {
   for (uint32_t i = 0; i < extent.copy_count; ++i) {
-    const PieceCopy& copy = schedule_.copies[extent.first_copy + i];
+    const PieceCopy& copy = CopyOf(extent, i);
     std::byte* out = targets_[copy.target].out;
     copy.runs.ForEachWithin(begin, end,
                             [&](uint64_t source, uint64_t destination, uint64_t length) {
@@ -67,6 +74,7 @@ absl::Status PieceReader::Verify(const Extent& extent, const std::byte* bytes,
   if (!source_.verify) return absl::OkStatus();
   const StoredPiece& piece = source_.pieces[extent.piece];
   const uint64_t block_bytes = piece.piece.block_bytes();
+  bytes_hashed_.fetch_add(extent.bytes, std::memory_order_relaxed);
   for (uint64_t at = 0; at < extent.bytes; at += block_bytes) {
     const uint64_t length = std::min(block_bytes, extent.bytes - at);
     if (Xxh3(bytes + at, length) != BlockHash(piece, (extent.begin + at) / block_bytes)) {

@@ -4,6 +4,7 @@
 #ifndef CKPT_CLIENT_RESTORE_PIECE_READER_H_
 #define CKPT_CLIENT_RESTORE_PIECE_READER_H_
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <string>
@@ -49,7 +50,7 @@ class PieceReader {
   // Through the daemon. DATA_LOSS, or what the connection said.
   absl::Status ReadStream(absl::Span<const uint32_t> extents);
 
-  ReadStatistics statistics() const { return statistics_; }
+  ReadStatistics statistics() const;
 
  private:
   // A buffer of one thread, for bytes that do not go straight to a target. Begins on a page.
@@ -72,6 +73,9 @@ class PieceReader {
   absl::Status ReadDirect(const Batch& batch, ReadFile& file, bool use_disk, Scratch& scratch);
   absl::Status ReadStreamRanges(absl::Span<const uint32_t> extents, Scratch& scratch);
 
+  const PieceCopy& CopyOf(const Extent& extent, uint32_t i) const {
+    return schedule_.copies[schedule_.copies_of_extents[extent.first_copy + i]];
+  }
   // The one buffer that the whole extent goes to, dense; null where it has several destinations or
   // is scattered.
   std::byte* DirectDestination(const Extent& extent) const;
@@ -91,6 +95,8 @@ class PieceReader {
   const ReadSchedule& schedule_;
   const absl::Span<const ReadTarget> targets_;
   ReadStatistics statistics_;
+  std::atomic<uint64_t> reads_{0};
+  mutable std::atomic<uint64_t> bytes_hashed_{0};
 };
 
 }  // namespace ckpt

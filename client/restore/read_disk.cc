@@ -28,9 +28,11 @@ constexpr uint64_t kDirectAlignment = 4096;
 constexpr uint64_t kDirectBytesMin = uint64_t{1} << 20;  // smaller reads gain nothing
 
 // Fills all of `parts` from `offset` on. OUT_OF_RANGE: the file ends before.
-absl::Status ReadFully(int descriptor, uint64_t offset, std::vector<iovec> parts) {
+absl::Status ReadFully(int descriptor, uint64_t offset, std::vector<iovec> parts,
+                       std::atomic<uint64_t>& reads) {
   size_t first = 0;
   while (first < parts.size()) {
+    reads.fetch_add(1, std::memory_order_relaxed);
     const ssize_t got = preadv(descriptor, &parts[first],
                                static_cast<int>(std::min<size_t>(parts.size() - first, IOV_MAX)),
                                static_cast<off_t>(offset));
@@ -123,7 +125,8 @@ absl::Status PieceReader::ReadCached(const Batch& batch, const ReadFile& file, b
     parts.push_back({places.back(), extent.bytes});
     at = offset + extent.bytes;
   }
-  const absl::Status read = ReadFully(file.descriptor(), batch.file_offset, std::move(parts));
+  const absl::Status read =
+      ReadFully(file.descriptor(), batch.file_offset, std::move(parts), reads_);
   if (!read.ok()) return Damaged(first, first.begin, read.message(), where);
   for (size_t i = 0; i < batch.extents.size(); ++i) {
     const Extent& extent = schedule_.extents[batch.extents[i]];
@@ -145,6 +148,7 @@ absl::Status PieceReader::ReadDirect(const Batch& batch, ReadFile& file, bool us
   std::byte* const buffer = scratch.Get(aligned_end - begin);
   for (uint64_t at = begin; at < end;) {
     // The file's last page may be short: the read ends there, and past `end`.
+    reads_.fetch_add(1, std::memory_order_relaxed);
     const ssize_t got = pread(descriptor, buffer + (at - begin), aligned_end - at,
                               static_cast<off_t>(at));
     if (got < 0 && errno == EINTR) continue;

@@ -5,6 +5,7 @@
 #include <tuple>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "common/dtype.h"
 #include "common/key.h"
@@ -15,6 +16,10 @@ namespace {
 
 constexpr uint64_t kExtentBytesMax = uint64_t{4} << 20;
 constexpr uint64_t kBatchBytesMax = uint64_t{8} << 20;
+// A little work is cut finer, so that all readers have some of it from the start to the end and
+// fill small buffers, which cost their pages' clearing.
+constexpr uint64_t kBatchBytesMin = uint64_t{1} << 20;
+constexpr uint64_t kBatchesWanted = 16;
 constexpr size_t kBatchExtentsMax = 400;  // two buffers each still fit in one preadv
 constexpr uint64_t kGapBytesMax = uint64_t{64} << 10;
 constexpr size_t kProblemsShownMax = 20;
@@ -39,89 +44,195 @@ class Problems {
   std::string text_;
 };
 
+// Bytes [begin, end) of a piece, on block boundaries, that a copy touches.
+struct Touched {
+  uint64_t begin;
+  uint64_t end;
+  uint32_t copy;  // index into ReadSchedule::copies
+};
+
+void AddTouched(const RunGrid& runs, uint32_t copy, const v1::Piece& piece,
+                std::vector<Touched>& touched) {
+  const uint64_t block_bytes = piece.block_bytes();
+  for (uint64_t run = 0; run < runs.count();) {
+    const uint64_t source = runs.SourceAt(run);
+    const uint64_t begin = source / block_bytes * block_bytes;
+    const uint64_t end =
+        std::min(piece.length(),
+                 (source + runs.run_bytes() + block_bytes - 1) / block_bytes * block_bytes);
+    touched.push_back({begin, end, copy});
+    run = std::max(run + 1, runs.FirstEndingAfter(end));
+  }
+}
+
 struct Interval {
   uint64_t begin;
   uint64_t end;
 };
 
-// The block-aligned intervals of the piece that the runs touch.
-void AddTouched(const RunGrid& runs, uint64_t block_bytes, uint64_t length,
-                std::vector<Interval>& touched) {
-  for (uint64_t run = 0; run < runs.count();) {
-    const uint64_t source = runs.SourceAt(run);
-    const uint64_t begin = source / block_bytes * block_bytes;
-    const uint64_t end =
-        std::min(length, (source + runs.run_bytes() + block_bytes - 1) / block_bytes * block_bytes);
-    touched.push_back({begin, end});
-    run = std::max(run + 1, runs.FirstEndingAfter(end));
-  }
-}
-
-void MergeIntervals(std::vector<Interval>& intervals) {
-  std::sort(intervals.begin(), intervals.end(),
-            [](const Interval& a, const Interval& b) { return a.begin < b.begin; });
-  size_t kept = 0;
-  for (const Interval& interval : intervals) {
-    if (kept > 0 && interval.begin <= intervals[kept - 1].end) {
-      intervals[kept - 1].end = std::max(intervals[kept - 1].end, interval.end);
+// Disjoint, not even adjacent, ascending.
+std::vector<Interval> Merged(std::vector<Touched>& touched) {
+  std::sort(touched.begin(), touched.end(),
+            [](const Touched& a, const Touched& b) { return a.begin < b.begin; });
+  std::vector<Interval> merged;
+  for (const Touched& one : touched) {
+    if (!merged.empty() && one.begin <= merged.back().end) {
+      merged.back().end = std::max(merged.back().end, one.end);
     } else {
-      intervals[kept++] = interval;
+      merged.push_back({one.begin, one.end});
     }
   }
-  intervals.resize(kept);
+  return merged;
 }
 
-std::string Describe(const v1::PlannedLeaf& leaf, const ReadTarget& target) {
-  return absl::StrCat(PrintKey(leaf.leaf().key()), " ", target.region.ToString());
+std::string Describe(const v1::PlannedLeaf& leaf, const Box& region) {
+  return absl::StrCat(PrintKey(leaf.leaf().key()), " ", region.ToString());
 }
 
-absl::Status CheckTarget(absl::Span<const v1::PlannedLeaf> leaves, const ReadTarget& target) {
-  if (target.leaf_number >= leaves.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("leaf ", target.leaf_number, " of ", leaves.size()));
+// A replicated tensor is everybody's; of a sharded one each rank wants its share, unless it asks
+// for so much that by counting alone others must want the same. A quarter more than the share is
+// an uneven split.
+bool WantedByOthers(const v1::Leaf& leaf, double asked_elements, uint32_t ranks_together) {
+  if (ranks_together < 2) return false;
+  if (leaf.placement() != v1::PLACEMENT_SHARDED) {
+    return leaf.placement() == v1::PLACEMENT_REPLICATED;
   }
-  const v1::PlannedLeaf& leaf = leaves[target.leaf_number];
+  const Box whole = Box::Whole(
+      absl::MakeConstSpan(leaf.shape().data(), static_cast<size_t>(leaf.shape_size())));
+  return asked_elements * ranks_together > 1.25 * static_cast<double>(whole.volume());
+}
+
+uint64_t BatchBytes(uint64_t all_bytes) {
+  return std::clamp(all_bytes / kBatchesWanted, kBatchBytesMin, kBatchBytesMax);
+}
+
+// The targets against the pieces, and what comes of it, piece by piece.
+class Scheduling {
+ public:
+  Scheduling(const PlannedPieces& plan, absl::Span<const ReadTarget> targets)
+      : plan_(plan), targets_(targets) {}
+
+  absl::StatusOr<ReadSchedule> Run() {
+    for (uint32_t i = 0; i < targets_.size(); ++i) AddTarget(i);
+    for (const auto& [number, copies] : copies_) AddPiece(number, copies);
+    if (const absl::Status status = problems_.ToStatus(); !status.ok()) return status;
+    return std::move(schedule_);
+  }
+
+ private:
+  bool Note(const absl::Status& status) {
+    if (!status.ok()) problems_.Add(status.code(), std::string(status.message()));
+    return status.ok();
+  }
+
+  // Intersects it with the pieces of its leaf, which do not overlap: they cover it if they hold as
+  // many elements as it has.
+  void AddTarget(uint32_t number) {
+    const ReadTarget& target = targets_[number];
+    const Box& region = target.region;
+    if (!Note(CheckRegion(plan_.leaves, target.leaf_number, region)) || region.empty()) return;
+    const v1::PlannedLeaf& leaf = plan_.leaves[target.leaf_number];
+    if (target.out == nullptr) {
+      Note(absl::InvalidArgumentError(absl::StrCat(Describe(leaf, region), ": no buffer")));
+      return;
+    }
+    const uint32_t holder = leaf.has_alias_of() ? leaf.alias_of() : target.leaf_number;
+    const uint64_t element_bytes = DTypeBytes(leaf.leaf().dtype());
+    uint64_t covered = 0;
+    plan_.pieces_of_leaf[holder].ForEachMeeting(plan_.pieces, region, [&](uint32_t piece) {
+      const Box& box = plan_.pieces[piece].box;
+      const Box common = *Intersect(region, box);
+      covered += common.volume();
+      copies_[piece].push_back(static_cast<uint32_t>(schedule_.copies.size()));
+      schedule_.copies.push_back({number, RunGrid(common, box, region, element_bytes)});
+    });
+    asked_[holder] += static_cast<double>(region.volume());
+    schedule_.bytes_asked += region.volume() * element_bytes;
+    if (covered == region.volume()) return;
+    Note(absl::FailedPreconditionError(
+        absl::StrCat(Describe(leaf, region), ": the stored boxes of this plan hold ", covered,
+                     " of ", region.volume(), " elements")));
+  }
+
+  // The blocks of one piece that its copies touch, cut into extents; each extent knows its copies.
+  void AddPiece(uint32_t number, absl::Span<const uint32_t> copies) {
+    const StoredPiece& stored = plan_.pieces[number];
+    const uint32_t holder = stored.piece.leaf_number();
+    const bool wanted = WantedByOthers(plan_.leaves[holder].leaf(), asked_[holder],
+                                       plan_.ranks_together);
+    std::vector<Touched> touched;
+    for (const uint32_t copy : copies) {
+      AddTouched(schedule_.copies[copy].runs, copy, stored.piece, touched);
+    }
+    const uint64_t extent_bytes = std::min(kExtentBytesMax, BatchBytes(schedule_.bytes_asked));
+    const uint64_t step = std::max<uint64_t>(extent_bytes / stored.piece.block_bytes(), 1) *
+                          stored.piece.block_bytes();
+    const size_t first = schedule_.extents.size();
+    for (const Interval& interval : Merged(touched)) {
+      if (!Note(CheckSelected(stored, interval.begin, interval.end))) return;
+      for (uint64_t at = interval.begin; at < interval.end; at += step) {
+        schedule_.extents.push_back(
+            {number, at, std::min(step, interval.end - at), 0, 0, wanted});
+      }
+    }
+    GiveCopies(absl::MakeSpan(schedule_.extents).subspan(first), touched);
+  }
+
+  // Sorts what was touched by extent. Both are ascending.
+  void GiveCopies(absl::Span<Extent> extents, absl::Span<const Touched> touched) {
+    std::vector<std::pair<uint32_t, uint32_t>> pairs;  // extent, copy
+    size_t first = 0;
+    for (const Touched& one : touched) {
+      while (extents[first].begin + extents[first].bytes <= one.begin) ++first;
+      for (size_t e = first; e < extents.size() && extents[e].begin < one.end; ++e) {
+        pairs.emplace_back(static_cast<uint32_t>(e), one.copy);
+      }
+    }
+    std::sort(pairs.begin(), pairs.end());
+    pairs.erase(std::unique(pairs.begin(), pairs.end()), pairs.end());
+    size_t next = 0;
+    for (uint32_t e = 0; e < extents.size(); ++e) {
+      extents[e].first_copy = static_cast<uint32_t>(schedule_.copies_of_extents.size());
+      for (; next < pairs.size() && pairs[next].first == e; ++next) {
+        schedule_.copies_of_extents.push_back(pairs[next].second);
+      }
+      extents[e].copy_count = static_cast<uint32_t>(schedule_.copies_of_extents.size()) -
+                              extents[e].first_copy;
+    }
+  }
+
+  const PlannedPieces& plan_;
+  const absl::Span<const ReadTarget> targets_;
+  ReadSchedule schedule_;
+  Problems problems_;
+  std::map<uint32_t, std::vector<uint32_t>> copies_;    // by piece: indices of copies
+  absl::flat_hash_map<uint32_t, double> asked_;         // by holder: elements
+};
+
+}  // namespace
+
+absl::Status CheckRegion(absl::Span<const v1::PlannedLeaf> leaves, uint32_t leaf_number,
+                         const Box& region) {
+  if (leaf_number >= leaves.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("leaf ", leaf_number, " of ", leaves.size()));
+  }
+  const v1::PlannedLeaf& leaf = leaves[leaf_number];
   if (!IsTensorKind(leaf.leaf().kind())) {
     return absl::InvalidArgumentError(
         absl::StrCat(PrintKey(leaf.leaf().key()), " is not a tensor: nothing to read"));
   }
   const auto shape = absl::MakeConstSpan(leaf.leaf().shape().data(),
                                          static_cast<size_t>(leaf.leaf().shape_size()));
-  if (const absl::Status valid = ValidateBox(target.region, shape); !valid.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat(Describe(leaf, target), ": ", valid.message()));
-  }
-  if (target.out == nullptr && !target.region.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(Describe(leaf, target), ": no buffer"));
+  if (const absl::Status valid = ValidateBox(region, shape); !valid.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(Describe(leaf, region), ": ", valid.message()));
   }
   return absl::OkStatus();
 }
 
-using CopiesByPiece = std::map<uint32_t, std::vector<PieceCopy>>;
-
-// Intersects one target with the pieces of its leaf. FAILED_PRECONDITION unless they cover it.
-absl::Status AddTarget(const v1::PlannedLeaf& leaf, absl::Span<const StoredPiece> pieces,
-                       absl::Span<const uint32_t> candidates, const ReadTarget& target,
-                       uint32_t number, CopiesByPiece& copies) {
-  const uint64_t element_bytes = DTypeBytes(leaf.leaf().dtype());
-  uint64_t covered = 0;
-  for (const uint32_t candidate : candidates) {
-    const std::optional<Box> common = Intersect(target.region, pieces[candidate].box);
-    if (!common.has_value()) continue;
-    covered += common->volume();
-    copies[candidate].push_back(
-        {number, RunGrid(*common, pieces[candidate].box, target.region, element_bytes)});
-  }
-  if (covered == target.region.volume()) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat(Describe(leaf, target), ": the stored boxes of this plan hold ", covered, " of ",
-                   target.region.volume(), " elements"));
-}
-
-// Every touched block must have come with its hash.
-absl::Status CheckHashes(const StoredPiece& stored, const Interval& interval) {
+absl::Status CheckSelected(const StoredPiece& stored, uint64_t begin, uint64_t end) {
   const v1::Piece& piece = stored.piece;
-  const uint64_t first = interval.begin / piece.block_bytes();
-  const uint64_t last = (interval.end - 1) / piece.block_bytes();
+  const uint64_t first = begin / piece.block_bytes();
+  const uint64_t last = (end - 1) / piece.block_bytes();
   const uint64_t known_end = piece.first_block() + static_cast<uint64_t>(piece.block_hashes_size());
   if (first >= piece.first_block() && last < known_end) return absl::OkStatus();
   return absl::FailedPreconditionError(
@@ -129,48 +240,9 @@ absl::Status CheckHashes(const StoredPiece& stored, const Interval& interval) {
                    ": the plan's selection did not ask for this region"));
 }
 
-}  // namespace
-
-absl::StatusOr<ReadSchedule> MakeReadSchedule(
-    absl::Span<const v1::PlannedLeaf> leaves, absl::Span<const StoredPiece> pieces,
-    absl::Span<const std::vector<uint32_t>> pieces_of_leaf, absl::Span<const ReadTarget> targets) {
-  Problems problems;
-  ReadSchedule schedule;
-  CopiesByPiece copies;
-  const auto note = [&problems](const absl::Status& status) {
-    if (!status.ok()) problems.Add(status.code(), std::string(status.message()));
-    return status.ok();
-  };
-  for (size_t i = 0; i < targets.size(); ++i) {
-    const ReadTarget& target = targets[i];
-    if (!note(CheckTarget(leaves, target)) || target.region.empty()) continue;
-    const v1::PlannedLeaf& leaf = leaves[target.leaf_number];
-    const uint32_t holder = leaf.has_alias_of() ? leaf.alias_of() : target.leaf_number;
-    schedule.bytes_asked += target.region.volume() * DTypeBytes(leaf.leaf().dtype());
-    note(AddTarget(leaf, pieces, pieces_of_leaf[holder], target, static_cast<uint32_t>(i), copies));
-  }
-  for (auto& [number, wanted] : copies) {
-    const StoredPiece& stored = pieces[number];
-    std::vector<Interval> touched;
-    for (const PieceCopy& copy : wanted) {
-      AddTouched(copy.runs, stored.piece.block_bytes(), stored.piece.length(), touched);
-    }
-    MergeIntervals(touched);
-    const auto first_copy = static_cast<uint32_t>(schedule.copies.size());
-    const auto copy_count = static_cast<uint32_t>(wanted.size());
-    std::move(wanted.begin(), wanted.end(), std::back_inserter(schedule.copies));
-    const uint64_t step = std::max<uint64_t>(kExtentBytesMax / stored.piece.block_bytes(), 1) *
-                          stored.piece.block_bytes();
-    for (const Interval& interval : touched) {
-      if (!note(CheckHashes(stored, interval))) continue;
-      for (uint64_t at = interval.begin; at < interval.end; at += step) {
-        schedule.extents.push_back(
-            {number, at, std::min(step, interval.end - at), first_copy, copy_count});
-      }
-    }
-  }
-  if (const absl::Status status = problems.ToStatus(); !status.ok()) return status;
-  return schedule;
+absl::StatusOr<ReadSchedule> MakeReadSchedule(const PlannedPieces& plan,
+                                              absl::Span<const ReadTarget> targets) {
+  return Scheduling(plan, targets).Run();
 }
 
 uint64_t FileOffset(const StoredPiece& piece, const Extent& extent, bool use_disk) {
@@ -199,6 +271,9 @@ std::vector<Batch> MakeBatches(absl::Span<const StoredPiece> pieces,
   std::sort(places.begin(), places.end(), [](const Place& a, const Place& b) {
     return std::tie(b.from_memory, a.file, a.offset) < std::tie(a.from_memory, b.file, b.offset);
   });
+  uint64_t all_bytes = 0;
+  for (const uint32_t number : chosen) all_bytes += extents[number].bytes;
+  const uint64_t batch_bytes = BatchBytes(all_bytes);
   std::vector<Batch> batches;
   for (const Place& place : places) {
     const uint64_t end = place.offset + extents[place.extent].bytes;
@@ -207,12 +282,12 @@ std::vector<Batch> MakeBatches(absl::Span<const StoredPiece> pieces,
         last != nullptr && last->file == place.file && last->from_memory == place.from_memory &&
         place.offset >= last->file_offset + last->bytes &&
         place.offset - (last->file_offset + last->bytes) <= kGapBytesMax &&
-        end - last->file_offset <= kBatchBytesMax && last->extents.size() < kBatchExtentsMax;
+        end - last->file_offset <= batch_bytes && last->extents.size() < kBatchExtentsMax;
     if (!joins) {
       batches.push_back({place.file, place.from_memory, place.offset, 0, false, {}});
       last = &batches.back();
     }
-    last->wanted_by_others |= pieces[extents[place.extent].piece].wanted_by_others;
+    last->wanted_by_others |= extents[place.extent].wanted_by_others;
     last->extents.push_back(place.extent);
     last->bytes = end - last->file_offset;
   }

@@ -4,29 +4,19 @@
 #define CKPT_CLIENT_RESTORE_READ_SCHEDULE_H_
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "ckpt/v1/restore.pb.h"
+#include "client/restore/piece_index.h"
 #include "client/restore/restore.h"
 #include "client/restore/run_grid.h"
+#include "client/restore/stored_piece.h"
 #include "common/box.h"
 #include "common/ids.h"
 
 namespace ckpt {
-
-// A plan's piece, checked and with its box at hand.
-struct StoredPiece {
-  v1::Piece piece;
-  Box box;
-  FileId file;
-  FileId disk_file;  // none() where there is no second copy
-  // Other ranks of the launch are likely to read the same bytes on this node.
-  bool wanted_by_others = false;
-  std::string key;   // printed, for errors
-};
 
 // One piece's bytes that one target wants.
 struct PieceCopy {
@@ -40,21 +30,37 @@ struct Extent {
   uint32_t piece = 0;
   uint64_t begin = 0;
   uint64_t bytes = 0;
-  uint32_t first_copy = 0;  // into ReadSchedule::copies
+  uint32_t first_copy = 0;  // into ReadSchedule::copies_of_extents
   uint32_t copy_count = 0;
+  bool wanted_by_others = false;  // other ranks are likely to read the same bytes on this node
 };
 
 struct ReadSchedule {
   std::vector<PieceCopy> copies;
-  std::vector<Extent> extents;  // by piece, ascending
+  std::vector<uint32_t> copies_of_extents;  // indices into `copies`: those that touch the extent
+  std::vector<Extent> extents;              // by piece, ascending
   uint64_t bytes_asked = 0;
 };
 
-// `pieces_of_leaf[n]`: indices of the pieces that hold leaf n's bytes. INVALID_ARGUMENT and
-// FAILED_PRECONDITION as RestorePlan::Read; all problems are in one text.
-absl::StatusOr<ReadSchedule> MakeReadSchedule(
-    absl::Span<const v1::PlannedLeaf> leaves, absl::Span<const StoredPiece> pieces,
-    absl::Span<const std::vector<uint32_t>> pieces_of_leaf, absl::Span<const ReadTarget> targets);
+// A plan as schedules see it. Every piece is in the index of its leaf.
+struct PlannedPieces {
+  absl::Span<const v1::PlannedLeaf> leaves;
+  absl::Span<const StoredPiece> pieces;
+  absl::Span<const PieceIndex> pieces_of_leaf;
+  uint32_t ranks_together = 1;  // of a launch, that restore by the same plan
+};
+
+// INVALID_ARGUMENT and FAILED_PRECONDITION as RestorePlan::Read; all problems are in one text. Work
+// is in proportion to the targets, the pieces and blocks that they touch, times a logarithm.
+absl::StatusOr<ReadSchedule> MakeReadSchedule(const PlannedPieces& plan,
+                                              absl::Span<const ReadTarget> targets);
+
+// INVALID_ARGUMENT: no such leaf, not a tensor, or the region leaves its shape.
+absl::Status CheckRegion(absl::Span<const v1::PlannedLeaf> leaves, uint32_t leaf_number,
+                         const Box& region);
+// The plan must have brought the hash of every block of the piece's bytes [begin, end), which are
+// not empty: FAILED_PRECONDITION where its selection left them out.
+absl::Status CheckSelected(const StoredPiece& piece, uint64_t begin, uint64_t end);
 
 // Extents that lie close together in one file and are read in one go.
 struct Batch {
@@ -62,7 +68,7 @@ struct Batch {
   bool from_memory = false;
   uint64_t file_offset = 0;
   uint64_t bytes = 0;             // from the first extent to the end of the last, gaps included
-  bool wanted_by_others = false;  // one of its pieces is
+  bool wanted_by_others = false;  // one of its extents is
   std::vector<uint32_t> extents;  // indices, ascending file offset
 };
 

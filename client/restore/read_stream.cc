@@ -41,6 +41,7 @@ absl::Status PieceReader::ReadStreamRanges(absl::Span<const uint32_t> extents, S
     range->set_length(extent.bytes);
     bytes_max = std::max(bytes_max, extent.bytes);
   }
+  reads_.fetch_add(1, std::memory_order_relaxed);
   size_t current = 0;     // the range under way
   uint64_t received = 0;  // of its bytes
   std::byte* place = nullptr;

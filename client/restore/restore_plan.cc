@@ -25,6 +25,7 @@
 #include "absl/time/clock.h"
 #include "client/restore/piece_reader.h"
 #include "client/restore/read_schedule.h"
+#include "client/restore/tensor_view.h"
 #include "common/checkpoint_id.h"
 #include "common/dtype.h"
 #include "common/key.h"
@@ -44,17 +45,19 @@ absl::Status Malformed(absl::string_view what) {
 struct PlanState {
   ForkMark mark;
   v1::PlanHeader header;
+  v1::PlanSummary summary;
   std::vector<v1::PlannedLeaf> leaves;
-  std::vector<std::vector<uint32_t>> pieces_of_leaf;
+  std::vector<PieceIndex> pieces_of_leaf;
   std::map<std::string, std::vector<uint32_t>> by_key;
   PieceSource source;
   std::shared_ptr<Session> session;  // null: remote, or stream asked for
-  bool one_of_many = false;          // ranks of a launch that restore together
+  uint32_t ranks_together = 1;       // of a launch that restore by the same plan
 
   absl::Status Take(v1::PlanRestoreResponse& response);
   absl::Status TakePiece(v1::Piece& piece);
   absl::Status TakeFiles();
   absl::Status SortLeaves();
+  PlannedPieces planned() const { return {leaves, source.pieces, pieces_of_leaf, ranks_together}; }
   absl::Status Complete();
 };
 
@@ -76,13 +79,14 @@ class PlanImpl : public RestorePlan {
   }
 
   const v1::CheckpointInfo& checkpoint() const override { return state_->header.checkpoint(); }
+  const v1::PlanSummary& summary() const override { return state_->summary; }
   absl::Span<const v1::PlannedLeaf> leaves() const override { return state_->leaves; }
   absl::StatusOr<uint32_t> Find(const std::string& printed_key, uint32_t rank) const override;
   absl::Status Check(absl::Span<const ReadTarget> targets) const override {
-    return MakeReadSchedule(state_->leaves, state_->source.pieces, state_->pieces_of_leaf, targets)
-        .status();
+    return MakeReadSchedule(state_->planned(), targets).status();
   }
   absl::Status Read(absl::Span<const ReadTarget> targets, ReadStatistics* statistics) override;
+  absl::StatusOr<TensorView> View(uint32_t leaf_number, const Box& region) const override;
 
  private:
   absl::Status ReadScheduled(const ReadSchedule& schedule, PieceReader& reader) const;
@@ -106,6 +110,9 @@ absl::Status PlanState::Take(v1::PlanRestoreResponse& response) {
         CKPT_RETURN_IF_ERROR(TakePiece(piece));
       }
       return absl::OkStatus();
+    case v1::PlanRestoreResponse::kSummary:
+      summary = response.summary();
+      return absl::OkStatus();
     default:
       return absl::OkStatus();  // a newer daemon's
   }
@@ -116,7 +123,6 @@ absl::Status PlanState::TakePiece(v1::Piece& piece) {
   const v1::Leaf& leaf = leaves[piece.leaf_number()].leaf();
   StoredPiece stored;
   stored.key = PrintKey(leaf.key());
-  stored.wanted_by_others = one_of_many && leaf.placement() == v1::PLACEMENT_REPLICATED;
   stored.box = Box::FromProto(piece.box());
   const auto shape =
       absl::MakeConstSpan(leaf.shape().data(), static_cast<size_t>(leaf.shape_size()));
@@ -179,10 +185,14 @@ absl::Status PlanState::Complete() {
   CKPT_RETURN_IF_ERROR(SortLeaves());
   pieces_of_leaf.resize(leaves.size());
   for (uint32_t i = 0; i < source.pieces.size(); ++i) {
-    pieces_of_leaf[source.pieces[i].piece.leaf_number()].push_back(i);
+    pieces_of_leaf[source.pieces[i].piece.leaf_number()].Add(i);
   }
   for (size_t i = 0; i < leaves.size(); ++i) {
-    by_key[PrintKey(leaves[i].leaf().key())].push_back(static_cast<uint32_t>(i));
+    const std::string key = PrintKey(leaves[i].leaf().key());
+    if (const absl::Status built = pieces_of_leaf[i].Build(source.pieces); !built.ok()) {
+      return Malformed(absl::StrCat("stored ", built.message(), ", of ", key));
+    }
+    by_key[key].push_back(static_cast<uint32_t>(i));
   }
   source.plan_id = header.plan_id();
   const absl::StatusOr<CheckpointId> id = CheckpointId::FromProto(header.checkpoint().id());
@@ -210,9 +220,7 @@ absl::StatusOr<uint32_t> PlanImpl::Find(const std::string& printed_key, uint32_t
 
 absl::Status PlanImpl::Read(absl::Span<const ReadTarget> targets, ReadStatistics* statistics) {
   CKPT_RETURN_IF_ERROR(state_->mark.Check());
-  CKPT_ASSIGN_OR_RETURN(
-      const ReadSchedule schedule,
-      MakeReadSchedule(state_->leaves, state_->source.pieces, state_->pieces_of_leaf, targets));
+  CKPT_ASSIGN_OR_RETURN(const ReadSchedule schedule, MakeReadSchedule(state_->planned(), targets));
   PieceReader reader(state_->source, schedule, targets);
   const absl::Status status = ReadScheduled(schedule, reader);
   if (statistics != nullptr) {
@@ -220,6 +228,11 @@ absl::Status PlanImpl::Read(absl::Span<const ReadTarget> targets, ReadStatistics
     statistics->bytes_asked = schedule.bytes_asked;
   }
   return status;
+}
+
+absl::StatusOr<TensorView> PlanImpl::View(uint32_t leaf_number, const Box& region) const {
+  CKPT_RETURN_IF_ERROR(state_->mark.Check());
+  return MakeTensorView(state_->planned(), state_->source, leaf_number, region);
 }
 
 absl::Status PlanImpl::ReadScheduled(const ReadSchedule& schedule, PieceReader& reader) const {
@@ -245,16 +258,7 @@ absl::Status PlanImpl::ReadScheduled(const ReadSchedule& schedule, PieceReader& 
   return reader.ReadStream(stream);
 }
 
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<RestorePlan>> MakeRestorePlan(std::shared_ptr<Connection> connection,
-                                                             std::shared_ptr<WorkerThreads> workers,
-                                                             const v1::Selector& selector,
-                                                             const RestoreOptions& options) {
-  if (options.threads < 1 || options.threads > kThreadsMax) {
-    return absl::InvalidArgumentError(absl::StrCat("threads must be 1 to ", kThreadsMax));
-  }
-  CKPT_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session, connection->GetSession());
+v1::PlanRestoreRequest MakeRequest(const v1::Selector& selector, const RestoreOptions& options) {
   v1::PlanRestoreRequest request;
   *request.mutable_selector() = selector;
   *request.mutable_selection() = options.selection;
@@ -265,13 +269,30 @@ absl::StatusOr<std::unique_ptr<RestorePlan>> MakeRestorePlan(std::shared_ptr<Con
   request.mutable_settle_timeout()->set_nanos(
       static_cast<int32_t>(absl::ToInt64Nanoseconds(settle % absl::Seconds(1))));
   request.set_leaves_only(options.leaves_only);
+  return request;
+}
 
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<RestorePlan>> MakeRestorePlan(std::shared_ptr<Connection> connection,
+                                                             std::shared_ptr<WorkerThreads> workers,
+                                                             const v1::Selector& selector,
+                                                             const RestoreOptions& options) {
+  if (options.threads < 1 || options.threads > kThreadsMax) {
+    return absl::InvalidArgumentError(absl::StrCat("threads must be 1 to ", kThreadsMax));
+  }
+  CKPT_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session, connection->GetSession());
+  v1::PlanRestoreRequest request = MakeRequest(selector, options);
   auto state = std::make_unique<PlanState>();
   state->source.connection = connection;
   state->source.workers = std::move(workers);
   state->source.threads = options.threads;
   state->source.verify = options.verify;
-  state->one_of_many = options.group.has_value() && options.group->world_size() > 1;
+  if (options.ranks_together > 0) {
+    state->ranks_together = options.ranks_together;
+  } else if (options.group.has_value()) {
+    state->ranks_together = options.group->world_size();
+  }
   if (session != nullptr && !options.stream) {
     state->session = session;
     request.set_session_token(session->token());
@@ -285,6 +306,28 @@ absl::StatusOr<std::unique_ptr<RestorePlan>> MakeRestorePlan(std::shared_ptr<Con
   auto plan = std::make_unique<PlanImpl>(std::move(state));
   if (!status.ok()) return status;
   return std::unique_ptr<RestorePlan>(std::move(plan));
+}
+
+absl::StatusOr<v1::PlanSummary> EstimateRestore(Connection& connection,
+                                                const v1::Selector& selector,
+                                                const RestoreOptions& options) {
+  CKPT_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session, connection.GetSession());
+  v1::PlanRestoreRequest request = MakeRequest(selector, options);
+  request.set_summary_only(true);
+  if (session != nullptr) request.set_session_token(session->token());
+  std::optional<v1::PlanSummary> summary;
+  std::string plan_id;
+  const absl::Status status =
+      connection.PlanRestore(request, [&](v1::PlanRestoreResponse& response) {
+        if (response.has_header()) plan_id = response.header().plan_id();
+        if (response.has_summary()) summary = response.summary();
+        return absl::OkStatus();
+      });
+  CKPT_RETURN_IF_ERROR(status);
+  if (summary.has_value()) return *std::move(summary);
+  connection.ReleasePlan(plan_id);  // an older daemon made a plan of it
+  return absl::UnimplementedError(
+      "this daemon is too old to estimate a restore: make a plan, with leaves_only");
 }
 
 }  // namespace ckpt

@@ -16,6 +16,11 @@ absl::StatusOr<std::unique_ptr<RestorePlan>> MakeRestorePlan(std::shared_ptr<Con
                                                              const v1::Selector& selector,
                                                              const RestoreOptions& options);
 
+// Errors as Client::EstimateRestore.
+absl::StatusOr<v1::PlanSummary> EstimateRestore(Connection& connection,
+                                                const v1::Selector& selector,
+                                                const RestoreOptions& options);
+
 }  // namespace ckpt
 
 #endif  // CKPT_CLIENT_RESTORE_RESTORE_PLAN_H_

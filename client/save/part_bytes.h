@@ -9,6 +9,7 @@
 
 #include "client/state/part.h"
 #include "client/state/plan_cache.h"
+#include "client/transport/save_stream.h"
 
 namespace ckpt {
 
@@ -25,11 +26,23 @@ class PartBytes {
   // with non-temporal stores where `streaming` is set. The caller fences.
   void CopyRange(uint64_t begin, uint64_t bytes, std::byte* out, bool streaming) const;
 
+  // The hash of each block (layout.h) that begins in [begin, begin + bytes), as it lies in the caller's
+  // memory, to its place in `hashes`.
+  void HashBlocks(uint64_t begin, uint64_t bytes, uint64_t* hashes) const;
+
+  // The first of the bytes [begin, begin + bytes) that lie together in memory: where, or null
+  // where only CopyRange has them, and how many.
+  DataSource::Piece PieceAt(uint64_t begin, uint64_t bytes) const;
+
  private:
   struct Snapshot {
     uint32_t shard = 0;
     std::unique_ptr<std::byte[]> bytes;
   };
+  // Where the shard's bytes lie; null where the leaf computes them.
+  const std::byte* MemoryOf(size_t shard) const;
+  // The first shard that ends beyond `offset`, or lies beyond it.
+  size_t ShardAt(uint64_t offset) const;
   void CopyShard(size_t shard, uint64_t begin, uint64_t bytes, std::byte* out,
                  bool streaming) const;
 

@@ -7,6 +7,8 @@
 //   through
 //      a ring (part offset o at o mod file_bytes) in order, within the credit, with Progress as it
 //      fills. Stream: Data messages in order, within the credit.
+//      With hash_source each block is hashed where it lies, just before it is copied; the hashes go
+//      in chunks after the bytes, and the daemon compares them with what it has persisted.
 //   5. Finish; then Staged: the daemon owns every byte. The handle is told, the tensors may change.
 //
 // A stream that breaks after Accepted, while the session lives or where there is none, is begun
@@ -15,6 +17,7 @@
 #include "client/save/part_save.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 #include <vector>
 
@@ -37,15 +40,17 @@ constexpr absl::Duration kResumePause = absl::Milliseconds(200);
 }  // namespace
 
 PartSave::PartSave(std::shared_ptr<Connection> connection, WorkerThreads* workers,
-                   std::shared_ptr<SaveHandle::Impl> state, std::unique_ptr<PartBytes> bytes,
-                   v1::Begin begin, std::string values, int copy_threads)
+                   std::shared_ptr<SaveHandle::Impl> state, std::shared_ptr<const PartBytes> bytes,
+                   v1::Begin begin, std::string values, int copy_threads,
+                   bool hash_source)
     : connection_(std::move(connection)),
       workers_(workers),
       state_(std::move(state)),
       bytes_(std::move(bytes)),
       begin_(std::move(begin)),
       values_(std::move(values)),
-      copy_threads_(copy_threads) {}
+      copy_threads_(copy_threads),
+      source_hashes_(hash_source ? bytes_->layout().block_count() : 0) {}
 
 void PartSave::Cancel() {
   cancelled_.store(true);
@@ -154,6 +159,12 @@ PartSave::Outcome PartSave::Converse(SaveStream& stream, SaveResponses& response
                                : CopyShared(stream, responses, *session, accepted);
     if (copied.stream_over || !copied.status.ok()) return copied;
   }
+  if (!source_hashes_.empty()) {
+    static_assert(std::endian::native == std::endian::little);
+    const std::string hashes(reinterpret_cast<const char*>(source_hashes_.data()),
+                             source_hashes_.size() * sizeof(uint64_t));
+    if (!SendChunks(stream, v1::Chunk::KIND_SOURCE_HASHES, hashes)) return over;
+  }
   request.mutable_finish()->set_part_bytes(bytes_->part_bytes());
   if (!stream.Write(request) || !responses.AwaitStaged()) return over;
   staged_ = true;
@@ -227,6 +238,7 @@ absl::Status PartSave::CopyWindow(SaveResponses& responses, Mapping& mapping, ui
       const uint64_t from = next.fetch_add(chunk_bytes, std::memory_order_relaxed);
       if (from >= end) break;
       const uint64_t to = std::min(end, from + chunk_bytes);
+      if (!source_hashes_.empty()) bytes_->HashBlocks(from, to - from, source_hashes_.data());
       for (uint64_t at = from; at < to;) {  // twice where the chunk wraps around the ring
         const uint64_t offset = at % file_bytes;
         const uint64_t bytes = std::min(to - at, file_bytes - offset);
@@ -255,16 +267,20 @@ absl::Status PartSave::CopyWindow(SaveResponses& responses, Mapping& mapping, ui
 PartSave::Outcome PartSave::SendData(SaveStream& stream, SaveResponses& responses,
                                      const v1::Accepted& accepted) {
   const Outcome over{absl::OkStatus(), true};
+  const auto piece_at = [this](uint64_t from, uint64_t bytes) {
+    return bytes_->PieceAt(from, bytes);
+  };
+  const auto copy = [this](uint64_t from, uint64_t bytes, std::byte* out) {
+    bytes_->CopyRange(from, bytes, out, false);
+  };
+  const DataSource source{piece_at, copy, bytes_};
   uint64_t credit = accepted.credit();
   for (uint64_t offset = accepted.resume_from(); offset < accepted.part_bytes();) {
     if (credit <= offset) credit = responses.AwaitCredit(offset);
     if (credit <= offset || responses.ended()) return over;
     const uint64_t length = std::min({credit, accepted.part_bytes(), offset + kDataBytes}) - offset;
-    const bool sent =
-        stream.WriteData(offset, length, [&](uint64_t from, size_t bytes, std::byte* out) {
-          bytes_->CopyRange(from, bytes, out, false);
-        });
-    if (!sent) return over;
+    if (!source_hashes_.empty()) bytes_->HashBlocks(offset, length, source_hashes_.data());
+    if (!stream.WriteData(offset, length, source)) return over;
     state_->AddCopied(length);
     offset += length;
   }

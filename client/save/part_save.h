@@ -5,6 +5,7 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "client/memory/worker_threads.h"
@@ -18,10 +19,11 @@ namespace ckpt {
 
 class PartSave {
  public:
-  // `begin` is complete but for the session token.
+  // `begin` is complete but for the session token. `hash_source` as in SaveOptions.
   PartSave(std::shared_ptr<Connection> connection, WorkerThreads* workers,
-           std::shared_ptr<SaveHandle::Impl> state, std::unique_ptr<PartBytes> bytes,
-           v1::Begin begin, std::string values, int copy_threads);
+           std::shared_ptr<SaveHandle::Impl> state, std::shared_ptr<const PartBytes> bytes,
+           v1::Begin begin, std::string values, int copy_threads,
+           bool hash_source);
 
   // Blocks until the part is staged or has failed, and tells the handle. Called once, on a thread
   // of its own.
@@ -53,10 +55,11 @@ class PartSave {
   const std::shared_ptr<Connection> connection_;
   WorkerThreads* const workers_;
   const std::shared_ptr<SaveHandle::Impl> state_;
-  std::unique_ptr<PartBytes> bytes_;  // let go of as soon as staged
+  std::shared_ptr<const PartBytes> bytes_;  // let go of as soon as staged
   const v1::Begin begin_;
   const std::string values_;
   const int copy_threads_;
+  std::vector<uint64_t> source_hashes_;  // of each block, over all attempts; empty: not wanted
 
   bool staged_ = false;
   bool accepted_ = false;  // some attempt was: a broken stream may be resumed

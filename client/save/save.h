@@ -15,17 +15,34 @@
 namespace ckpt {
 
 struct SaveOptions {
+  // A step that is COMMITTED already. UNSPECIFIED: ALREADY_EXISTS, on the handle, but replaced
+  // where an earlier launch committed it and `resumed_step` is set and below it. FAIL: always that.
+  // REPLACE: always replaced; the old one stays whole and restorable until this one is COMMITTED.
   v1::IfExists if_exists = v1::IF_EXISTS_UNSPECIFIED;
+  // Where the daemon's memory budget is full. WAIT: for room. RING: through recycled slots at the
+  // speed of the disk, and waits where there is not even room for those. REFUSE:
+  // RESOURCE_EXHAUSTED on the handle.
   v1::OnFull on_full = v1::ON_FULL_WAIT;
   // UNSPECIFIED: shared memory on a unix socket, else stream.
   v1::Transport transport = v1::TRANSPORT_UNSPECIFIED;
+  // From the first rank's Begin to the last; the first one's counts. Ranks that have not come by
+  // then abort the checkpoint. 0 or less: the daemon's own; more than 24 h is 24 h.
   absl::Duration join_deadline = absl::Minutes(10);
+  // How long WAIT and RING wait for memory, or for disk space that retention may free, then
+  // RESOURCE_EXHAUSTED. 0 or less: not at all; more than 24 h is 24 h.
   absl::Duration memory_wait = absl::Minutes(10);
+  // The step that this launch restored, below 2^63; see if_exists. Unset: none.
+  // (ckpt::Checkpointer sets it to what it has loaded.)
   std::optional<uint64_t> resumed_step;
-  int copy_threads = 1;
+  int copy_threads = 1;  // 1 to 64, otherwise INVALID_ARGUMENT from Save; shared memory only
   // Go on with forward and backward while the bytes are copied; wait for staged just before the
   // optimizer step. Leaves marked copy_early are copied before Save returns.
   bool overlap = false;
+  // Hash the tensors' bytes (XXH3-64, each MiB) while they are copied, and have the daemon compare: a
+  // bit that flips between this process's memory and the disk aborts the checkpoint (AwaitCommitted
+  // says which key and block) instead of being saved. Costs a part of the stall: they are read once
+  // more, from the cache. Needs bytes that do not change during the save.
+  bool hash_source = false;
 };
 
 struct SaveProgress {
@@ -42,9 +59,14 @@ class SaveHandle {
   explicit SaveHandle(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
   const CheckpointId& id() const;
   // The stalled time ends here: the daemon owns every byte of this part. The tensors may change.
+  // DEADLINE_EXCEEDED: not yet, may be called again. FAILED_PRECONDITION in a forked child. Any
+  // other error is the save's own, final, and of the codes of SaveService.Save (save.proto); the
+  // tensors may change then, too. CANCELLED: the client was destroyed before.
   absl::Status AwaitStaged(absl::Duration timeout = absl::InfiniteDuration());
-  // Durable on this node, all parts. ABORTED with the reason; DEADLINE_EXCEEDED (may be called
-  // again).
+  // Durable on this node, all parts; AwaitStaged's errors where this part was not staged. ABORTED
+  // with the reason: final. DEADLINE_EXCEEDED: may be called again. UNAVAILABLE: no daemon has
+  // answered for 30 s; the checkpoint may commit yet, may be called again. NOT_FOUND: it was
+  // deleted, or aborted more than a day ago.
   absl::Status AwaitCommitted(absl::Duration timeout = absl::InfiniteDuration());
   SaveProgress Progress() const;
   absl::Status status() const;  // OK while it is under way

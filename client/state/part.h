@@ -12,15 +12,22 @@
 #include "absl/status/statusor.h"
 #include "ckpt/v1/checkpoint.pb.h"
 #include "common/box.h"
+#include "common/dtype.h"
+#include "common/key.h"
 #include "common/layout.h"
 
 namespace ckpt {
 
 // One leaf of this rank's state.
 struct PartLeaf {
-  // Key, kind, placement; for tensors dtype and global shape (PER_RANK: this rank's shape).
-  // alias_of_plus_one refers to Part::leaves.
-  v1::Leaf leaf;
+  Key key;
+  v1::LeafKind kind = v1::LEAF_KIND_UNSPECIFIED;
+  v1::Placement placement = v1::PLACEMENT_UNSPECIFIED;
+  DType dtype = v1::DTYPE_UNSPECIFIED;  // tensor-like kinds: element type
+  Extents shape;                        // and global shape (PER_RANK: this rank's shape)
+  // Set where it shares its storage with an earlier leaf: that one's index in Part::leaves plus
+  // one. It holds no bytes of its own then.
+  uint32_t alias_of_plus_one = 0;
 
   // Tensor-like kinds: what this rank holds, in the leaf's coordinates. Whole for REPLICATED and
   // PER_RANK; SHARDED: its box, perhaps empty.
@@ -30,7 +37,7 @@ struct PartLeaf {
   uint32_t replica_index = 0;
   uint32_t replica_count = 1;
   // The bytes of `box`: dense, row-major, little-endian. Not owned; must stay as they are until
-  // staged. May be null if `copy` is set.
+  // staged or failed. May be null if `copy` is set.
   const std::byte* data = nullptr;
   // Instead of `data`, for memory that isn't dense or isn't the host's: writes bytes [begin, begin
   // + bytes) of the dense array to `out`. May be called from several threads at once.
@@ -51,11 +58,11 @@ struct Part {
 };
 
 // Convenience makers. Values longer than LIMIT_VALUE_INLINE_BYTES_MAX become STRING_BYTES /
-// RAW_BYTES leaves that own their bytes (in `part.keep_alive`-like storage captured by `copy`).
-PartLeaf ValueLeaf(v1::Key key, v1::Value value, v1::Placement placement = v1::PLACEMENT_PER_RANK);
-PartLeaf TensorLeaf(v1::Key key, DType dtype, absl::Span<const uint64_t> shape, const void* data,
+// RAW_BYTES leaves that own their bytes: copies of the leaf share them, nothing else must stay.
+PartLeaf ValueLeaf(Key key, v1::Value value, v1::Placement placement = v1::PLACEMENT_PER_RANK);
+PartLeaf TensorLeaf(Key key, DType dtype, absl::Span<const uint64_t> shape, const void* data,
                     v1::Placement placement = v1::PLACEMENT_REPLICATED);
-PartLeaf ShardLeaf(v1::Key key, DType dtype, absl::Span<const uint64_t> global_shape, Box box,
+PartLeaf ShardLeaf(Key key, DType dtype, absl::Span<const uint64_t> global_shape, Box box,
                    const void* data);
 
 // What this rank writes of a part: the layout, and for each shard where its bytes come from.

@@ -42,10 +42,18 @@ absl::StatusOr<std::vector<bool>> SelectedLeaves(const Part& part, const v1::Sel
   std::vector<std::string> printed;
   printed.reserve(part.leaves.size());
   for (size_t i = 0; i < part.leaves.size(); ++i) {
-    const v1::Leaf& leaf = part.leaves[i].leaf;
-    if (leaf.key().segments_size() == 0) return absl::InvalidArgumentError("a leaf without a key");
-    printed.push_back(PrintKey(leaf.key()));
-    keep[i] = filter.Matches(FactsOf(leaf, printed.back(), part.rank));
+    const PartLeaf& leaf = part.leaves[i];
+    std::string& key = printed.emplace_back();
+    size_t top_level_bytes = 0;
+    CKPT_RETURN_IF_ERROR(
+        internal::AppendPrintedKey(leaf.key.serialized(), key, top_level_bytes));
+    keep[i] = filter.Matches(FactsOf({.printed_key = key,
+                                      .top_level = absl::string_view(key).substr(0, top_level_bytes),
+                                      .kind = leaf.kind,
+                                      .placement = leaf.placement,
+                                      .dtype = leaf.dtype,
+                                      .shape = leaf.shape},
+                                     part.rank));
   }
   if (!filter.exact_keys().empty()) {
     std::sort(printed.begin(), printed.end());
@@ -59,10 +67,10 @@ absl::Status KeepLeaves(const std::vector<bool>& keep, Part& part) {
   if (std::find(keep.begin(), keep.end(), false) == keep.end()) return absl::OkStatus();
   for (size_t i = 0; i < part.leaves.size(); ++i) {
     // Only an earlier tensor that is no alias itself holds bytes: common/layout.h.
-    const uint32_t alias = part.leaves[i].leaf.alias_of_plus_one();
-    if (alias > i || (alias > 0 && part.leaves[alias - 1].leaf.alias_of_plus_one() > 0)) {
+    const uint32_t alias = part.leaves[i].alias_of_plus_one;
+    if (alias > i || (alias > 0 && part.leaves[alias - 1].alias_of_plus_one > 0)) {
       return absl::InvalidArgumentError(
-          absl::StrCat("leaf ", PrintKey(part.leaves[i].leaf.key()),
+          absl::StrCat("leaf ", PrintKey(part.leaves[i].key),
                        " is not an alias of an earlier leaf that holds bytes"));
     }
   }
@@ -71,15 +79,15 @@ absl::Status KeepLeaves(const std::vector<bool>& keep, Part& part) {
   for (size_t i = 0; i < part.leaves.size(); ++i) {
     if (!keep[i]) continue;
     PartLeaf& leaf = part.leaves[i];
-    const uint32_t alias = leaf.leaf.alias_of_plus_one();
+    const uint32_t alias = leaf.alias_of_plus_one;
     uint32_t& holder = holder_of[alias == 0 ? i : alias - 1];
     if (holder != kNone) {
-      leaf.leaf.set_alias_of_plus_one(holder + 1);
+      leaf.alias_of_plus_one = holder + 1;
     } else {
       holder = static_cast<uint32_t>(kept.size());
       if (alias > 0) {
         PartLeaf& gone = part.leaves[alias - 1];
-        leaf.leaf.set_alias_of_plus_one(0);
+        leaf.alias_of_plus_one = 0;
         leaf.box = gone.box;
         leaf.replica_index = gone.replica_index;
         leaf.replica_count = gone.replica_count;

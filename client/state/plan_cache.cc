@@ -10,50 +10,45 @@ namespace {
 
 constexpr size_t kEntriesMax = 4;
 
-bool SameKey(const v1::Key& a, const v1::Key& b) {
-  if (a.segments_size() != b.segments_size()) return false;
-  for (int i = 0; i < a.segments_size(); ++i) {
-    const v1::KeySegment& x = a.segments(i);
-    const v1::KeySegment& y = b.segments(i);
-    if (x.kind_case() != y.kind_case() || x.name() != y.name() || x.number() != y.number() ||
-        x.index() != y.index()) {
+bool SameLeaf(const LeafTable& leaves, size_t i, const PartLeaf& leaf) {
+  const LeafView view = leaves[i];
+  return view.kind == leaf.kind && view.placement == leaf.placement && view.dtype == leaf.dtype &&
+         view.alias_of_plus_one == leaf.alias_of_plus_one &&
+         view.shape == absl::MakeConstSpan(leaf.shape) &&
+         leaves.serialized_key(i) == leaf.key.serialized();
+}
+
+}  // namespace
+
+bool PlanCache::Matches(const Entry& entry, const Part& part) {
+  if (entry.rank != part.rank || entry.world_size != part.world_size ||
+      entry.share != part.share || entry.held.size() != part.leaves.size()) {
+    return false;
+  }
+  const LeafTable& leaves = entry.structure->layout->leaves();
+  for (size_t i = 0; i < part.leaves.size(); ++i) {
+    const PartLeaf& leaf = part.leaves[i];
+    const Held& held = entry.held[i];
+    if (held.replica_index != leaf.replica_index || held.replica_count != leaf.replica_count ||
+        held.box != leaf.box || !SameLeaf(leaves, i, leaf)) {
       return false;
     }
   }
   return true;
 }
 
-bool SameLeaf(const PartLeaf& a, const PartLeaf& b) {
-  const v1::Leaf& x = a.leaf;
-  const v1::Leaf& y = b.leaf;
-  return x.kind() == y.kind() && x.placement() == y.placement() && x.dtype() == y.dtype() &&
-         x.alias_of_plus_one() == y.alias_of_plus_one() &&
-         std::equal(x.shape().begin(), x.shape().end(), y.shape().begin(), y.shape().end()) &&
-         a.replica_index == b.replica_index && a.replica_count == b.replica_count &&
-         a.box == b.box && SameKey(x.key(), y.key());
-}
-
-Part ShapeOf(const Part& part) {
-  Part shape;
-  shape.rank = part.rank;
-  shape.world_size = part.world_size;
-  shape.share = part.share;
-  shape.leaves.reserve(part.leaves.size());
+PlanCache::Entry PlanCache::EntryOf(const Part& part,
+                                    std::shared_ptr<const PartStructure> structure) {
+  Entry entry;
+  entry.rank = part.rank;
+  entry.world_size = part.world_size;
+  entry.share = part.share;
+  entry.held.reserve(part.leaves.size());
   for (const PartLeaf& leaf : part.leaves) {
-    PartLeaf& kept = shape.leaves.emplace_back();
-    kept.leaf = leaf.leaf;
-    kept.box = leaf.box;
-    kept.replica_index = leaf.replica_index;
-    kept.replica_count = leaf.replica_count;
+    entry.held.push_back({leaf.box, leaf.replica_index, leaf.replica_count});
   }
-  return shape;
-}
-
-}  // namespace
-
-bool SameStructure(const Part& a, const Part& b) {
-  return a.rank == b.rank && a.world_size == b.world_size && a.share == b.share &&
-         std::equal(a.leaves.begin(), a.leaves.end(), b.leaves.begin(), b.leaves.end(), SameLeaf);
+  entry.structure = std::move(structure);
+  return entry;
 }
 
 absl::StatusOr<std::shared_ptr<const PartStructure>> PlanCache::Get(const Part& part) {
@@ -63,11 +58,11 @@ absl::StatusOr<std::shared_ptr<const PartStructure>> PlanCache::Get(const Part& 
     known = entries_;
   }
   for (const std::shared_ptr<const Entry>& entry : known) {
-    if (SameStructure(entry->shape, part)) return entry->structure;
+    if (Matches(*entry, part)) return entry->structure;
   }
   CKPT_ASSIGN_OR_RETURN(PartStructure made, MakePartStructure(part));
   auto structure = std::make_shared<const PartStructure>(std::move(made));
-  auto entry = std::make_shared<const Entry>(Entry{ShapeOf(part), structure});
+  auto entry = std::make_shared<const Entry>(EntryOf(part, structure));
   MutexLock lock(mutex_);
   entries_.push_front(std::move(entry));
   if (entries_.size() > kEntriesMax) entries_.pop_back();

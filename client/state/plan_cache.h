@@ -25,10 +25,6 @@ absl::StatusOr<PartStructure> MakePartStructure(const Part& part);
 absl::Status CheckSources(const Part& part, const PartStructure& structure);
 absl::StatusOr<v1::Values> CollectValues(const Part& part, const PartLayout& layout);
 
-// Whether both have the same layout: keys, kinds, placements, dtypes, shapes, aliases, boxes,
-// ranks.
-bool SameStructure(const Part& a, const Part& b);
-
 // Thread-safe.
 class PlanCache {
  public:
@@ -36,10 +32,23 @@ class PlanCache {
   absl::StatusOr<std::shared_ptr<const PartStructure>> Get(const Part& part);
 
  private:
+  // A part without its values, bytes and callbacks. Its leaves' keys, kinds, placements, dtypes,
+  // shapes and aliases are those of the layout.
+  struct Held {
+    Box box;
+    uint32_t replica_index = 0;
+    uint32_t replica_count = 1;
+  };
   struct Entry {
-    Part shape;  // without values, bytes and callbacks
+    uint32_t rank = 0;
+    uint32_t world_size = 1;
+    std::vector<uint32_t> share;
+    std::vector<Held> held;  // by leaf
     std::shared_ptr<const PartStructure> structure;
   };
+  static Entry EntryOf(const Part& part, std::shared_ptr<const PartStructure> structure);
+  static bool Matches(const Entry& entry, const Part& part);
+
   Mutex mutex_;
   std::list<std::shared_ptr<const Entry>> entries_ ABSL_GUARDED_BY(mutex_);  // newest first
 };

@@ -33,6 +33,8 @@ class Checkpointer::Impl {
       restore.group->set_incarnation(options_.incarnation.bytes());
       restore.group->set_world_size(options_.world_size);
     }
+    // Each rank of the launch loads, and at about the same time.
+    if (restore.ranks_together == 0) restore.ranks_together = options_.world_size;
     CKPT_ASSIGN_OR_RETURN(std::unique_ptr<RestorePlan> plan,
                           client_->PlanRestore(selector, restore));
     return std::shared_ptr<RestorePlan>(std::move(plan));
@@ -119,6 +121,21 @@ absl::StatusOr<LoadResult> Checkpointer::Load(const Which& which, StateDict& sta
   absl::StatusOr<LoadResult> result = impl_->Load(which, value, {}, options);
   state = std::move(*value.If<StateDict>());
   return result;
+}
+
+absl::StatusOr<std::optional<LoadResult>> Checkpointer::Resume(StateDict& state,
+                                                               const LoadOptions& options) {
+  absl::StatusOr<LoadResult> loaded = Load("latest", state, options);
+  if (loaded.ok()) return std::optional<LoadResult>(*std::move(loaded));
+  if (absl::IsNotFound(loaded.status())) {
+    // Is it the checkpoint that isn't there, or something in it?
+    CKPT_ASSIGN_OR_RETURN(const v1::Selector latest,
+                          Which("latest").ToSelector(impl_->options_.run));
+    if (absl::IsNotFound(client().GetCheckpoint(latest).status())) {
+      return std::optional<LoadResult>();
+    }
+  }
+  return loaded.status();
 }
 
 absl::StatusOr<LoadResult> Checkpointer::LoadObject(const Which& which, StateValue object,

@@ -3,7 +3,7 @@
 //   auto checkpointer = ckpt::Checkpointer::Connect({.run = "team/llm", .rank = rank,
 //                                                    .world_size = world, .incarnation = launch});
 //   ckpt::StateDict state{{"model", model}, {"optimizer", optimizer}, {"iteration", 0}};
-//   auto loaded = (*checkpointer)->Load("latest", state);      // NOT_FOUND: a fresh start
+//   auto resumed = (*checkpointer)->Resume(state);             // nullopt: a fresh start
 //   ...
 //   state["iteration"] = iteration;
 //   auto save = (*checkpointer)->Save(iteration, state);       // returns at once
@@ -151,6 +151,8 @@ struct LoadOptions {
   // paths and the remainder go on using the checkpoint's own names. Not for the raw dictionary.
   std::vector<Rename> renames;
   // Whose PER_RANK values to take. Unset: this rank's own, which needs the same world size.
+  // kOwnRankWrapped: on any number of ranks, those of saved rank (this rank mod saved world size).
+  static constexpr uint32_t kOwnRankWrapped = UINT32_MAX;
   std::optional<uint32_t> per_rank_source;
   // What becomes of what wasn't asked for: kept as StoredTensor (nothing is read), read, dropped.
   enum class Remainder { kLazy, kRead, kDrop };
@@ -211,6 +213,8 @@ class Checkpointer {
   // (INVALID_ARGUMENT: filter keys that are not in the state, names them all; two leaves that print
   // alike; tensors that can't be stored), all others on the handle, and on no later save.
   // Steps beyond the one this launch has loaded replace those of earlier launches.
+  // Cost as Client::Save; a strided tensor is gathered as it is copied, nothing is made contiguous
+  // before.
   absl::StatusOr<SaveHandle> Save(uint64_t step, const StateDict& state,
                                   const TorchSaveOptions& options = {});
 
@@ -219,17 +223,20 @@ class Checkpointer {
   // an empty list in `state` stand for whatever the checkpoint has there. Everything is checked
   // before anything is touched, and all complaints are in one error:
   //   NOT_FOUND            run or step unknown (says what exists); requested keys that the
-  //                        checkpoint lacks, all of them, with the nearest names that exist
+  //                        checkpoint lacks, all of them, with the nearest names that exist: so it
+  //                        is no sign of a fresh start, see Resume
   //   INVALID_ARGUMENT     options; shapes, dtypes, parameter names (all listed); dtypes that this
   //                        LibTorch lacks; PER_RANK values of another world size without
   //                        LoadOptions::per_rank_source
   //   FAILED_PRECONDITION  nothing else is wrong, but the stored boxes do not cover what was asked
-  //                        (some ranks' parts are elsewhere)
+  //                        (some ranks' parts are elsewhere); `latest` of a run of which this node
+  //                        has nothing but such shares
   //
-  //   DATA_LOSS            a stored block does not match its hash, or cannot be read. Known only
-  //                        once it is read, so tensors have been touched then. All that was asked
-  //                        for is gone through, and the error names every damaged tensor (20 of
-  //                        them; LoadOptions::report all). The report says what is now
+  //   DATA_LOSS            a file of the checkpoint is missing: nothing has been touched. Or a stored
+  //                        block does not match its hash, or cannot be read: known only once it is
+  //                        read, so tensors have been touched then. All that was asked for is gone
+  //                        through, and the error names every damaged tensor (20 of them;
+  //                        LoadOptions::report all). The report says what is now
   //                          restored   it has the checkpoint's bytes now
   //                          damaged    not whole in the checkpoint; what would be read in place
   //                                     now has blocks of the checkpoint among its own
@@ -248,15 +255,23 @@ class Checkpointer {
   // that must not see a touched tensor loads `latest-valid` in the first place.
   // What a Stateful object says against its state comes after the tensors, too, and leaves them
   // restored.
+  //
+  // Cost: a plan of what `restore.selection` takes of the checkpoint (names and places, no bytes),
+  // then the bytes that `state` asks for, each block of them read and hashed once; a lazy remainder
+  // costs its names. On one node, what all ranks want is read from disk once.
   absl::StatusOr<LoadResult> Load(const Which& which, StateDict& state,
                                   const LoadOptions& options = {});
+  // Load("latest"), for the start of a launch. nullopt, and nothing touched: the run has no
+  // committed checkpoint. NOT_FOUND: keys that the newest one lacks.
+  absl::StatusOr<std::optional<LoadResult>> Resume(StateDict& state,
+                                                   const LoadOptions& options = {});
   // One bare module, optimizer, Stateful or dictionary, from the whole checkpoint or from what is
   // under `path` in it. What an imported safetensors file says of itself (`__metadata__`) is no
   // parameter: it is in the remainder.
   absl::StatusOr<LoadResult> LoadObject(const Which& which, StateValue object,
                                         const std::vector<StateKey>& path = {},
                                         const LoadOptions& options = {});
-  // The whole checkpoint as a dictionary with tensors of its own.
+  // The whole checkpoint as a dictionary with tensors of its own; all of it is read.
   absl::StatusOr<StateDict> Load(const Which& which, const LoadOptions& options = {});
 
   Client& client();

@@ -78,9 +78,9 @@ class Flattener {
 
   absl::Status AddEmpty(const v1::Key& key, v1::LeafKind kind, v1::Placement placement) {
     PartLeaf leaf;
-    *leaf.leaf.mutable_key() = key;
-    leaf.leaf.set_kind(kind);
-    leaf.leaf.set_placement(placement);
+    leaf.key = key;
+    leaf.kind = kind;
+    leaf.placement = placement;
     part_.leaves.push_back(std::move(leaf));
     return absl::OkStatus();
   }
@@ -118,25 +118,24 @@ class Flattener {
     const at::Tensor tensor = Resolved(live);
     CKPT_ASSIGN_OR_RETURN(const DType dtype, DTypeOf(tensor.scalar_type()));
     PartLeaf leaf;
-    *leaf.leaf.mutable_key() = key;
-    leaf.leaf.set_kind(v1::LEAF_KIND_TENSOR);
-    leaf.leaf.set_placement(placement);
-    leaf.leaf.set_dtype(dtype);
+    leaf.key = key;
+    leaf.kind = v1::LEAF_KIND_TENSOR;
+    leaf.placement = placement;
+    leaf.dtype = dtype;
     leaf.box = Box::Whole(ShapeOf(tensor));
-    Extents shape = leaf.box.extent;
+    leaf.shape = leaf.box.extent;
     if (sharded != nullptr) {
-      shape = ToExtents(sharded->global_shape);
+      leaf.shape = ToExtents(sharded->global_shape);
       leaf.box.offset = ToExtents(sharded->offset);
       leaf.replica_index = sharded->replica_index;
       leaf.replica_count = sharded->replica_count;
     }
-    for (const uint64_t extent : shape) leaf.leaf.add_shape(extent);
     leaf.copy_early = !converter_.changes_in_step(live);
     // Tensors without bytes are shared by chance: one rank's empty boxes, where others hold two.
     if (tensor.numel() > 0) {
       const auto [first, is_new] =
           seen_.emplace(IdentityOf(tensor, sharded, placement), part_.leaves.size());
-      if (!is_new) leaf.leaf.set_alias_of_plus_one(static_cast<uint32_t>(first->second) + 1);
+      if (!is_new) leaf.alias_of_plus_one = static_cast<uint32_t>(first->second) + 1;
     }
     if (tensor.is_contiguous()) {
       leaf.data = static_cast<const std::byte*>(tensor.data_ptr());

@@ -256,6 +256,7 @@ std::optional<StateValue> BuildRemainder(
 absl::StatusOr<std::optional<uint32_t>> PerRankSource(const RestorePlan& plan, LoadingRank rank,
                                                       const LoadOptions& options) {
   const uint32_t stored = plan.checkpoint().world_size();
+  if (options.per_rank_source == LoadOptions::kOwnRankWrapped) return rank.rank % stored;
   if (options.per_rank_source) {
     if (*options.per_rank_source >= stored) {
       return absl::InvalidArgumentError(absl::StrCat(

@@ -23,7 +23,8 @@ using torch::optim::OptimizerParamState;
 
 // Each optimizer below says: its types, ForEachOption in Python's order, ForEachTensor.
 // `visit.Constant` is an option of Python's that LibTorch does not have: its value there is the
-// only one that means the same. `visit.Hint` is one that matters for speed alone.
+// only one that means the same. `visit.Later` is such a one that only later PyTorch knows: not
+// written. `visit.Hint` is one that matters for speed alone.
 
 struct AdamShape {
   using Class = torch::optim::Adam;
@@ -43,6 +44,7 @@ struct AdamShape {
     visit.Hint("capturable", false);
     visit.Hint("differentiable", false);
     visit.Hint("fused", false);
+    visit.Later("decoupled_weight_decay", false);  // true: it is AdamW in all but its name
   }
   static std::vector<OptimizerTensorField> Tensors(State& state, const Options& options) {
     return {{"exp_avg", &state.exp_avg(), true},
@@ -157,6 +159,7 @@ struct OptionWriter {
     out[name] = StateList{std::get<0>(value), std::get<1>(value)};
   }
   void Constant(const char* name, bool value) { out[name] = value; }
+  void Later(const char*, bool) {}
   void Hint(const char* name, StateValue value) { out[name] = std::move(value); }
 };
 
@@ -208,6 +211,7 @@ struct OptionReader {
       Fail(name, absl::StrCat("LibTorch's optimizer can only do ", wanted ? "true" : "false"));
     }
   }
+  void Later(const char* name, bool wanted) { Constant(name, wanted); }
   void Hint(const char*, const StateValue&) {}
 };
 

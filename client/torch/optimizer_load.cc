@@ -62,12 +62,37 @@ class OptimizerLoader {
       return false;
     }
     for (size_t g = 0; g < count; ++g) {
-      if (!PlanGroup((*list)[g], g, absl::StrCat(groups.printed, ".", g))) return false;
+      const CheckpointNode* lr = FindScalarTensor(groups, g, "lr");
+      if (!PlanGroup((*list)[g], lr, g, absl::StrCat(groups.printed, ".", g))) return false;
     }
     return true;
   }
 
-  bool PlanGroup(const StateValue& value, size_t g, const std::string& printed) {
+  static const CheckpointNode* FindScalarTensor(const CheckpointNode& groups, size_t g,
+                                                const char* name) {
+    const CheckpointNode* group = groups.Find(static_cast<int64_t>(g));
+    const CheckpointNode* node = group == nullptr ? nullptr : group->Find(name);
+    if (node == nullptr || node->needs_rank_rule || !node->is_tensor()) return nullptr;
+    const v1::Leaf& leaf = node->leaf->leaf();
+    const auto type = ScalarTypeOf(leaf.dtype());
+    const Extents shape(leaf.shape().begin(), leaf.shape().end());
+    return type.ok() && c10::isFloatingType(*type) && Volume(shape) == 1u ? node : nullptr;
+  }
+
+  // PyTorch 2 takes a tensor as a learning rate, too: what it holds is known when all is read.
+  void TakeLearningRate(const CheckpointNode& lr, size_t g) {
+    const v1::Leaf& leaf = lr.leaf->leaf();
+    const Extents shape(leaf.shape().begin(), leaf.shape().end());
+    const at::Tensor read = NewTensor(*ScalarTypeOf(leaf.dtype()), shape);
+    plan_.Take(lr, read, Box::Whole(shape), /*callers=*/false);
+    plan_.OnCommit([group = &optimizer_.param_groups()[g], read] {
+      group->options().set_lr(read.item().toDouble());
+      return absl::OkStatus();
+    });
+  }
+
+  bool PlanGroup(const StateValue& value, const CheckpointNode* lr, size_t g,
+                 const std::string& printed) {
     const StateDict* group = value.If<StateDict>();
     const StateValue* params = group == nullptr ? nullptr : group->Find("params");
     const StateList* indices = params == nullptr ? nullptr : params->If<StateList>();
@@ -90,6 +115,12 @@ class OptimizerLoader {
       }
       saved.push_back(*index.AsInt());
     }
+    std::optional<StateDict> with_number;
+    if (lr != nullptr) {
+      with_number = *group;
+      (*with_number)["lr"] = optimizer_.param_groups()[g].options().get_lr();
+      group = &*with_number;
+    }
     std::vector<std::string> missing;
     auto options = codec_.OptionsFromState(*group, optimizer_.param_groups()[g].options(), missing);
     if (!options.ok()) {
@@ -108,6 +139,7 @@ class OptimizerLoader {
       this_group->set_options(options->clone());
       return absl::OkStatus();
     });
+    if (lr != nullptr) TakeLearningRate(*lr, g);
     return true;
   }
 

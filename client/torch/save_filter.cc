@@ -33,26 +33,28 @@ std::string Parent(const std::string& printed) { return printed.substr(0, printe
 // An optimizer that lost its last entry is still one: its `state` is an empty dictionary.
 struct EmptyState {
   size_t position = 0;  // of its first entry, among all leaves
-  v1::Leaf first;
+  Key key;              // that entry's
+  v1::Placement placement = v1::PLACEMENT_UNSPECIFIED;
 };
 
-PartLeaf EmptyStateLeaf(const v1::Leaf& first) {
+PartLeaf EmptyStateLeaf(const EmptyState& state) {
   PartLeaf empty;
-  *empty.leaf.mutable_key() = first.key();
-  empty.leaf.mutable_key()->mutable_segments()->RemoveLast();
-  empty.leaf.mutable_key()->mutable_segments()->RemoveLast();
-  empty.leaf.set_kind(v1::LEAF_KIND_EMPTY_DICT);
+  v1::Key key = state.key.ToProto();
+  key.mutable_segments()->RemoveLast();
+  key.mutable_segments()->RemoveLast();
+  empty.key = key;
+  empty.kind = v1::LEAF_KIND_EMPTY_DICT;
   // Of a sharded optimizer other ranks may hold something: this emptiness is this rank's alone.
-  empty.leaf.set_placement(first.placement() == v1::PLACEMENT_SHARDED ? v1::PLACEMENT_PER_RANK
-                                                                      : first.placement());
+  empty.placement = state.placement == v1::PLACEMENT_SHARDED ? v1::PLACEMENT_PER_RANK
+                                                             : state.placement;
   return empty;
 }
 
 void Insert(size_t position, PartLeaf leaf, Part& part) {
   part.leaves.insert(part.leaves.begin() + static_cast<ptrdiff_t>(position), std::move(leaf));
   for (PartLeaf& other : part.leaves) {
-    const uint32_t alias = other.leaf.alias_of_plus_one();
-    if (alias > position) other.leaf.set_alias_of_plus_one(alias + 1);
+    const uint32_t alias = other.alias_of_plus_one;
+    if (alias > position) other.alias_of_plus_one = alias + 1;
   }
 }
 
@@ -69,7 +71,7 @@ std::vector<EmptyState> PruneOptimizers(
   absl::flat_hash_set<std::string> others;    // those with an entry that stays
   for (size_t i = 0; i < part.leaves.size(); ++i) {
     if (!keep[i]) continue;
-    const std::string entry = Parent(PrintKey(part.leaves[i].leaf.key()));
+    const std::string entry = Parent(PrintKey(part.leaves[i].key));
     const auto found = converter.optimizer_entries().find(entry);
     if (found == converter.optimizer_entries().end()) continue;
     const std::string state = Parent(entry);
@@ -79,7 +81,7 @@ std::vector<EmptyState> PruneOptimizers(
       continue;
     }
     keep[i] = false;
-    emptied.try_emplace(state, EmptyState{i, part.leaves[i].leaf});
+    emptied.try_emplace(state, EmptyState{i, part.leaves[i].key, part.leaves[i].placement});
   }
   std::vector<EmptyState> result;
   for (auto& [state, empty] : emptied) {
@@ -132,7 +134,7 @@ absl::Status FilterLeaves(const TorchSaveOptions& options, const Converter& conv
   for (const EmptyState& state : emptied) {
     const auto before =
         std::count(keep.begin(), keep.begin() + static_cast<ptrdiff_t>(state.position), true);
-    Insert(static_cast<size_t>(before), EmptyStateLeaf(state.first), part);
+    Insert(static_cast<size_t>(before), EmptyStateLeaf(state), part);
   }
   return absl::OkStatus();
 }

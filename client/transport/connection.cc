@@ -102,14 +102,30 @@ absl::Status TakeChunk(grpc::ByteBuffer* buffer,
 
 }  // namespace
 
+// A channel belongs to one session: that of an earlier one may not have noticed yet that its daemon
+// is gone, and the next call over it would be the one to find out.
+struct Connection::Wire {
+  explicit Wire(const ConnectionOptions& options)
+      : channel(grpc::CreateCustomChannel(
+            options.address.empty() ? absl::StrCat("unix:", options.socket) : options.address,
+            grpc::InsecureChannelCredentials(), MakeChannelArguments(!options.address.empty()))),
+        save(v1::SaveService::NewStub(channel)),
+        restore(v1::RestoreService::NewStub(channel)),
+        catalog(v1::CatalogService::NewStub(channel)) {}
+
+  const std::shared_ptr<grpc::Channel> channel;
+  const std::unique_ptr<v1::SaveService::Stub> save;
+  const std::unique_ptr<v1::RestoreService::Stub> restore;
+  const std::unique_ptr<v1::CatalogService::Stub> catalog;
+};
+
 struct Connection::Impl {
   ConnectionOptions options;
   ForkMark mark;
-  std::shared_ptr<grpc::Channel> channel;
-  std::unique_ptr<v1::SaveService::Stub> save;
-  std::unique_ptr<v1::RestoreService::Stub> restore;
-  std::unique_ptr<v1::CatalogService::Stub> catalog;
   std::shared_ptr<ChunkBuffers> buffers = std::make_shared<ChunkBuffers>(kChunkBuffersMax);
+
+  Mutex wire_mutex;
+  std::shared_ptr<const Wire> current_wire ABSL_GUARDED_BY(wire_mutex);
 
   Mutex session_mutex;  // held while a session is made: others wait for it
   std::shared_ptr<Session> session ABSL_GUARDED_BY(session_mutex);
@@ -119,8 +135,17 @@ struct Connection::Impl {
   std::set<grpc::ClientContext*> calls ABSL_GUARDED_BY(calls_mutex);
 
   absl::StatusOr<std::shared_ptr<Session>> MakeSession();
-  std::string WhereText() const {
-    return options.address.empty() ? options.socket : options.address;
+  // A call holds on to the one that it began with.
+  std::shared_ptr<const Wire> wire() {
+    MutexLock lock(wire_mutex);
+    return current_wire;
+  }
+  bool Connect(absl::Time deadline) {  // makes a new one
+    auto made = std::make_shared<const Wire>(options);
+    if (!made->channel->WaitForConnected(absl::ToChronoTime(deadline))) return false;
+    MutexLock lock(wire_mutex);
+    made.swap(current_wire);
+    return true;
   }
   bool is_closed() {
     MutexLock lock(calls_mutex);
@@ -172,18 +197,10 @@ absl::StatusOr<std::shared_ptr<Connection>> Connection::Open(const ConnectionOpt
   }
   auto impl = std::make_unique<Impl>();
   impl->options = options;
-  const std::string target =
-      options.address.empty() ? absl::StrCat("unix:", options.socket) : options.address;
-  impl->channel = grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(),
-                                            MakeChannelArguments(!options.address.empty()));
-  impl->save = v1::SaveService::NewStub(impl->channel);
-  impl->restore = v1::RestoreService::NewStub(impl->channel);
-  impl->catalog = v1::CatalogService::NewStub(impl->channel);
   std::shared_ptr<Connection> connection = SharedUnlessForked(new Connection(std::move(impl)));
   if (!connection->remote()) {
     CKPT_RETURN_IF_ERROR(connection->GetSession().status());
-  } else if (!connection->impl_->channel->WaitForConnected(
-                 absl::ToChronoTime(absl::Now() + options.connect_timeout))) {
+  } else if (!connection->impl_->Connect(absl::Now() + options.connect_timeout)) {
     return absl::UnavailableError(
         absl::StrCat("no ckptd answers at ", options.address,
                      "; check the address, and that the daemon was started with a TCP listener"));
@@ -213,8 +230,7 @@ absl::StatusOr<std::shared_ptr<Session>> Connection::Impl::MakeSession() {
     absl::StatusOr<std::shared_ptr<Session>> made = Session::Connect(options.socket, options.name);
     if (made.ok()) {
       // The daemon may open its two sockets one after the other.
-      grpc::experimental::ChannelResetConnectionBackoff(channel.get());
-      if (channel->WaitForConnected(absl::ToChronoTime(deadline))) return made;
+      if (Connect(deadline)) return made;
       return absl::UnavailableError(
           absl::StrCat("the daemon's session socket answers, but not ", options.socket));
     }
@@ -253,7 +269,7 @@ absl::StatusOr<std::unique_ptr<SaveStream>> Connection::OpenSave() {
     if (impl_->closed) return absl::CancelledError("the client was closed");
     impl_->calls.insert(context.get());
   }
-  return OpenGrpcSaveStream(impl_->channel, context, impl_->buffers,
+  return OpenGrpcSaveStream(impl_->wire()->channel, context, impl_->buffers,
                             [impl = impl_.get(), raw = context.get()] {
                               MutexLock lock(impl->calls_mutex);
                               impl->calls.erase(raw);
@@ -262,31 +278,34 @@ absl::StatusOr<std::unique_ptr<SaveStream>> Connection::OpenSave() {
 
 absl::StatusOr<v1::PrepareResponse> Connection::Prepare(const v1::PrepareRequest& request) {
   CKPT_RETURN_IF_ERROR(impl_->mark.Check());
+  const std::shared_ptr<const Wire> wire = impl_->wire();
   Call call(*impl_);
   v1::PrepareResponse response;
-  CKPT_RETURN_IF_ERROR(call.Result(impl_->save->Prepare(&call.context, request, &response)));
+  CKPT_RETURN_IF_ERROR(call.Result(wire->save->Prepare(&call.context, request, &response)));
   return response;
 }
 
 absl::StatusOr<v1::WaitCheckpointResponse> Connection::WaitCheckpoint(
     const v1::WaitCheckpointRequest& request, absl::Time deadline) {
   CKPT_RETURN_IF_ERROR(impl_->mark.Check());
+  const std::shared_ptr<const Wire> wire = impl_->wire();
   Call call(*impl_);
   SetDeadline(call.context, deadline);
   v1::WaitCheckpointResponse response;
   CKPT_RETURN_IF_ERROR(
-      call.Result(impl_->catalog->WaitCheckpoint(&call.context, request, &response)));
+      call.Result(wire->catalog->WaitCheckpoint(&call.context, request, &response)));
   return response;
 }
 
 absl::StatusOr<v1::GetCheckpointResponse> Connection::GetCheckpoint(
     const v1::GetCheckpointRequest& request) {
   CKPT_RETURN_IF_ERROR(impl_->mark.Check());
+  const std::shared_ptr<const Wire> wire = impl_->wire();
   Call call(*impl_);
   SetDeadline(call.context, absl::Now() + kQueryTimeout);
   v1::GetCheckpointResponse response;
   CKPT_RETURN_IF_ERROR(
-      call.Result(impl_->catalog->GetCheckpoint(&call.context, request, &response)));
+      call.Result(wire->catalog->GetCheckpoint(&call.context, request, &response)));
   return response;
 }
 
@@ -294,8 +313,9 @@ absl::Status Connection::PlanRestore(
     const v1::PlanRestoreRequest& request,
     absl::FunctionRef<absl::Status(v1::PlanRestoreResponse&)> take) {
   CKPT_RETURN_IF_ERROR(impl_->mark.Check());
+  const std::shared_ptr<const Wire> wire = impl_->wire();
   Call call(*impl_);
-  const auto reader = impl_->restore->PlanRestore(&call.context, request);
+  const auto reader = wire->restore->PlanRestore(&call.context, request);
   absl::Status taken;
   v1::PlanRestoreResponse response;
   while (taken.ok() && reader->Read(&response)) taken = take(response);
@@ -307,11 +327,12 @@ absl::Status Connection::PlanRestore(
 absl::Status Connection::ReadPieces(const v1::ReadPiecesRequest& request,
                                     absl::FunctionRef<absl::Status(const PieceChunk&)> take) {
   CKPT_RETURN_IF_ERROR(impl_->mark.Check());
+  const std::shared_ptr<const Wire> wire = impl_->wire();
   Call call(*impl_);
   const grpc::internal::RpcMethod method(
-      kReadPiecesMethod, grpc::internal::RpcMethod::SERVER_STREAMING, impl_->channel);
+      kReadPiecesMethod, grpc::internal::RpcMethod::SERVER_STREAMING, wire->channel);
   const std::unique_ptr<grpc::ClientReader<grpc::ByteBuffer>> reader(
-      grpc::internal::ClientReaderFactory<grpc::ByteBuffer>::Create(impl_->channel.get(), method,
+      grpc::internal::ClientReaderFactory<grpc::ByteBuffer>::Create(wire->channel.get(), method,
                                                                     &call.context, request));
   absl::Status taken;
   grpc::ByteBuffer buffer;
@@ -323,13 +344,14 @@ absl::Status Connection::ReadPieces(const v1::ReadPiecesRequest& request,
 
 void Connection::ReleasePlan(const std::string& plan_id) {
   if (impl_->mark.forked()) return;
+  const std::shared_ptr<const Wire> wire = impl_->wire();
   grpc::ClientContext context;
   SetDeadline(context, absl::Now() + kReleaseTimeout);
   v1::ReleasePlanRequest request;
   request.set_plan_id(plan_id);
   v1::ReleasePlanResponse response;
   // The session's end or the lease releases it too.
-  static_cast<void>(impl_->restore->ReleasePlan(&context, request, &response));
+  static_cast<void>(wire->restore->ReleasePlan(&context, request, &response));
 }
 
 }  // namespace ckpt

@@ -1,7 +1,8 @@
 // The way to one daemon: a gRPC channel and, on a unix socket, the session. What the rest of the
 // client sees of gRPC: it includes none of its headers.
 //
-// The daemon may be restarted at any time: the session breaks, and the next call makes a new one.
+// The daemon may be restarted at any time: the session breaks, and the next call that needs one makes
+// a new one, with a channel of its own.
 // Close ends all calls under way with CANCELLED.
 #ifndef CKPT_CLIENT_TRANSPORT_CONNECTION_H_
 #define CKPT_CLIENT_TRANSPORT_CONNECTION_H_
@@ -76,6 +77,7 @@ class Connection {
 
  private:
   struct Impl;
+  struct Wire;
   explicit Connection(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

@@ -10,7 +10,9 @@
 #include <atomic>
 #include <cstring>
 #include <utility>
+#include <vector>
 
+#include "absl/time/clock.h"
 #include "client/transport/grpc_status.h"
 #include "common/digest.h"
 #include "common/limits.h"
@@ -22,6 +24,8 @@ constexpr char kMethod[] = "/ckpt.v1.SaveService/Save";
 // Copied and hashed in turn: small enough that the CRC finds the copy in the cache, large enough
 // that a copy from a GPU is still one worth starting.
 constexpr size_t kStepBytes = 256 << 10;
+// Shorter pieces are cheaper copied than sent as a slice of their own.
+constexpr size_t kDirectBytesMin = 64 << 10;
 
 // Protobuf's wire format, for the envelope of a Data message.
 constexpr uint8_t Tag(int field, int wire_type) {
@@ -56,6 +60,51 @@ grpc::Slice DataEnvelope(uint64_t offset, uint32_t crc, uint64_t payload_bytes) 
   return grpc::Slice(outer, static_cast<size_t>(at - outer) + inner_bytes);
 }
 
+uint32_t CopyAndHash(const DataSource& source, uint64_t offset, size_t bytes, std::byte* out,
+                     uint32_t crc) {
+  for (size_t done = 0; done < bytes;) {
+    const size_t step = std::min(kStepBytes, bytes - done);
+    source.copy(offset + done, step, out + done);
+    crc = Crc32c(crc, out + done, step);
+    done += step;
+  }
+  return crc;
+}
+
+// The caller's memory in gRPC's hands. gRPC may hold a slice a little longer than its call: what
+// was handed to the socket's writer is written, or dropped with the connection.
+class Loans : public std::enable_shared_from_this<Loans> {
+ public:
+  grpc::Slice Lend(const std::byte* data, size_t bytes, std::shared_ptr<const void> owner) {
+    {
+      MutexLock lock(mutex_);
+      ++count_;
+    }
+    return grpc::Slice(const_cast<std::byte*>(data), bytes, &Loans::Return,
+                       new Loan{shared_from_this(), std::move(owner)});
+  }
+  void AwaitReturn(absl::Time deadline) {
+    MutexLock lock(mutex_);
+    while (count_ > 0 && absl::Now() < deadline) returned_.WaitUntil(mutex_, deadline);
+  }
+
+ private:
+  struct Loan {
+    std::shared_ptr<Loans> loans;
+    std::shared_ptr<const void> owner;
+  };
+  static void Return(void* loan) {
+    const std::unique_ptr<Loan> returned(static_cast<Loan*>(loan));
+    returned->owner.reset();
+    MutexLock lock(returned->loans->mutex_);
+    if (--returned->loans->count_ == 0) returned->loans->returned_.NotifyAll();
+  }
+
+  Mutex mutex_;
+  CondVar returned_;
+  uint64_t count_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
 class GrpcSaveStream : public SaveStream {
  public:
   GrpcSaveStream(std::shared_ptr<grpc::Channel> channel,
@@ -82,26 +131,43 @@ class GrpcSaveStream : public SaveStream {
     return status.ok() && stream_->Write(buffer);
   }
 
-  bool WriteData(uint64_t offset, size_t bytes, Fill fill) override {
-    ChunkBuffers::Buffer* chunk = buffers_->Take(cancelled_);
-    if (chunk == nullptr) return false;
+  bool WriteData(uint64_t offset, size_t bytes, const DataSource& source) override {
+    std::vector<grpc::Slice> slices(1);  // the envelope, once the CRC is known
+    ChunkBuffers::Buffer* buffer = nullptr;
     uint32_t crc = 0;
     for (size_t done = 0; done < bytes;) {
-      const size_t step = std::min(kStepBytes, bytes - done);
-      std::byte* const out = chunk->bytes.get() + done;
-      fill(offset + done, step, out);
-      crc = Crc32c(crc, out, step);
-      done += step;
+      const DataSource::Piece piece = source.piece_at(offset + done, bytes - done);
+      if (piece.data != nullptr && piece.bytes >= kDirectBytesMin) {
+        crc = Crc32c(crc, piece.data, piece.bytes);
+        slices.push_back(loans_->Lend(piece.data, piece.bytes, source.owner));
+        done += piece.bytes;
+        continue;
+      }
+      size_t copied = piece.bytes;  // with what follows, up to the next long piece
+      while (done + copied < bytes) {
+        const DataSource::Piece next =
+            source.piece_at(offset + done + copied, bytes - done - copied);
+        if (next.data != nullptr && next.bytes >= kDirectBytesMin) break;
+        copied += next.bytes;
+      }
+      if (buffer == nullptr) buffer = buffers_->Take(cancelled_);
+      if (buffer == nullptr) return false;
+      crc = CopyAndHash(source, offset + done, copied, buffer->bytes.get() + done, crc);
+      slices.push_back(grpc::Slice(buffer->bytes.get() + done, copied, &ChunkBuffers::Release,
+                                   ChunkBuffers::Hold(buffer)));
+      done += copied;
     }
-    const grpc::Slice slices[2] = {
-        DataEnvelope(offset, crc, bytes),
-        grpc::Slice(chunk->bytes.get(), bytes, &ChunkBuffers::GiveBack, chunk)};
-    const grpc::ByteBuffer buffer(slices, 2);
-    return stream_->Write(buffer);
+    if (buffer != nullptr) ChunkBuffers::Release(buffer);
+    slices[0] = DataEnvelope(offset, crc, bytes);
+    return stream_->Write(grpc::ByteBuffer(slices.data(), slices.size()));
   }
 
   bool Read(v1::SaveResponse* response) override { return stream_->Read(response); }
-  absl::Status Finish() override { return FromGrpcStatus(stream_->Finish(), *context_); }
+  absl::Status Finish() override {
+    const grpc::Status status = stream_->Finish();
+    loans_->AwaitReturn(absl::Now() + kLingerMax);
+    return FromGrpcStatus(status, *context_);
+  }
   void Cancel() override {
     cancelled_.store(true);
     context_->TryCancel();
@@ -112,6 +178,7 @@ class GrpcSaveStream : public SaveStream {
   const std::shared_ptr<grpc::Channel> channel_;
   const std::shared_ptr<grpc::ClientContext> context_;
   const std::shared_ptr<ChunkBuffers> buffers_;
+  const std::shared_ptr<Loans> loans_ = std::make_shared<Loans>();
   const std::function<void()> ended_;
   const grpc::internal::RpcMethod method_;
   std::unique_ptr<grpc::ClientReaderWriter<grpc::ByteBuffer, v1::SaveResponse>> stream_;
@@ -135,14 +202,21 @@ ChunkBuffers::Buffer* ChunkBuffers::Take(const std::atomic<bool>& cancelled) {
   Buffer* buffer = free_.back();
   free_.pop_back();
   buffer->lender = shared_from_this();
+  buffer->holds.store(1);
   return buffer;
 }
 
-void ChunkBuffers::GiveBack(void* buffer) {
-  auto* returned = static_cast<Buffer*>(buffer);
-  const std::shared_ptr<ChunkBuffers> lender = std::move(returned->lender);
+ChunkBuffers::Buffer* ChunkBuffers::Hold(Buffer* buffer) {
+  ++buffer->holds;
+  return buffer;
+}
+
+void ChunkBuffers::Release(void* buffer) {
+  auto* released = static_cast<Buffer*>(buffer);
+  if (--released->holds > 0) return;
+  const std::shared_ptr<ChunkBuffers> lender = std::move(released->lender);
   MutexLock lock(lender->mutex_);
-  lender->free_.push_back(returned);
+  lender->free_.push_back(released);
   lender->changed_.NotifyAll();
 }
 

@@ -1,11 +1,13 @@
 // The Save stream over gRPC. Data messages are put together by hand - a few bytes of envelope, then
-// the chunk in a buffer that is reused - so that a chunk is copied once between tensor and socket.
+// the tensor's own memory - so that nothing is copied between a large tensor and the socket. Small
+// tensors and what must be computed go through buffers that are reused.
 #ifndef CKPT_CLIENT_TRANSPORT_GRPC_SAVE_STREAM_H_
 #define CKPT_CLIENT_TRANSPORT_GRPC_SAVE_STREAM_H_
 
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -23,10 +25,13 @@ class ChunkBuffers : public std::enable_shared_from_this<ChunkBuffers> {
   struct Buffer {
     std::unique_ptr<std::byte[]> bytes;
     std::shared_ptr<ChunkBuffers> lender;  // set while lent
+    std::atomic<int> holds{0};             // while lent: by whom fills it and by slices of it
   };
-  // Waits while all are lent; null once `*cancelled` is set (and Wake was called).
+  // Waits while all are lent; null once `*cancelled` is set (and Wake was called). It is the
+  // caller's until he and everybody that a Hold was taken for have released it.
   Buffer* Take(const std::atomic<bool>& cancelled);
-  static void GiveBack(void* buffer);
+  static Buffer* Hold(Buffer* buffer);
+  static void Release(void* buffer);
   void Wake();
 
  private:

@@ -23,14 +23,16 @@ if(TARGET ckpt_torch)
   target_include_directories(ckpt_torch INTERFACE $<INSTALL_INTERFACE:${header_root}>)
   install(TARGETS ckpt_torch EXPORT ckptdTorchTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
   install(EXPORT ckptdTorchTargets NAMESPACE ckpt:: DESTINATION ${package_root})
-  install(DIRECTORY client/torch DESTINATION ${header_root}/client FILES_MATCHING PATTERN "*.h")
+  install(FILES client/torch/checkpointer.h client/torch/launch.h client/torch/state.h DESTINATION ${header_root}/client/torch)
   add_library(ckpt::torch ALIAS ckpt_torch)
 endif()
 
-install(DIRECTORY common DESTINATION ${header_root} FILES_MATCHING PATTERN "*.h")
-install(FILES client/client.h DESTINATION ${header_root}/client)
-foreach(room save restore state)
-  install(DIRECTORY client/${room} DESTINATION ${header_root}/client FILES_MATCHING PATTERN "*.h")
+# What callers include, and what that includes in turn: Package.* compiles each of them alone.
+foreach(header client/client.h client/restore/restore.h client/save/save.h client/state/part.h
+        common/box.h common/checkpoint_id.h common/dtype.h common/ids.h common/key.h common/layout.h common/leaf_table.h
+        common/shard_table.h)
+  cmake_path(GET header PARENT_PATH room)
+  install(FILES ${header} DESTINATION ${header_root}/${room})
 endforeach()
 install(DIRECTORY ${CMAKE_BINARY_DIR}/proto/ckpt DESTINATION ${header_root} FILES_MATCHING PATTERN "*.h")
 install(DIRECTORY proto/ckpt DESTINATION ${CMAKE_INSTALL_DATADIR}/ckptd/proto FILES_MATCHING PATTERN "*.proto")

@@ -2,16 +2,22 @@
 //
 //   1. folders made and checked; the socket's lock taken (a second daemon ends here)
 //   2. data folder opened and locked; index opened
-//   3. memory folder opened and locked: what an earlier daemon staged is read
+//   3. memory folder opened and locked: what an earlier daemon staged is read. Before step 2 where
+//      the data folder is empty: of the two, only one that was there before can refuse a start, and
+//      then nothing has been put into the other. A start that is refused up to here leaves nothing.
 //   4. data folder compared with the index: lost entries indexed, deletions finished, orphans
 //      removed - but for parts that step 3 knows as durable and not yet committed
 //   5. staged parts adopted: they are persisted in the background from here on
-//   6. session socket, then gRPC: the daemon serves
+//   6. retention looks at all runs, in a thread of its own
+//   7. session socket, then gRPC: the daemon serves, and the scrubber begins
 //
 // Stop: health says NOT_SERVING, no new checkpoints, wait for what is staged, then all waiting ends
 // with UNAVAILABLE, then gRPC, sessions and the rooms go, in the opposite order.
 #include "server/daemon/daemon.h"
 
+#include <filesystem>
+#include <optional>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -24,12 +30,17 @@
 #include "server/index/index.h"
 #include "server/observe/log.h"
 #include "server/persist/persister.h"
+#include "server/retention/retention.h"
 #include "server/rpc/admin_service.h"
 #include "server/rpc/catalog_service.h"
+#include "server/rpc/checkpoint_info.h"
 #include "server/rpc/restore_service.h"
+#include "server/rpc/retention_service.h"
 #include "server/rpc/save_service.h"
+#include "server/scrub/scrubber.h"
 #include "server/session/session.h"
 #include "server/staging/checkpoint_table.h"
+#include "server/staging/memory_blocks.h"
 #include "server/staging/memory_tier.h"
 #include "server/storage/data_folder.h"
 
@@ -45,20 +56,23 @@ class RunningDaemon final : public Daemon {
   ~RunningDaemon() override { EndCalls(); }
 
   absl::Status Open() {
-    CKPT_RETURN_IF_ERROR(PrepareFolders(config_));
-    CKPT_ASSIGN_OR_RETURN(socket_lock_, SocketLock::Take(config_.socket));
-    CKPT_ASSIGN_OR_RETURN(folder_, DataFolder::Open(PosixFileSystem(), config_.data_dir));
-    CKPT_ASSIGN_OR_RETURN(index_, Index::Open(folder_->IndexFolder()));
-    MemoryTierOptions memory;
-    memory.folder = config_.memory_dir;
-    memory.budget_bytes = config_.memory_budget;
-    CKPT_ASSIGN_OR_RETURN(tier_, MemoryTier::Open(std::move(memory)));
+    RetentionPolicies::Settings retention{.defaults = config_.retention};
+    if (!config_.retention_file.empty()) {
+      CKPT_ASSIGN_OR_RETURN(retention.sections, ReadRetentionFile(config_.retention_file));
+    }
+    CKPT_RETURN_IF_ERROR(OpenFolders());
     CKPT_RETURN_IF_ERROR(Recover());
     PersistOptions persist;
     persist.writer_threads = static_cast<int>(config_.writer_threads);
     persist.delay = config_.persist_delay;
     persister_ = std::make_unique<Persister>(folder_.get(), index_.get(), persist);
+    retention_ = std::make_unique<Retention>(
+        RetentionOptions{.folder = folder_.get(),
+                         .index = index_.get(),
+                         .persister = persister_.get(),
+                         .settings = std::move(retention)});
     CKPT_RETURN_IF_ERROR(OpenTable());
+    StartRetention();
     return Serve();
   }
 
@@ -82,6 +96,36 @@ class RunningDaemon final : public Daemon {
   int tcp_port() const override { return grpc_->tcp_port(); }
 
  private:
+  absl::Status OpenFolders() {
+    MadeFolders made;
+    CKPT_RETURN_IF_ERROR(PrepareFolders(config_, made));
+    CKPT_ASSIGN_OR_RETURN(socket_lock_, SocketLock::Take(config_.socket));
+    std::error_code error;
+    const bool memory_first = std::filesystem::is_empty(config_.data_dir, error);
+    absl::Status opened = memory_first ? OpenMemory() : OpenData();
+    if (opened.ok()) opened = memory_first ? OpenData() : OpenMemory();
+    if (opened.ok()) {
+      made.Keep();
+    } else {
+      socket_lock_->Discard();
+    }
+    return opened;
+  }
+
+  absl::Status OpenData() {
+    CKPT_ASSIGN_OR_RETURN(folder_, DataFolder::Open(PosixFileSystem(), config_.data_dir));
+    CKPT_ASSIGN_OR_RETURN(index_, Index::Open(folder_->IndexFolder()));
+    return absl::OkStatus();
+  }
+
+  absl::Status OpenMemory() {
+    MemoryTierOptions memory;
+    memory.folder = config_.memory_dir;
+    memory.budget_bytes = config_.memory_budget;
+    CKPT_ASSIGN_OR_RETURN(tier_, MemoryTier::Open(std::move(memory)));
+    return absl::OkStatus();
+  }
+
   absl::Status Recover() {
     CKPT_ASSIGN_OR_RETURN(
         const RecoveryReport report,
@@ -102,6 +146,8 @@ class RunningDaemon final : public Daemon {
     options.folder = folder_.get();
     options.grace = config_.grace;
     options.join_deadline = config_.join_deadline;
+    options.settled = [this](const std::string& run) { retention_->RunChanged(run); };
+    options.make_room = [this] { return retention_->MakeRoom(); };
     CKPT_ASSIGN_OR_RETURN(table_, CheckpointTable::Create(options));
     adopted_ = table_->Adopt();
     observe::Info("memory folder adopted", {{"parts", adopted_.parts},
@@ -109,6 +155,20 @@ class RunningDaemon final : public Daemon {
                                             {"copies", adopted_.copies},
                                             {"damaged", adopted_.damaged}});
     return absl::OkStatus();
+  }
+
+  void StartRetention() {
+    finder_ = std::make_unique<CheckpointFinder>(index_.get(), folder_.get());
+    retention_->Start(
+        {.activity =
+             [this](const std::string& run) {
+               CheckpointTable::RunActivity activity = table_->ActivityOf(run);
+               return RunActivity{std::move(activity.steps_in_flight), activity.resumed_step};
+             },
+         .deleted =
+             [this](const CheckpointRecord& record) {
+               CheckpointDeleted(record, *tier_, *table_, finder_->damage());
+             }});
   }
 
   absl::Status Serve() {
@@ -119,15 +179,24 @@ class RunningDaemon final : public Daemon {
     sessions.sessions_max = config_.sessions_max;
     CKPT_ASSIGN_OR_RETURN(sessions_, SessionServer::Start(std::move(sessions)));
 
-    finder_ = std::make_unique<CheckpointFinder>(index_.get(), folder_.get());
-    catalog_ = std::make_unique<Catalog>(index_.get(), folder_.get(), persister_.get(),
-                                         table_.get(), tier_.get(), finder_.get());
+    ScrubOptions scrub;
+    scrub.bytes_per_second = config_.scrub_rate;
+    scrub.interval = config_.scrub_interval;
+    scrub.busy = [persister = persister_.get()] { return persister->parts_at_work() > 0; };
+    scrub.source = &memory_blocks_.emplace(tier_.get());
+    scrubber_ = std::make_unique<Scrubber>(folder_.get(), index_.get(), &finder_->damage(),
+                                           std::move(scrub));
+    catalog_ = std::make_unique<Catalog>(Catalog{index_.get(), folder_.get(), persister_.get(),
+                                                 table_.get(), tier_.get(), finder_.get(),
+                                                 retention_.get()});
     plans_ = std::make_unique<PlanTable>();
     catalog_service_ = std::make_unique<CatalogService>(catalog_.get(), &stop_);
     restore_service_ = std::make_unique<RestoreService>(
         Restore{index_.get(), folder_.get(), table_.get(), tier_.get(), finder_.get(), plans_.get(),
                 &groups_, sessions_.get()},
         &stop_);
+    retention_service_ =
+        std::make_unique<RetentionService>(retention_.get(), finder_.get(), &stop_);
     Admin admin;
     admin.version = VersionText();
     admin.memory_folder = config_.memory_dir;
@@ -140,6 +209,8 @@ class RunningDaemon final : public Daemon {
     admin.table = table_.get();
     admin.sessions = sessions_.get();
     admin.plans = plans_.get();
+    admin.scrubber = scrubber_.get();
+    admin.damage = &finder_->damage();
     admin_service_ = std::make_unique<AdminService>(std::move(admin), &stop_);
     SaveServiceOptions save;
     save.sessions = sessions_.get();
@@ -152,8 +223,9 @@ class RunningDaemon final : public Daemon {
     face.socket_mode = config_.socket_mode;
     face.listen = config_.listen;
     face.services = {save_service_->service(), restore_service_.get(), catalog_service_.get(),
-                     admin_service_.get()};
+                     retention_service_.get(), admin_service_.get()};
     CKPT_ASSIGN_OR_RETURN(grpc_, GrpcFace::Start(face));
+    scrubber_->Start();
     observe::Info("serving", {{"socket", config_.socket},
                               {"tcp_port", grpc_->tcp_port()},
                               {"data_dir", config_.data_dir},
@@ -169,6 +241,7 @@ class RunningDaemon final : public Daemon {
   // Steps that must come before anything that a call may touch is destroyed. Idempotent.
   void EndCalls() {
     stop_.Stop();
+    if (retention_ != nullptr) retention_->Stop();  // saves may wait for it, and it asks the table
     if (table_ != nullptr) table_->Shutdown();
     if (grpc_ != nullptr) grpc_->Stop(kCallsEndWithin);
     save_service_.reset();
@@ -183,15 +256,19 @@ class RunningDaemon final : public Daemon {
   std::unique_ptr<Index> index_;
   std::unique_ptr<MemoryTier> tier_;
   std::unique_ptr<Persister> persister_;
+  std::unique_ptr<Retention> retention_;
   std::unique_ptr<CheckpointTable> table_;
   CheckpointTable::Adopted adopted_;
   std::unique_ptr<SessionServer> sessions_;
   std::unique_ptr<CheckpointFinder> finder_;
+  std::optional<MemoryBlocks> memory_blocks_;
+  std::unique_ptr<Scrubber> scrubber_;
   std::unique_ptr<Catalog> catalog_;
   RestoreGroups groups_;
   std::unique_ptr<PlanTable> plans_;
   std::unique_ptr<CatalogService> catalog_service_;
   std::unique_ptr<RestoreService> restore_service_;
+  std::unique_ptr<RetentionService> retention_service_;
   std::unique_ptr<AdminService> admin_service_;
   std::unique_ptr<SaveService> save_service_;
   std::unique_ptr<GrpcFace> grpc_;

@@ -10,10 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <string>
-#include <system_error>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/byte_size.h"
@@ -21,29 +18,6 @@
 
 namespace ckpt {
 namespace {
-
-// The folders that this start has made, outermost first: a start that is refused leaves none of
-// them behind.
-class MadeFolders {
- public:
-  ~MadeFolders() {
-    for (auto folder = made_.rbegin(); folder != made_.rend(); ++folder) ::rmdir(folder->c_str());
-  }
-  std::error_code Make(const std::filesystem::path& folder) {
-    std::error_code error;
-    if (std::filesystem::is_directory(folder, error)) return {};
-    const std::filesystem::path parent = folder.parent_path();
-    if (parent != folder && !parent.empty()) {
-      if (error = Make(parent); error) return error;
-    }
-    if (std::filesystem::create_directory(folder, error)) made_.push_back(folder.string());
-    return error;
-  }
-  void Keep() { made_.clear(); }
-
- private:
-  std::vector<std::string> made_;
-};
 
 // `mode` is for what has to be made.
 absl::Status MakeWritable(const std::string& flag, const std::string& folder, mode_t mode,
@@ -53,6 +27,9 @@ absl::Status MakeWritable(const std::string& flag, const std::string& folder, mo
   };
   std::error_code error;
   if (!std::filesystem::is_directory(folder, error)) {
+    if (std::filesystem::exists(folder, error)) {
+      return absl::InvalidArgumentError(absl::StrCat(flag, ": ", folder, " is not a folder"));
+    }
     error = made.Make(folder);
     if (error) return refuse(absl::StrCat("cannot be made: ", error.message()));
     ::chmod(folder.c_str(), mode);
@@ -94,9 +71,23 @@ absl::Status CheckMemoryFolder(Config& config) {
 
 }  // namespace
 
-absl::Status PrepareFolders(Config& config) {
+MadeFolders::~MadeFolders() {
+  for (auto folder = made_.rbegin(); folder != made_.rend(); ++folder) ::rmdir(folder->c_str());
+}
+
+std::error_code MadeFolders::Make(const std::filesystem::path& folder) {
+  std::error_code error;
+  if (std::filesystem::is_directory(folder, error)) return {};
+  const std::filesystem::path parent = folder.parent_path();
+  if (parent != folder && !parent.empty()) {
+    if (error = Make(parent); error) return error;
+  }
+  if (std::filesystem::create_directory(folder, error)) made_.push_back(folder.string());
+  return error;
+}
+
+absl::Status PrepareFolders(Config& config, MadeFolders& made) {
   const std::string socket_folder = std::filesystem::path(config.socket).parent_path().string();
-  MadeFolders made;
   CKPT_RETURN_IF_ERROR(MakeWritable("--socket", socket_folder, 0755, made));
   std::error_code error;
   if (std::filesystem::is_directory(config.socket, error)) {
@@ -105,9 +96,7 @@ absl::Status PrepareFolders(Config& config) {
   }
   CKPT_RETURN_IF_ERROR(MakeWritable("--memory-dir", config.memory_dir, 0700, made));
   CKPT_RETURN_IF_ERROR(CheckMemoryFolder(config));
-  CKPT_RETURN_IF_ERROR(MakeWritable("--data-dir", config.data_dir, 0700, made));
-  made.Keep();
-  return absl::OkStatus();
+  return MakeWritable("--data-dir", config.data_dir, 0700, made);
 }
 
 }  // namespace ckpt

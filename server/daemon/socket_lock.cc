@@ -41,29 +41,44 @@ absl::Status RemoveStale(const std::string& socket) {
 
 absl::StatusOr<std::unique_ptr<SocketLock>> SocketLock::Take(const std::string& socket) {
   const std::string path = socket + ".lock";
-  const int descriptor =
-      ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR);
-  if (descriptor < 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--socket: lock file ", path, ": ", std::strerror(errno)));
-  }
-  std::unique_ptr<SocketLock> lock(new SocketLock(descriptor));
-  if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) {
+  for (;;) {
+    const int descriptor =
+        ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR);
+    if (descriptor < 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--socket: lock file ", path, ": ", std::strerror(errno)));
+    }
+    std::unique_ptr<SocketLock> lock(new SocketLock(path, descriptor));
+    if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+      if (errno != EWOULDBLOCK) {
+        return absl::InternalError(absl::StrCat("lock file ", path, ": ", std::strerror(errno)));
+      }
+      return absl::FailedPreconditionError(
+          absl::StrCat("another ckptd", ReadHolder(descriptor), " serves ", socket,
+                       "; stop it, or give this one another --socket"));
+    }
+    struct stat status;
+    if (::fstat(descriptor, &status) != 0) {
       return absl::InternalError(absl::StrCat("lock file ", path, ": ", std::strerror(errno)));
     }
-    return absl::FailedPreconditionError(
-        absl::StrCat("another ckptd", ReadHolder(descriptor), " serves ", socket,
-                     "; stop it, or give this one another --socket"));
+    if (status.st_nlink == 0) continue;  // discarded by its holder: a lock of nothing
+    lock->had_holder_ = status.st_size > 0;
+    if (absl::Status stale = RemoveStale(socket); !stale.ok()) {
+      lock->Discard();
+      return stale;
+    }
+    const std::string pid = absl::StrCat(::getpid(), "\n");
+    if (::ftruncate(descriptor, 0) != 0 ||
+        ::pwrite(descriptor, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
+      return absl::InternalError(
+          absl::StrCat("lock file ", path, " cannot be written: ", std::strerror(errno)));
+    }
+    return lock;
   }
-  if (absl::Status status = RemoveStale(socket); !status.ok()) return status;
-  const std::string pid = absl::StrCat(::getpid(), "\n");
-  if (::ftruncate(descriptor, 0) != 0 ||
-      ::pwrite(descriptor, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
-    return absl::InternalError(
-        absl::StrCat("lock file ", path, " cannot be written: ", std::strerror(errno)));
-  }
-  return lock;
+}
+
+void SocketLock::Discard() {
+  if (!had_holder_) ::unlink(path_.c_str());
 }
 
 SocketLock::~SocketLock() { ::close(descriptor_); }

@@ -1,6 +1,7 @@
 // Aborted checkpoints, kept for a while so that whoever waits learns why.
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/status_macros.h"
 #include "server/index/rocks_index.h"
@@ -35,18 +36,19 @@ absl::Status RocksIndex::ForgetAbortedBefore(absl::Time time) {
   return batch.Count() > 0 ? Write(batch) : absl::OkStatus();
 }
 
-std::optional<v1::CheckpointInfo> RocksIndex::FindAborted(const CheckpointId& id) {
+absl::StatusOr<v1::CheckpointInfo> RocksIndex::FindAborted(const CheckpointId& id) {
   const std::string prefix = id.incarnation.none() ? index_keys::StepPrefix(id.run, id.step)
                                                    : index_keys::IncarnationPrefix(id);
-  std::optional<v1::CheckpointInfo> found;
-  ForEachRow(kAborted, prefix, /*descending=*/true,
-             [&](absl::string_view, absl::string_view row) -> absl::StatusOr<bool> {
-               CKPT_ASSIGN_OR_RETURN(index_records::AbortedRow aborted,
-                                     index_records::DecodeAborted(row));
-               found = std::move(aborted.info);
-               return false;
-             })
-      .IgnoreError();
+  absl::StatusOr<v1::CheckpointInfo> found =
+      absl::NotFoundError(absl::StrCat("no aborted checkpoint ", id.run, "@", id.step));
+  CKPT_RETURN_IF_ERROR(
+      ForEachRow(kAborted, prefix, /*descending=*/true,
+                 [&](absl::string_view, absl::string_view row) -> absl::StatusOr<bool> {
+                   CKPT_ASSIGN_OR_RETURN(index_records::AbortedRow aborted,
+                                         index_records::DecodeAborted(row));
+                   found = std::move(aborted.info);
+                   return false;
+                 }));
   return found;
 }
 

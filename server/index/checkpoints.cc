@@ -7,6 +7,7 @@
 #include "common/limits.h"
 #include "common/status_macros.h"
 #include "server/index/rocks_index.h"
+#include "server/observe/log.h"
 
 namespace ckpt {
 namespace {
@@ -47,11 +48,15 @@ absl::Status RocksIndex::PutCheckpoint(const v1::CheckpointManifest& manifest,
                         CheckpointUid::FromBytes(manifest.checkpoint_uid(), "checkpoint_uid"));
   const std::string key = index_keys::Checkpoint(id, uid);
   MutexLock lock(write_mutex_);
-  if (Get(kTasks, uid.bytes()).ok()) {
+  const auto tombstone = Get(kTasks, uid.bytes());
+  if (tombstone.ok()) {
     return absl::FailedPreconditionError(absl::StrCat(id.ToString(), " is being deleted"));
   }
+  if (!absl::IsNotFound(tombstone.status())) return tombstone.status();
   rocksdb::WriteBatch batch;
-  if (auto row = Get(kCheckpoints, key); row.ok()) {
+  auto row = Get(kCheckpoints, key);
+  if (!row.ok() && !absl::IsNotFound(row.status())) return row.status();
+  if (row.ok()) {
     CKPT_ASSIGN_OR_RETURN(CheckpointRecord known, index_records::DecodeCheckpoint(*row));
     CKPT_RETURN_IF_ERROR(ReplaceLabels(batch, key, std::move(known), labels));
     return Write(batch);
@@ -61,14 +66,12 @@ absl::Status RocksIndex::PutCheckpoint(const v1::CheckpointManifest& manifest,
   absl::flat_hash_map<std::string, uint64_t> references;
   for (size_t i = 0; i < parts.size(); ++i) {
     const v1::PartManifest& part = parts[i];
-    const std::shared_ptr<const PartLayout> layout = i < layouts.size() ? layouts[i] : nullptr;
-    if (!references.contains(part.layout_digest())) {
-      CKPT_RETURN_IF_ERROR(EnsureLayout(part, layout));
-    }
+    CKPT_ASSIGN_OR_RETURN(const std::shared_ptr<const PartLayout> layout,
+                          LayoutOf(part, i < layouts.size() ? layouts[i] : nullptr));
+    if (!references.contains(part.layout_digest())) CKPT_RETURN_IF_ERROR(EnsureLayout(*layout));
     ++references[part.layout_digest()];
-    const v1::Layout& proto = layout != nullptr ? layout->proto() : part.layout();
-    record.shard_count += static_cast<uint64_t>(proto.shards_size());
-    CKPT_RETURN_IF_ERROR(PutPart(batch, uid, part, proto));
+    record.shard_count += layout->shards().size();
+    CKPT_RETURN_IF_ERROR(PutPart(batch, uid, part, *layout));
   }
   for (const v1::PartReference& reference : manifest.parts()) {
     record.data_bytes += reference.data_bytes();
@@ -88,7 +91,9 @@ absl::Status RocksIndex::PutCheckpoint(const v1::CheckpointManifest& manifest,
   batch.Put(families_[kAttempts], uid.bytes(), key);
   CKPT_RETURN_IF_ERROR(ClaimTags(batch, id.run, uid, labels));
   batch.Put(families_[kCheckpoints], key, Encode(record));
-  return FromRocks(db_->Write({}, &batch));  // not synced: index.h says why
+  CKPT_RETURN_IF_ERROR(FromRocks(db_->Write({}, &batch)));  // not synced: index.h says why
+  for (const auto& [digest, count] : references) prepared_.erase(digest);
+  return absl::OkStatus();
 }
 
 absl::Status RocksIndex::PutLabels(CheckpointUid uid, const v1::Labels& labels) {
@@ -136,12 +141,13 @@ absl::Status RocksIndex::ClaimTags(rocksdb::WriteBatch& batch, const std::string
     const std::string tag_key = index_keys::Tag(run, tag);
     batch.Put(families_[kTags], tag_key, uid.bytes());
     auto owner = Get(kTags, tag_key);
-    if (!owner.ok() || *owner == uid.bytes()) continue;
-    auto key = Get(kAttempts, *owner);
-    if (!key.ok() || losers.contains(*key)) continue;
-    auto row = Get(kCheckpoints, *key);
-    if (!row.ok()) continue;
-    CKPT_ASSIGN_OR_RETURN(losers[*key], index_records::DecodeCheckpoint(*row));
+    if (absl::IsNotFound(owner.status())) continue;
+    CKPT_RETURN_IF_ERROR(owner.status());
+    if (*owner == uid.bytes()) continue;
+    CKPT_ASSIGN_OR_RETURN(const std::string key, Get(kAttempts, *owner));
+    if (losers.contains(key)) continue;
+    CKPT_ASSIGN_OR_RETURN(const std::string row, Get(kCheckpoints, key));
+    CKPT_ASSIGN_OR_RETURN(losers[key], index_records::DecodeCheckpoint(row));
   }
   for (auto& [key, record] : losers) {
     auto* tags = record.labels.mutable_tags();
@@ -278,33 +284,40 @@ absl::Status RocksIndex::ForEachCheckpoint(const std::string& run,
   return FromRocks(rows->status());
 }
 
-std::vector<CheckpointUid> RocksIndex::AllCheckpoints() {
+absl::StatusOr<std::vector<CheckpointUid>> RocksIndex::UidsOf(Family family) {
   std::vector<CheckpointUid> uids;
-  ForEachRow(kAttempts, "", false, [&](absl::string_view key, absl::string_view) {
-    uids.push_back(IdOf<CheckpointUid>(key));
-    return absl::StatusOr<bool>(true);
-  }).IgnoreError();
+  CKPT_RETURN_IF_ERROR(ForEachRow(
+      family, "", false, [&](absl::string_view key, absl::string_view) -> absl::StatusOr<bool> {
+        if (key.size() != 16) return index_records::Damaged("a checkpoint's id");
+        uids.push_back(IdOf<CheckpointUid>(key));
+        return true;
+      }));
   return uids;
+}
+
+absl::StatusOr<std::vector<CheckpointUid>> RocksIndex::AllCheckpoints() {
+  return UidsOf(kAttempts);
+}
+
+absl::Status RocksIndex::VerifyFiles() {
+  rocksdb::ReadOptions options;
+  options.fill_cache = false;
+  return FromRocks(db_->VerifyChecksum(options));
 }
 
 uint64_t RocksIndex::CheckpointCount() {
   uint64_t count = 0;
-  ForEachRow(kRuns, "", false, [&](absl::string_view, absl::string_view row) {
-    const absl::StatusOr<index_records::RunRow> run = index_records::DecodeRun(row);
-    if (run.ok()) count += run->checkpoint_count;
-    return absl::StatusOr<bool>(true);
-  }).IgnoreError();
+  const auto add = [&](absl::string_view, absl::string_view row) -> absl::StatusOr<bool> {
+    CKPT_ASSIGN_OR_RETURN(const index_records::RunRow run, index_records::DecodeRun(row));
+    count += run.checkpoint_count;
+    return true;
+  };
+  const absl::Status status = ForEachRow(kRuns, "", false, add);
+  if (!status.ok()) observe::Error("checkpoints cannot be counted", {{"error", status}});
   return count;
 }
 
-std::vector<CheckpointUid> RocksIndex::Tombstones() {
-  std::vector<CheckpointUid> uids;
-  ForEachRow(kTasks, "", false, [&](absl::string_view key, absl::string_view) {
-    uids.push_back(IdOf<CheckpointUid>(key));
-    return absl::StatusOr<bool>(true);
-  }).IgnoreError();
-  return uids;
-}
+absl::StatusOr<std::vector<CheckpointUid>> RocksIndex::Tombstones() { return UidsOf(kTasks); }
 
 absl::StatusOr<CheckpointRecord> RocksIndex::GetTombstone(CheckpointUid uid) {
   CKPT_ASSIGN_OR_RETURN(const std::string row, Get(kTasks, uid.bytes()));

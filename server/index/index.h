@@ -1,5 +1,6 @@
 // The catalogue of what is durable: RocksDB, derived from manifests, may be thrown away and
-// rebuilt. No other room includes RocksDB, and no RocksDB type stands here. Thread-safe. Every
+// rebuilt. No other room includes RocksDB, and no RocksDB type stands here. Thread-safe. Any call may
+// end with DATA_LOSS where what it reads is damaged: nothing is passed over. Every
 // write is one batch, and synced, but for PutCheckpoint's and PutComparison's: what a power cut
 // takes of the former, recovery finds again by the manifests.
 //
@@ -51,11 +52,15 @@ struct ValueRow {
   v1::Values values;
 };
 
+// What stands between the index and the machine, for tests (environment.h).
+struct IndexEnvironment;
+
 class Index {
  public:
   // `path` is the folder. An index of an older format is brought up to date first. DATA_LOSS:
   // damaged, FAILED_PRECONDITION: a newer format; both with the way out (ckptutil rebuild-index).
-  static absl::StatusOr<std::unique_ptr<Index>> Open(const std::string& path);
+  static absl::StatusOr<std::unique_ptr<Index>> Open(const std::string& path,
+                                                     IndexEnvironment* environment = nullptr);
   virtual ~Index() = default;
 
   // --- writing; synced before they return, where nothing else is said
@@ -94,9 +99,9 @@ class Index {
                                                       bool whole_only) = 0;
   virtual absl::StatusOr<CheckpointRecord> FindTag(const std::string& run,
                                                    const std::string& tag) = 0;  // NOT_FOUND
-  virtual std::optional<v1::CheckpointInfo> FindAborted(const CheckpointId& id) = 0;
+  virtual absl::StatusOr<v1::CheckpointInfo> FindAborted(const CheckpointId& id) = 0;  // NOT_FOUND
   // The greatest incarnation that the run has (committed or aborted). nullopt: none.
-  virtual std::optional<Incarnation> NewestIncarnation(const std::string& run) = 0;
+  virtual absl::StatusOr<std::optional<Incarnation>> NewestIncarnation(const std::string& run) = 0;
 
   // Winners only, newest step first, from `after` (exclusive: steps below it) on; stops when
   // `visit` returns false.
@@ -112,14 +117,14 @@ class Index {
   // opened, whatever is deleted meanwhile, and must not outlive the index. NOT_FOUND: unknown layout.
   virtual absl::StatusOr<std::unique_ptr<LeafCursor>> OpenLeaves(
       const std::string& layout_digest) = 0;
-  virtual std::vector<CheckpointUid> Tombstones() = 0;
+  virtual absl::StatusOr<std::vector<CheckpointUid>> Tombstones() = 0;
   virtual absl::StatusOr<CheckpointRecord> GetTombstone(CheckpointUid uid) = 0;  // NOT_FOUND
   // Data files and part manifests with the checkpoint that references them, tombstoned ones
   // included. A file that several reference is visited several times.
   virtual absl::Status ForEachFile(absl::FunctionRef<bool(FileId, CheckpointUid)> visit) = 0;
   // True when a checkpoint other than `uid` references the file: it must stay.
   virtual absl::StatusOr<bool> IsShared(FileId file, CheckpointUid uid) = 0;
-  virtual std::vector<CheckpointUid> AllCheckpoints() = 0;
+  virtual absl::StatusOr<std::vector<CheckpointUid>> AllCheckpoints() = 0;
   // The manifest of one part without its layout, values and block hashes. NOT_FOUND.
   virtual absl::StatusOr<v1::PartManifest> GetPartHead(CheckpointUid uid, uint32_t rank) = 0;
   // Of the part's block hashes those from kHashesPerRow * row on, as many or, at the end, fewer.
@@ -135,10 +140,20 @@ class Index {
   virtual std::shared_ptr<const PartLayout> FindLayout(const std::string& digest) = 0;
   // In memory only, so that FindLayout knows it before its first checkpoint commits.
   virtual void KeepLayout(std::shared_ptr<const PartLayout> layout) = 0;
+  // Writes a layout's rows before its first checkpoint, which has less to do then. Those of a
+  // checkpoint that never comes are removed with ForgetLayoutsUnusedSince.
+  virtual absl::Status PrepareLayout(const PartLayout& layout) = 0;
   // Parsed layouts are kept in memory; a job that has ended needs none. FindLayout still finds what a
   // checkpoint references.
   virtual void ForgetLayoutsUnusedSince(absl::Time time) = 0;
+  // Reads every file of it, all checksums. DATA_LOSS.
+  virtual absl::Status VerifyFiles() = 0;
+  // Of runs that can be read; where one cannot, that is logged.
   virtual uint64_t CheckpointCount() = 0;
+  // True in an index that was made anew, until Confirm: what it was told by manifests may be less, or
+  // more, than somebody wanted there, and nothing is deleted on its word alone.
+  virtual absl::StatusOr<bool> AwaitsConfirmation() = 0;
+  virtual absl::Status Confirm() = 0;  // idempotent
 };
 
 }  // namespace ckpt

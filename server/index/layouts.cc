@@ -2,9 +2,9 @@
 // save that names a layout again gets it put together from all of its rows; the digest says whether
 // that is the layout that it was.
 //
-// A layout's rows are written with its first checkpoint, before the batch that has its
-// reference-count row, the one that readers look for first: a crash in between leaves rows that
-// the next checkpoint with that layout writes again.
+// A layout's rows are written when the first part that has it is durable, before the batch that has
+// its reference-count row, the one that readers look for first: a crash in between leaves rows that
+// the next start removes.
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -16,14 +16,11 @@
 namespace ckpt {
 namespace {
 
-// Of parsed layouts: those of eight ranks with a million shards, so that a job that saves every few
-// minutes does not have its layouts parsed each time.
-constexpr size_t kLayoutCacheBytes = size_t{1} << 30;
+// Of parsed layouts: more than those of eight ranks with a million shards (30 MiB each), so that a
+// job that saves every few minutes does not have its layouts parsed each time.
+constexpr uint64_t kLayoutCacheBytes = uint64_t{512} << 20;
 constexpr size_t kBatchBytesMax = 1 << 20;
 constexpr size_t kDigestBytes = 32;
-
-// About what a parsed layout takes: its messages are several times as large as their bytes.
-size_t ParsedBytes(const PartLayout& layout) { return layout.serialized().size() * 12; }
 
 // From all of its leaves. Null where they do not make a layout of that digest.
 absl::StatusOr<std::shared_ptr<const PartLayout>> PutTogether(LeafCursor& leaves,
@@ -32,28 +29,26 @@ absl::StatusOr<std::shared_ptr<const PartLayout>> PutTogether(LeafCursor& leaves
     uint32_t leaf;
     LeafShard shard;
   };
-  v1::Layout proto;
+  std::vector<v1::Leaf> in_order;
   std::vector<Placed> placed;
   std::vector<LeafShard> shards;
   CKPT_RETURN_IF_ERROR(leaves.Seek(""));
   while (leaves.valid()) {
     const uint32_t position = leaves.position();
     if (position >= kLeavesPerPartMax) return nullptr;
-    while (static_cast<uint32_t>(proto.leaves_size()) <= position) proto.add_leaves();
-    CKPT_RETURN_IF_ERROR(leaves.ReadLeaf(*proto.mutable_leaves(static_cast<int>(position))));
+    if (in_order.size() <= position) in_order.resize(position + 1);
+    CKPT_RETURN_IF_ERROR(leaves.ReadLeaf(in_order[position]));
     CKPT_RETURN_IF_ERROR(leaves.ReadShards(shards));
     for (const LeafShard& shard : shards) placed.push_back({position, shard});
     CKPT_RETURN_IF_ERROR(leaves.Next());
   }
-  std::sort(placed.begin(), placed.end(), [](const Placed& a, const Placed& b) {
-    return a.shard.part_offset < b.shard.part_offset;
-  });
+  LayoutBuilder builder;
+  builder.Reserve(in_order.size());
+  for (const v1::Leaf& leaf : in_order) CKPT_RETURN_IF_ERROR(builder.AddLeaf(leaf));
   for (const Placed& one : placed) {
-    v1::Shard* shard = proto.add_shards();
-    shard->set_leaf(one.leaf);
-    one.shard.box.ToProto(shard->mutable_box());
+    CKPT_RETURN_IF_ERROR(builder.AddShard(one.leaf, one.shard.box));
   }
-  CKPT_ASSIGN_OR_RETURN(auto layout, PartLayout::FromProto(std::move(proto)));
+  CKPT_ASSIGN_OR_RETURN(auto layout, builder.Build());
   return layout->digest() == digest ? layout : nullptr;
 }
 
@@ -96,20 +91,32 @@ absl::StatusOr<uint64_t> RocksIndex::LayoutCount(const std::string& digest) {
   return index_records::DecodeCount(*row);
 }
 
-absl::Status RocksIndex::EnsureLayout(const v1::PartManifest& part,
-                                      std::shared_ptr<const PartLayout> layout) {
-  auto row = Get(kLayouts, part.layout_digest());
+absl::Status RocksIndex::EnsureLayout(const PartLayout& layout) {
+  auto row = Get(kLayouts, layout.digest());
   if (row.ok()) return absl::OkStatus();
   if (!absl::IsNotFound(row.status())) return row.status();
+  return prepared_.contains(layout.digest()) ? absl::OkStatus() : WriteLeaves(layout);
+}
+
+absl::Status RocksIndex::PrepareLayout(const PartLayout& layout) {
+  MutexLock lock(write_mutex_);
+  CKPT_RETURN_IF_ERROR(EnsureLayout(layout));
+  if (LayoutCount(layout.digest()).value_or(1) == 0) prepared_[layout.digest()] = absl::Now();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<const PartLayout>> RocksIndex::LayoutOf(
+    const v1::PartManifest& part, std::shared_ptr<const PartLayout> layout) {
   if (layout == nullptr) layout = FindInCache(part.layout_digest());
   if (layout == nullptr) {
     CKPT_ASSIGN_OR_RETURN(layout, PartLayout::FromProto(part.layout()));
+    if (layout->digest() == part.layout_digest()) KeepLayout(layout);
   }
   if (layout->digest() != part.layout_digest()) {
     return absl::DataLossError(absl::StrCat("the part manifest of rank ", part.rank(),
                                             " does not hold the layout that its digest names"));
   }
-  return WriteLeaves(*layout);
+  return layout;
 }
 
 absl::Status RocksIndex::WriteLeaves(const PartLayout& layout) {
@@ -128,6 +135,7 @@ absl::Status RocksIndex::WriteLeaves(const PartLayout& layout) {
 }
 
 absl::Status RocksIndex::RemoveLayout(rocksdb::WriteBatch& batch, const std::string& digest) {
+  prepared_.erase(digest);
   batch.Delete(families_[kLayouts], digest);
   return DeleteLeaves(batch, digest);
 }
@@ -182,11 +190,12 @@ std::shared_ptr<const PartLayout> RocksIndex::FindInCache(const std::string& dig
 
 void RocksIndex::KeepLayout(std::shared_ptr<const PartLayout> layout) {
   if (FindInCache(layout->digest()) != nullptr) return;
+  const uint64_t bytes = layout->MemoryBytes();
   MutexLock lock(cache_mutex_);
-  layout_cache_.push_front({std::move(layout), absl::Now()});
-  size_t cached = 0;
+  layout_cache_.push_front({std::move(layout), bytes, absl::Now()});
+  uint64_t cached = 0;
   for (size_t i = 0; i < layout_cache_.size(); ++i) {
-    cached += ParsedBytes(*layout_cache_[i].layout);
+    cached += layout_cache_[i].bytes;
     if (i > 0 && cached > kLayoutCacheBytes) {
       layout_cache_.resize(i);
       break;
@@ -194,9 +203,21 @@ void RocksIndex::KeepLayout(std::shared_ptr<const PartLayout> layout) {
   }
 }
 
-void RocksIndex::ForgetLayoutsUnusedSince(absl::Time time) {
+void RocksIndex::ForgetCachedSince(absl::Time time) {
   MutexLock lock(cache_mutex_);
   while (!layout_cache_.empty() && layout_cache_.back().used_at < time) layout_cache_.pop_back();
+}
+
+void RocksIndex::ForgetLayoutsUnusedSince(absl::Time time) {
+  ForgetCachedSince(time);
+  MutexLock lock(write_mutex_);
+  rocksdb::WriteBatch batch;
+  std::vector<std::string> doomed;
+  for (const auto& [digest, prepared_at] : prepared_) {
+    if (prepared_at < time && DeleteLeaves(batch, digest).ok()) doomed.push_back(digest);
+  }
+  if (doomed.empty() || !Write(batch).ok()) return;  // the next start removes them
+  for (const std::string& digest : doomed) prepared_.erase(digest);
 }
 
 absl::StatusOr<std::unique_ptr<LeafCursor>> RocksIndex::OpenLeaves(

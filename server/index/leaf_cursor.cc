@@ -5,7 +5,7 @@
 #include "common/limits.h"
 #include "common/status_macros.h"
 #include "server/index/record.h"
-#include "server/index/varint.h"
+#include "common/varint.h"
 
 namespace ckpt {
 
@@ -49,7 +49,7 @@ absl::Status LeafCursor::EnterRow() {
 
 absl::Status LeafCursor::ReadEntry() {
   valid_ = false;
-  index_records::VarintReader reader(rest_);
+  VarintReader reader(rest_);
   const uint64_t shared = reader.Varint();
   const absl::string_view suffix = reader.Text();
   if (shared > key_.size()) return index_records::Damaged("a row of leaves");
@@ -93,7 +93,7 @@ absl::Status LeafCursor::ReadShards(std::vector<LeafShard>& shards) const {
   shards.clear();
   if (shards_.empty()) return absl::OkStatus();
   v1::Leaf leaf;  // whole tensors are stored without their box
-  index_records::VarintReader reader(shards_);
+  VarintReader reader(shards_);
   while (reader.ok() && !reader.rest().empty()) {
     LeafShard& shard = shards.emplace_back();
     const uint64_t form = reader.Varint();

@@ -17,13 +17,11 @@
 #include "common/dtype.h"
 #include "common/key.h"
 #include "server/index/leaf_cursor.h"
-#include "server/index/varint.h"
+#include "common/varint.h"
 
 namespace ckpt {
 namespace {
 
-using index_records::PutText;
-using index_records::PutVarint;
 
 // A row ends with the leaf that passes one of these.
 constexpr size_t kLeafRowLeavesMax = 64;
@@ -32,14 +30,17 @@ constexpr size_t kLeafRowBytesMax = 16 << 10;
 // Leaves by printed key. Shards are by (element size, printed key), so that most of the work is
 // done: their leaves are a few ascending runs.
 std::vector<uint32_t> OrderOfLeaves(const PartLayout& layout) {
-  const auto keys = layout.printed_keys();
-  const auto before = [&](uint32_t a, uint32_t b) { return keys[a] < keys[b]; };
+  const LeafTable& keys = layout.leaves();
+  const ShardTable& shards = layout.shard_boxes();
+  const auto before = [&](uint32_t a, uint32_t b) {
+    return keys.printed_key(a) < keys.printed_key(b);
+  };
   std::vector<uint32_t> order;
   order.reserve(keys.size());
   std::vector<size_t> runs;  // where each begins
   std::vector<bool> placed(keys.size(), false);
-  for (const v1::Shard& shard : layout.proto().shards()) {
-    const uint32_t leaf = shard.leaf();
+  for (size_t s = 0; s < shards.size(); ++s) {
+    const uint32_t leaf = shards[s].leaf;
     if (placed[leaf]) continue;
     placed[leaf] = true;
     if (order.empty() || !before(order.back(), leaf)) runs.push_back(order.size());
@@ -58,32 +59,18 @@ std::vector<uint32_t> OrderOfLeaves(const PartLayout& layout) {
   return order;
 }
 
-// The serialized leaves of a layout: fields of number 1 at the front of its bytes.
-std::vector<absl::string_view> LeafMessages(const PartLayout& layout) {
-  std::vector<absl::string_view> messages;
-  messages.reserve(layout.printed_keys().size());
-  index_records::VarintReader reader(layout.serialized());
-  while (messages.size() < layout.printed_keys().size()) {
-    reader.Varint();  // the field's tag
-    messages.push_back(reader.Text());
-  }
-  return messages;
-}
-
 class Packer {
  public:
   explicit Packer(const PartLayout& layout)
       : layout_(layout),
-        messages_(LeafMessages(layout)),
-        first_shard_(layout.printed_keys().size(), UINT32_MAX),
-        tied_(layout.printed_keys().size(), false) {
-    const auto& shards = layout.proto().shards();
-    for (int s = shards.size() - 1; s >= 0; --s) {
-      first_shard_[shards[s].leaf()] = static_cast<uint32_t>(s);
+        first_shard_(layout.leaves().size(), UINT32_MAX),
+        tied_(layout.leaves().size(), false) {
+    for (size_t s = layout.shard_boxes().size(); s-- > 0;) {
+      first_shard_[layout.shard_boxes()[s].leaf] = static_cast<uint32_t>(s);
     }
-    for (int i = 0; i < layout.proto().leaves_size(); ++i) {
-      const uint32_t alias = layout.proto().leaves(i).alias_of_plus_one();
-      if (alias != 0) tied_[static_cast<size_t>(i)] = tied_[alias - 1] = true;
+    for (size_t i = 0; i < layout.leaves().size(); ++i) {
+      const uint32_t alias = layout.leaves()[i].alias_of_plus_one;
+      if (alias != 0) tied_[i] = tied_[alias - 1] = true;
     }
   }
 
@@ -93,7 +80,7 @@ class Packer {
     absl::string_view first;
     absl::string_view previous;
     for (const uint32_t leaf : OrderOfLeaves(layout_)) {
-      const absl::string_view key = layout_.printed_keys()[leaf];
+      const absl::string_view key = layout_.leaves().printed_key(leaf);
       if (in_row == kLeafRowLeavesMax || row_.size() >= kLeafRowBytesMax) {
         if (absl::Status status = put(first, row_); !status.ok()) return status;
         row_.clear();
@@ -108,47 +95,42 @@ class Packer {
       const auto shared = static_cast<size_t>(left - previous.begin());
       PutVarint(row_, shared);
       PutText(row_, key.substr(shared));
-      Add(leaf, key);
+      Add(leaf);
       previous = key;
     }
     return in_row == 0 ? absl::OkStatus() : put(first, row_);
   }
 
  private:
-  void Add(uint32_t number, absl::string_view key) {
-    const v1::Leaf& leaf = layout_.proto().leaves(static_cast<int>(number));
-    const bool tensor = IsTensorKind(leaf.kind());
+  void Add(uint32_t number) {
+    const LeafView leaf = layout_.leaves()[number];
+    const bool tensor = IsTensorKind(leaf.kind);
     PutVarint(row_, number);
-    PutVarint(row_, static_cast<uint64_t>(leaf.placement()) | uint64_t{tied_[number]} << 2 |
+    PutVarint(row_, static_cast<uint64_t>(leaf.placement) | uint64_t{tied_[number]} << 2 |
                         uint64_t{tensor} << 3);
-    const LeafFacts facts = FactsOf(leaf, key, 0);
-    PutVarint(row_, facts.top_level.size());
+    PutVarint(row_, leaf.top_level.size());
     if (tensor) {
-      PutVarint(row_, static_cast<uint64_t>(facts.dtype));
-      PutVarint(row_, facts.bytes.value_or(0));
+      PutVarint(row_, static_cast<uint64_t>(leaf.dtype));
+      PutVarint(row_, Volume(leaf.shape).value_or(0) * DTypeBytes(leaf.dtype));
     }
-    PutText(row_, messages_[number]);
-    PutText(row_, leaf.alias_of_plus_one() == 0
+    PutText(row_, layout_.leaves().message(number));
+    PutText(row_, leaf.alias_of_plus_one == 0
                       ? absl::string_view()
-                      : layout_.printed_keys()[leaf.alias_of_plus_one() - 1]);
+                      : layout_.leaves().printed_key(leaf.alias_of_plus_one - 1));
     shards_.clear();
-    const auto& shards = layout_.proto().shards();
-    for (uint32_t s = first_shard_[number];
-         s < static_cast<uint32_t>(shards.size()) && shards[static_cast<int>(s)].leaf() == number;
-         ++s) {
-      AddShard(leaf, shards[static_cast<int>(s)].box(), layout_.shards()[s]);
+    const ShardTable& shards = layout_.shard_boxes();
+    for (size_t s = first_shard_[number]; s < shards.size() && shards[s].leaf == number; ++s) {
+      AddShard(leaf, shards[s], layout_.shards()[s]);
     }
     PutText(row_, shards_);
   }
 
-  void AddShard(const v1::Leaf& leaf, const v1::Box& box, const PartLayout::ShardPlace& place) {
-    const auto dimensions = static_cast<uint64_t>(box.extent_size());
-    const bool whole = std::equal(box.extent().begin(), box.extent().end(), leaf.shape().begin(),
-                                  leaf.shape().end());
-    PutVarint(shards_, dimensions << 1 | uint64_t{whole});
+  void AddShard(const LeafView& leaf, const ShardView& box, const PartLayout::ShardPlace& place) {
+    const bool whole = box.extent == leaf.shape;
+    PutVarint(shards_, box.extent.size() << 1 | uint64_t{whole});
     if (!whole) {
-      for (const uint64_t offset : box.offset()) PutVarint(shards_, offset);
-      for (const uint64_t extent : box.extent()) PutVarint(shards_, extent);
+      for (const uint64_t offset : box.offset) PutVarint(shards_, offset);
+      for (const uint64_t extent : box.extent) PutVarint(shards_, extent);
     }
     PutVarint(shards_, place.length);
     PutVarint(shards_, place.part_offset);
@@ -158,7 +140,6 @@ class Packer {
   }
 
   const PartLayout& layout_;
-  const std::vector<absl::string_view> messages_;
   std::vector<uint32_t> first_shard_;  // of each leaf; its shards follow one another
   std::vector<bool> tied_;
   std::string row_;

@@ -1,7 +1,4 @@
 // Opening the index: options, column families, and what a damaged one is called.
-#include <filesystem>
-#include <system_error>
-
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
@@ -9,6 +6,7 @@
 #include "rocksdb/filter_policy.h"
 #include "rocksdb/options.h"
 #include "rocksdb/table.h"
+#include "server/index/environment.h"
 #include "server/index/rocks_index.h"
 #include "server/index/rocks_log.h"
 
@@ -17,9 +15,9 @@ namespace {
 
 constexpr char kVersionKey[] = "index format";
 constexpr char kVersion[] = "2";
+constexpr char kUnconfirmedKey[] = "made anew, not confirmed";
 constexpr size_t kBlockCacheBytes = 64 << 20;
 constexpr size_t kMemtableBytes = 16 << 20;
-constexpr size_t kMemtablesBytesMax = 64 << 20;  // of all families together
 constexpr uint64_t kWalBytesMax = 128 << 20;
 
 const char* const kFamilyNames[kFamilyCount] = {"default", "checkpoints", "attempts", "parts",
@@ -39,19 +37,39 @@ rocksdb::ColumnFamilyOptions FamilyOptions(const std::shared_ptr<rocksdb::Cache>
   return options;
 }
 
-rocksdb::DBOptions DatabaseOptions() {
+rocksdb::DBOptions DatabaseOptions(const IndexEnvironment& environment) {
   rocksdb::DBOptions options;
+  options.env = environment.env;
   options.create_if_missing = true;
   options.create_missing_column_families = true;
   options.paranoid_checks = true;
   options.max_background_jobs = 2;
   options.max_total_wal_size = kWalBytesMax;
-  options.db_write_buffer_size = kMemtablesBytesMax;
+  options.db_write_buffer_size = environment.memtables_bytes_max;
   options.info_log = MakeRocksLog();
   options.max_open_files = 256;
   options.stats_dump_period_sec = 0;
   options.avoid_flush_during_recovery = true;  // a start reads the log, and writes nothing
   return options;
+}
+
+// The last process may have left batches in its logs that were never synced. RocksDB replays those and
+// goes on in a new log; a power cut that then took them would take what follows in the new log, too,
+// synced or not, for replay ends at the gap.
+rocksdb::Status SyncLogs(rocksdb::Env* env, const std::string& path) {
+  std::vector<std::string> names;
+  rocksdb::Status status = env->GetChildren(path, &names);
+  for (const std::string& name : names) {
+    if (!status.ok() || !absl::EndsWith(name, ".log")) continue;
+    std::unique_ptr<rocksdb::WritableFile> log;
+    status = env->ReopenWritableFile(absl::StrCat(path, "/", name), &log, rocksdb::EnvOptions());
+    if (status.ok()) status = log->Sync();
+    if (status.ok()) status = log->Close();
+  }
+  std::unique_ptr<rocksdb::Directory> folder;
+  if (status.ok()) status = env->NewDirectory(path, &folder);
+  if (status.ok()) status = folder->Fsync();
+  return status;
 }
 
 absl::Status OpenError(const rocksdb::Status& status, const std::string& path) {
@@ -83,16 +101,21 @@ absl::Status FromRocks(const rocksdb::Status& status) {
   return absl::InternalError(absl::StrCat("the index failed: ", status.ToString()));
 }
 
-absl::StatusOr<std::unique_ptr<Index>> Index::Open(const std::string& path) {
-  std::error_code ignored;  // RocksDB makes it too, but calls it an error that it was missing
-  std::filesystem::create_directory(path, ignored);
+absl::StatusOr<std::unique_ptr<Index>> Index::Open(const std::string& path,
+                                                    IndexEnvironment* environment) {
+  IndexEnvironment real;
+  if (environment == nullptr) environment = &real;
+  // RocksDB makes it too, but calls it an error that it was missing.
+  environment->env->CreateDirIfMissing(path).PermitUncheckedError();
+  const rocksdb::Status synced = SyncLogs(environment->env, path);
+  if (!synced.ok()) return OpenError(synced, path);
   const std::shared_ptr<rocksdb::Cache> cache = rocksdb::NewLRUCache(kBlockCacheBytes);
   std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
   for (const char* name : kFamilyNames) descriptors.emplace_back(name, FamilyOptions(cache));
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* db = nullptr;
   const rocksdb::Status opened =
-      rocksdb::DB::Open(DatabaseOptions(), path, descriptors, &handles, &db);
+      rocksdb::DB::Open(DatabaseOptions(*environment), path, descriptors, &handles, &db);
   if (!opened.ok()) return OpenError(opened, path);
   std::array<rocksdb::ColumnFamilyHandle*, kFamilyCount> families;
   std::copy(handles.begin(), handles.end(), families.begin());
@@ -105,7 +128,10 @@ absl::StatusOr<std::unique_ptr<Index>> Index::Open(const std::string& path) {
   if (version.empty() || version == "1") {
     rocksdb::WriteOptions synced;
     synced.sync = true;
-    CKPT_RETURN_IF_ERROR(FromRocks(db->Put(synced, kVersionKey, kVersion)));
+    rocksdb::WriteBatch born;
+    born.Put(kVersionKey, kVersion);
+    if (version.empty()) born.Put(kUnconfirmedKey, "");
+    CKPT_RETURN_IF_ERROR(FromRocks(db->Write(synced, &born)));
   } else if (version != kVersion) {
     return absl::FailedPreconditionError(
         absl::StrCat("the index at ", path, " has format ", version, ", this program knows ",
@@ -135,6 +161,19 @@ absl::Status RocksIndex::Write(rocksdb::WriteBatch& batch) {
   rocksdb::WriteOptions options;
   options.sync = true;
   return FromRocks(db_->Write(options, &batch));
+}
+
+absl::StatusOr<bool> RocksIndex::AwaitsConfirmation() {
+  const absl::Status mark = Get(kDefault, kUnconfirmedKey).status();
+  if (absl::IsNotFound(mark)) return false;
+  CKPT_RETURN_IF_ERROR(mark);
+  return true;
+}
+
+absl::Status RocksIndex::Confirm() {
+  rocksdb::WriteBatch batch;
+  batch.Delete(families_[kDefault], kUnconfirmedKey);
+  return Write(batch);
 }
 
 std::unique_ptr<rocksdb::Iterator> RocksIndex::Scan(Family family, const rocksdb::Slice* lower,

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/key.h"
 #include "common/status_macros.h"
 #include "server/index/rocks_index.h"
 
@@ -32,15 +31,15 @@ v1::PartManifest HeadOf(const v1::PartManifest& part) {
 
 using KeyedValue = std::pair<std::string, const v1::Values::Entry*>;
 
-absl::StatusOr<std::vector<KeyedValue>> ByKey(const v1::Values& values, const v1::Layout& layout) {
+absl::StatusOr<std::vector<KeyedValue>> ByKey(const v1::Values& values, const LeafTable& leaves) {
   std::vector<KeyedValue> keyed;
   keyed.reserve(static_cast<size_t>(values.entries_size()));
   for (const v1::Values::Entry& entry : values.entries()) {
-    if (entry.leaf() >= static_cast<uint32_t>(layout.leaves_size())) {
-      return absl::DataLossError(absl::StrCat("a part has a value of leaf ", entry.leaf(), " of ",
-                                              layout.leaves_size()));
+    if (entry.leaf() >= leaves.size()) {
+      return absl::DataLossError(
+          absl::StrCat("a part has a value of leaf ", entry.leaf(), " of ", leaves.size()));
     }
-    keyed.emplace_back(PrintKey(layout.leaves(static_cast<int>(entry.leaf())).key()), &entry);
+    keyed.emplace_back(leaves.printed_key(entry.leaf()), &entry);
   }
   std::sort(keyed.begin(), keyed.end());
   return keyed;
@@ -49,7 +48,7 @@ absl::StatusOr<std::vector<KeyedValue>> ByKey(const v1::Values& values, const v1
 }  // namespace
 
 absl::Status RocksIndex::PutPart(rocksdb::WriteBatch& batch, CheckpointUid uid,
-                                 const v1::PartManifest& part, const v1::Layout& layout) {
+                                 const v1::PartManifest& part, const PartLayout& layout) {
   batch.Put(families_[kParts], index_keys::Part(uid, part.rank()),
             HeadOf(part).SerializeAsString());
   const absl::Span<const uint64_t> hashes(part.block_hashes().data(),
@@ -58,7 +57,7 @@ absl::Status RocksIndex::PutPart(rocksdb::WriteBatch& batch, CheckpointUid uid,
     batch.Put(families_[kParts], index_keys::PartHashes(uid, part.rank(), row),
               index_records::EncodeHashes(hashes.subspan(row * kHashesPerRow, kHashesPerRow)));
   }
-  CKPT_ASSIGN_OR_RETURN(const std::vector<KeyedValue> keyed, ByKey(part.values(), layout));
+  CKPT_ASSIGN_OR_RETURN(const std::vector<KeyedValue> keyed, ByKey(part.values(), layout.leaves()));
   std::string from;  // the first row covers whatever lies before its first key, too
   v1::Values row;
   size_t bytes = 0;

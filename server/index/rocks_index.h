@@ -22,7 +22,7 @@
 namespace ckpt {
 
 enum Family {
-  kDefault,  // the index's own format version
+  kDefault,  // the index's own format version; whether it awaits confirmation
   kCheckpoints,
   kAttempts,
   kParts,
@@ -67,8 +67,8 @@ class RocksIndex : public Index {
   absl::StatusOr<CheckpointRecord> FindLatest(const std::string& run, uint64_t step_max,
                                               bool whole_only) override;
   absl::StatusOr<CheckpointRecord> FindTag(const std::string& run, const std::string& tag) override;
-  std::optional<v1::CheckpointInfo> FindAborted(const CheckpointId& id) override;
-  std::optional<Incarnation> NewestIncarnation(const std::string& run) override;
+  absl::StatusOr<v1::CheckpointInfo> FindAborted(const CheckpointId& id) override;
+  absl::StatusOr<std::optional<Incarnation>> NewestIncarnation(const std::string& run) override;
   absl::Status ForEachCheckpoint(const std::string& run, std::optional<uint64_t> below_step,
                                  absl::FunctionRef<bool(const CheckpointRecord&)> visit) override;
   absl::Status ForEachAborted(const std::string& run,
@@ -77,11 +77,11 @@ class RocksIndex : public Index {
                           absl::FunctionRef<bool(const v1::RunInfo&)> visit) override;
   absl::StatusOr<std::unique_ptr<LeafCursor>> OpenLeaves(
       const std::string& layout_digest) override;
-  std::vector<CheckpointUid> Tombstones() override;
+  absl::StatusOr<std::vector<CheckpointUid>> Tombstones() override;
   absl::StatusOr<CheckpointRecord> GetTombstone(CheckpointUid uid) override;
   absl::Status ForEachFile(absl::FunctionRef<bool(FileId, CheckpointUid)> visit) override;
   absl::StatusOr<bool> IsShared(FileId file, CheckpointUid uid) override;
-  std::vector<CheckpointUid> AllCheckpoints() override;
+  absl::StatusOr<std::vector<CheckpointUid>> AllCheckpoints() override;
   absl::StatusOr<v1::PartManifest> GetPartHead(CheckpointUid uid, uint32_t rank) override;
   absl::StatusOr<std::vector<uint64_t>> ReadBlockHashes(CheckpointUid uid, uint32_t rank,
                                                         uint64_t row) override;
@@ -89,8 +89,12 @@ class RocksIndex : public Index {
                                       absl::string_view printed_key) override;
   std::shared_ptr<const PartLayout> FindLayout(const std::string& digest) override;
   void KeepLayout(std::shared_ptr<const PartLayout> layout) override;
+  absl::Status PrepareLayout(const PartLayout& layout) override;
   void ForgetLayoutsUnusedSince(absl::Time time) override;
+  absl::Status VerifyFiles() override;
   uint64_t CheckpointCount() override;
+  absl::StatusOr<bool> AwaitsConfirmation() override;
+  absl::Status Confirm() override;
 
   // Rows of format 1 become rows of today's (upgrade.cc). Cut off by a crash it is done again.
   absl::Status UpgradeFromFormat1();
@@ -100,6 +104,7 @@ class RocksIndex : public Index {
  private:
   struct CachedLayout {
     std::shared_ptr<const PartLayout> layout;
+    uint64_t bytes;
     absl::Time used_at;
   };
 
@@ -114,19 +119,26 @@ class RocksIndex : public Index {
       Family family, absl::string_view prefix, bool descending,
       absl::FunctionRef<absl::StatusOr<bool>(absl::string_view key, absl::string_view row)> visit);
 
+  // The ids that the keys of `family` are.
+  absl::StatusOr<std::vector<CheckpointUid>> UidsOf(Family family);
   absl::StatusOr<index_records::RunRow> RunRowOf(const std::string& run);
   absl::StatusOr<uint64_t> LayoutCount(const std::string& digest);
   // Rows of a part's layout, all but its reference count, where there are none yet.
-  absl::Status EnsureLayout(const v1::PartManifest& part, std::shared_ptr<const PartLayout> layout)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  absl::Status EnsureLayout(const PartLayout& layout) ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  // `layout` unless it is null; else a known one, or the manifest's. DATA_LOSS where that is not of
+  // the digest that the manifest names.
+  absl::StatusOr<std::shared_ptr<const PartLayout>> LayoutOf(
+      const v1::PartManifest& part, std::shared_ptr<const PartLayout> layout);
   // In batches of its own: a crash leaves rows that nobody looks for yet.
   absl::Status WriteLeaves(const PartLayout& layout);
   absl::Status DeleteLeaves(rocksdb::WriteBatch& batch, const std::string& digest);
   // Head, values and hashes. `layout` is the part's.
   absl::Status PutPart(rocksdb::WriteBatch& batch, CheckpointUid uid, const v1::PartManifest& part,
-                       const v1::Layout& layout);
+                       const PartLayout& layout);
   std::shared_ptr<const PartLayout> FindInCache(const std::string& digest);
-  absl::Status RemoveLayout(rocksdb::WriteBatch& batch, const std::string& digest);
+  void ForgetCachedSince(absl::Time time);
+  absl::Status RemoveLayout(rocksdb::WriteBatch& batch, const std::string& digest)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
   absl::Status ReplaceLabels(rocksdb::WriteBatch& batch, const std::string& key,
                              CheckpointRecord record, const v1::Labels& labels)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
@@ -136,6 +148,8 @@ class RocksIndex : public Index {
   const std::unique_ptr<rocksdb::DB> db_;
   const std::array<rocksdb::ColumnFamilyHandle*, kFamilyCount> families_;
   Mutex write_mutex_;  // taken before cache_mutex_
+  // Layouts whose rows are there before a checkpoint that references them, and since when.
+  absl::flat_hash_map<std::string, absl::Time> prepared_ ABSL_GUARDED_BY(write_mutex_);
   Mutex cache_mutex_;
   // Parsed layouts, most recently used first; together at most kLayoutCacheBytes in memory, but
   // always one.

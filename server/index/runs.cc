@@ -6,10 +6,10 @@
 
 namespace ckpt {
 
-std::optional<Incarnation> RocksIndex::NewestIncarnation(const std::string& run) {
-  auto row = RunRowOf(run);
-  if (!row.ok() || row->newest_incarnation.none()) return std::nullopt;
-  return row->newest_incarnation;
+absl::StatusOr<std::optional<Incarnation>> RocksIndex::NewestIncarnation(const std::string& run) {
+  CKPT_ASSIGN_OR_RETURN(const index_records::RunRow row, RunRowOf(run));
+  if (row.newest_incarnation.none()) return std::nullopt;
+  return row.newest_incarnation;
 }
 
 absl::Status RocksIndex::ForEachRun(const std::string& prefix, const std::string& after,

@@ -56,12 +56,12 @@ absl::Status RocksIndex::UpgradeFromFormat1() {
         const std::shared_ptr<const PartLayout> layout = FindLayout(part.layout_digest());
         if (layout == nullptr) return true;
         rocksdb::WriteBatch batch;
-        CKPT_RETURN_IF_ERROR(PutPart(
-            batch, index_keys::IdOf<CheckpointUid>(key.substr(0, 16)), part, layout->proto()));
+        CKPT_RETURN_IF_ERROR(
+            PutPart(batch, index_keys::IdOf<CheckpointUid>(key.substr(0, 16)), part, *layout));
         CKPT_RETURN_IF_ERROR(FromRocks(db_->Write({}, &batch)));
         return true;
       }));
-  ForgetLayoutsUnusedSince(absl::InfiniteFuture());  // nobody has named one yet
+  ForgetCachedSince(absl::InfiniteFuture());  // nobody has named one yet
   return absl::OkStatus();
 }
 

@@ -1,5 +1,8 @@
 #include "server/offline/command.h"
 
+#include <filesystem>
+#include <system_error>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/checkpoint_id.h"
@@ -21,6 +24,7 @@ Options:
   -o json        dump: JSON instead of a table
   -q, --quiet    verify: no progress on stderr
   -h, --help     this text
+      --version  which ckptutil this is
 
 verify and dump change nothing. rebuild-index replaces only DATA_FOLDER/index.
 
@@ -110,6 +114,15 @@ absl::StatusOr<std::unique_ptr<DataFolder>> OpenFolder(const std::string& path) 
     return absl::FailedPreconditionError(
         absl::StrCat(folder.status().message(), "; stop the daemon first, or ask it with ckptctl"));
   }
+  const bool has_no_format =
+      absl::IsInvalidArgument(folder.status()) || absl::IsNotFound(folder.status());
+  std::error_code error;
+  if (has_no_format && std::filesystem::is_directory(path, error)) {
+    return absl::Status(folder.status().code(),
+                        absl::StrCat("not a ckptd data folder (no FORMAT file): name the folder "
+                                     "that was given to ckptd --data-dir, not ",
+                                     path));
+  }
   return folder;
 }
 
@@ -117,6 +130,10 @@ int RunCommand(const std::vector<std::string>& given, const Output& output) {
   for (const std::string& word : given) {
     if (word == "-h" || word == "--help" || (&word == &given[0] && word == "help")) {
       output.text << kHelp;
+      return kExitOk;
+    }
+    if (word == "--version") {
+      output.text << "ckptutil " CKPT_VERSION "\n";
       return kExitOk;
     }
   }

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "server/persist/persister.h"
 #include "server/storage/data_folder.h"
 
 namespace ckpt::offline {
@@ -47,6 +48,9 @@ int RunCommand(const std::vector<std::string>& arguments, const Output& output);
 absl::StatusOr<ExitCode> Verify(const Arguments& arguments, const Output& output);
 absl::StatusOr<ExitCode> Dump(const Arguments& arguments, const Output& output);
 absl::StatusOr<ExitCode> RebuildIndex(const Arguments& arguments, const Output& output);
+// What RebuildIndex does to a folder that is open.
+absl::StatusOr<RecoveryReport> RebuildIndexOf(DataFolder* folder,
+                                              IndexEnvironment* environment = nullptr);
 
 absl::StatusOr<std::unique_ptr<DataFolder>> OpenFolder(const std::string& path);
 

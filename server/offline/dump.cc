@@ -114,15 +114,15 @@ void PrintList(const std::vector<Found>& all, const Output& output) {
 }
 
 Json ShardJson(const PartLayout& layout, const v1::PartManifest& part, size_t shard) {
-  const v1::Shard& proto = layout.proto().shards(static_cast<int>(shard));
-  const v1::Leaf& leaf = layout.proto().leaves(static_cast<int>(proto.leaf()));
+  const ShardView view = layout.shard_boxes()[shard];
+  const LeafView leaf = layout.leaves()[view.leaf];
   const PartLayout::ShardPlace& place = layout.shards()[shard];
   const v1::DataFile& file = part.files(static_cast<int>(place.file));
   Json json;
-  json["key"] = layout.printed_keys()[proto.leaf()];
-  json["dtype"] = std::string(DTypeName(leaf.dtype()));
-  json["shape"] = std::vector<uint64_t>(leaf.shape().begin(), leaf.shape().end());
-  json["box"] = Box::FromProto(proto.box()).ToString();
+  json["key"] = std::string(leaf.printed_key);
+  json["dtype"] = std::string(DTypeName(leaf.dtype));
+  json["shape"] = std::vector<uint64_t>(leaf.shape.begin(), leaf.shape.end());
+  json["box"] = view.box().ToString();
   json["file"] = names::DataFile(*FileId::FromBytes(file.file_id(), "file id"));
   json["offset"] =
       file.header_length() + place.part_offset - layout.files()[place.file].part_offset;
@@ -153,7 +153,7 @@ absl::StatusOr<Json> PartJson(DataFolder& folder, const v1::PartReference& refer
   json["values"] = Json::object();
   for (const v1::Values::Entry& entry : part.values().entries()) {
     const Json value = Json::parse(ValueToJson(entry.value()), nullptr, /*allow_exceptions=*/false);
-    json["values"][layout->printed_keys()[entry.leaf()]] = value;
+    json["values"][std::string(layout->leaves().printed_key(entry.leaf()))] = value;
   }
   return json;
 }

@@ -1,13 +1,13 @@
 // verify: from each checkpoint manifest down to the last byte of its data files.
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/byte_size.h"
 #include "common/checkpoint_id.h"
-#include "common/layout.h"
 #include "common/status_macros.h"
 #include "server/offline/command.h"
-#include "server/persist/verify_part.h"
+#include "server/persist/verify_on_disk.h"
 #include "server/storage/names.h"
 
 namespace ckpt::offline {
@@ -23,9 +23,13 @@ class Verification {
     std::sort(uids.begin(), uids.end());
     for (const CheckpointUid uid : uids) CKPT_RETURN_IF_ERROR(VerifyCheckpoint(uid));
     CKPT_ASSIGN_OR_RETURN(const std::vector<CheckpointUid> labels, folder_->ListLabels());
-    for (const CheckpointUid uid : labels) {
+    for (const CheckpointUid uid : labels) {  // of nothing
+      if (std::binary_search(uids.begin(), uids.end(), uid)) continue;
       absl::Status status = folder_->ReadLabels(uid).status();
       if (!status.ok()) Damage(names::Labels(uid), status.message());
+    }
+    if (const absl::Status read = folder_->ReadRetention().status(); !read.ok()) {
+      Damage(names::kRetention, read.message());
     }
     if (progress_) output_.errors << "\r\033[K";
     output_.text << uids.size() << (uids.size() == 1 ? " checkpoint, " : " checkpoints, ")
@@ -36,51 +40,26 @@ class Verification {
 
  private:
   absl::Status VerifyCheckpoint(CheckpointUid uid) {
-    absl::StatusOr<v1::CheckpointManifest> manifest = folder_->ReadCheckpointManifest(uid);
-    if (!manifest.ok()) {
-      Damage(names::CheckpointManifest(uid), manifest.status().message());
-      return absl::OkStatus();
-    }
-    checkpoint_ = absl::StrCat(manifest->id().run(), "@", manifest->id().step());
-    for (const v1::PartReference& reference : manifest->parts()) {
-      CKPT_RETURN_IF_ERROR(VerifyReferenced(*manifest, reference));
-    }
+    const absl::StatusOr<v1::CheckpointManifest> manifest = folder_->ReadCheckpointManifest(uid);
+    checkpoint_ = manifest.ok() ? absl::StrCat(manifest->id().run(), "@", manifest->id().step())
+                                : names::CheckpointManifest(uid);
+    uint64_t done = 0;
+    const auto progress = [&](const VerificationProgress& now) {
+      Progress(now.bytes_done - std::exchange(done, now.bytes_done));
+      return true;
+    };
+    CKPT_ASSIGN_OR_RETURN(const VerificationProgress read,
+                          VerifyOnDisk(folder_, uid, {.report_every_bytes = kStepBytes}, progress));
+    for (const std::string& line : read.damage) Damage(checkpoint_, line);
     return absl::OkStatus();
   }
 
-  absl::Status VerifyReferenced(const v1::CheckpointManifest& manifest,
-                                const v1::PartReference& reference) {
-    const std::string where = absl::StrCat(checkpoint_, " rank ", reference.rank());
-    absl::StatusOr<v1::PartManifest> part = folder_->ReadPartManifest(reference);
-    if (!part.ok()) {
-      Damage(where, part.status().message());
-      return absl::OkStatus();
-    }
-    if (part->checkpoint_uid() != manifest.checkpoint_uid() || part->rank() != reference.rank()) {
-      Damage(where, "its part manifest belongs elsewhere");
-      return absl::OkStatus();
-    }
-    absl::StatusOr<std::shared_ptr<const PartLayout>> layout =
-        PartLayout::FromProto(part->layout());
-    if (!layout.ok()) {
-      Damage(where, layout.status().message());
-      return absl::OkStatus();
-    }
-    absl::Status verified =
-        VerifyPart(folder_, *part, **layout,
-                   {.damage = [&](const std::string& line) { Damage(where, line); },
-                    .progress = [&](uint64_t bytes) { return Progress(bytes); }});
-    if (absl::IsInvalidArgument(verified)) Damage(where, verified.message());
-    return absl::IsInvalidArgument(verified) ? absl::OkStatus() : verified;
-  }
-
-  bool Progress(uint64_t bytes) {
+  void Progress(uint64_t bytes) {
     bytes_ += bytes;
-    if (progress_ && bytes_ / kStepBytes != (bytes_ - bytes) / kStepBytes) {
+    if (progress_) {
       output_.errors << "\r\033[K" << checkpoint_ << "  " << PrintByteSize(bytes_) << " read"
                      << std::flush;
     }
-    return true;
   }
 
   void Damage(absl::string_view where, absl::string_view what) {

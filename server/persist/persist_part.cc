@@ -75,10 +75,12 @@ class PartJob {
     DurablePart durable;
     durable.manifest = MakeManifest();
     durable.layout = part_.layout;
-    CKPT_ASSIGN_OR_RETURN(const auto manifest, WriteManifest(durable));
+    const SealedPart sealed = SealPartManifest(durable.manifest, *part_.layout);
+    durable.reference = ReferenceTo(sealed);
+    PartFile manifest(manifest_id_, "", sealed.size());
+    CKPT_RETURN_IF_ERROR(WriteManifest(sealed, manifest));
     CKPT_RETURN_IF_ERROR(TakeFinalName(names::PartManifest(manifest_id_)));
-    CKPT_RETURN_IF_ERROR(manifest->Sync());  // 4
-    CKPT_RETURN_IF_ERROR(manifest->Close());
+    CKPT_RETURN_IF_ERROR(manifest.Sync());  // 4
     for (auto& file : files_) CKPT_RETURN_IF_ERROR(file->Sync());
     durable.durable_at = absl::Now();
     CKPT_RETURN_IF_ERROR(files().SyncFolder(tools_.folder->ObjectsFolder()));  // 5
@@ -123,17 +125,24 @@ class PartJob {
     return absl::OkStatus();
   }
 
-  absl::Status CopyFile(PartFile& file, const PartLayout::FilePlace& place) {
+  absl::Status Append(absl::string_view text, PartFile& file) {
     absl::Status status;
     uint64_t room = 0;
-    for (uint64_t done = 0; done < file.header().size();) {
+    while (!text.empty()) {
       char* to = file.Next(*tools_.buffers, writes_, &room, status);
       CKPT_RETURN_IF_ERROR(status);
-      const uint64_t bytes = std::min(room, file.header().size() - done);
-      std::memcpy(to, file.header().data() + done, bytes);
+      const uint64_t bytes = std::min<uint64_t>(room, text.size());
+      std::memcpy(to, text.data(), bytes);
       file.Filled(bytes, *tools_.pool, writes_);
-      done += bytes;
+      text.remove_prefix(bytes);
     }
+    return absl::OkStatus();
+  }
+
+  absl::Status CopyFile(PartFile& file, const PartLayout::FilePlace& place) {
+    CKPT_RETURN_IF_ERROR(Append(file.header(), file));
+    absl::Status status;
+    uint64_t room = 0;
     part_.source->Consumed(place.part_offset);  // the gap before this file, if any
     for (uint64_t done = 0; done < place.length;) {
       char* to = file.Next(*tools_.buffers, writes_, &room, status);
@@ -173,17 +182,29 @@ class PartJob {
     return manifest;
   }
 
-  absl::StatusOr<std::unique_ptr<WritableFile>> WriteManifest(DurablePart& durable) {
-    const std::string bytes = SealPartManifest(durable.manifest, *part_.layout);
-    durable.reference.set_rank(part_.rank);
-    durable.reference.set_manifest_id(manifest_id_.bytes());
-    durable.reference.set_manifest_length(bytes.size());
-    durable.reference.set_manifest_hash(Xxh3(bytes));
-    durable.reference.set_data_bytes(part_.layout->data_bytes());
+  v1::PartReference ReferenceTo(const SealedPart& manifest) const {
+    v1::PartReference reference;
+    reference.set_rank(part_.rank);
+    reference.set_manifest_id(manifest_id_.bytes());
+    reference.set_manifest_length(manifest.size());
+    reference.set_manifest_hash(manifest.xxh3);
+    reference.set_data_bytes(part_.layout->data_bytes());
+    return reference;
+  }
+
+  absl::Status WriteManifest(const SealedPart& manifest, PartFile& file) {
     const std::string name = names::Partial(names::PartManifest(manifest_id_));
-    CKPT_ASSIGN_OR_RETURN(auto file, files().Create(Path(name), {}));
-    CKPT_RETURN_IF_ERROR(file->WriteAt(0, bytes.data(), bytes.size()));
-    return file;
+    CKPT_RETURN_IF_ERROR(file.Create(&files(), Path(name)));
+    absl::Status status;
+    for (const absl::string_view piece :
+         {absl::string_view(manifest.before), manifest.layout, absl::string_view(manifest.after)}) {
+      if (status.ok()) status = Append(piece, file);
+    }
+    file.Abandon(*tools_.buffers, writes_);
+    const absl::Status written = writes_.Drain();
+    CKPT_RETURN_IF_ERROR(status);
+    CKPT_RETURN_IF_ERROR(written);
+    return file.Cut();
   }
 
   absl::Status TakeFinalName(const std::string& name) {

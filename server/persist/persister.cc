@@ -79,6 +79,12 @@ class Persister::Impl {
     return DeleteReplaced(folder_, index_, record.manifest).status();
   }
   absl::Status Delete(CheckpointUid uid) { return DeleteCheckpoint(folder_, index_, uid); }
+  absl::Status PutLabels(CheckpointUid uid, const v1::Labels& labels) {
+    MutexLock lock(commit_mutex_);
+    CKPT_RETURN_IF_ERROR(index_->GetCheckpoint(uid).status());
+    CKPT_RETURN_IF_ERROR(folder_->WriteLabels(uid, labels));
+    return index_->PutLabels(uid, labels);
+  }
   void Discard(const std::vector<DurablePart>& parts) { DiscardParts(folder_, parts); }
 
   uint32_t parts_at_work() {
@@ -128,7 +134,10 @@ class Persister::Impl {
     for (;;) {
       const bool streaming = job.part.streaming;
       if (!streaming) Delay();
-      std::move(job.done)(PersistPart(tools, job.part));
+      absl::StatusOr<DurablePart> durable = PersistPart(tools, job.part);
+      // Not left to the commit, which waits for all parts. An error shows again there.
+      if (durable.ok()) index_->PrepareLayout(*durable->layout).IgnoreError();
+      std::move(job.done)(std::move(durable));
       job = Job();  // the source goes before the next part comes
       MutexLock lock(mutex_);
       if (streaming || queue_.empty()) {
@@ -156,7 +165,7 @@ class Persister::Impl {
   Reservation reservation_;
   WriteBuffers buffers_;
   WriterPool pool_;
-  Mutex commit_mutex_;  // one commit at a time
+  Mutex commit_mutex_;  // one commit, or change of labels, at a time
   Mutex mutex_;
   CondVar changed_;
   std::deque<Job> queue_ ABSL_GUARDED_BY(mutex_);
@@ -189,6 +198,9 @@ absl::Status Persister::IndexAgain(CheckpointUid uid) { return impl_->IndexAgain
 void Persister::Compare(const CheckpointRecord& record) { impl_->Compare(record); }
 void Persister::Discard(const std::vector<DurablePart>& parts) { impl_->Discard(parts); }
 absl::Status Persister::Delete(CheckpointUid uid) { return impl_->Delete(uid); }
+absl::Status Persister::PutLabels(CheckpointUid uid, const v1::Labels& labels) {
+  return impl_->PutLabels(uid, labels);
+}
 uint32_t Persister::parts_at_work() const { return impl_->parts_at_work(); }
 
 }  // namespace ckpt

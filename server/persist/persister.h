@@ -94,6 +94,10 @@ class Persister {
   // Tombstone, unlink the checkpoint manifest, sync, unlink the rest (at the last pin). NOT_FOUND.
   absl::Status Delete(CheckpointUid uid);
 
+  // The labels' file, which is the truth, then the index; both synced. A commit that replaces the
+  // checkpoint comes before, and then it is NOT_FOUND, or after, and sees that it is labelled.
+  absl::Status PutLabels(CheckpointUid uid, const v1::Labels& labels);
+
   uint32_t parts_at_work() const;
 
  private:

@@ -9,7 +9,8 @@
 //      orphan removed: only a positive record may cost a file.
 //   4. Bring the index's labels in line with the label files; labels of nothing are removed.
 //   5. Delete attempts that a committed one has replaced.
-//   6. Remove objects that no checkpoint references and that staging does not know - unless
+//   6. An index that was made anew of a folder with nothing in it needs nobody's confirmation.
+//   7. Remove objects that no checkpoint references and that staging does not know - unless
 //      something was damaged: a manifest that does not read might reference them.
 // Each step may be cut off by a crash and is simply done again at the next start.
 #include <algorithm>
@@ -30,7 +31,8 @@ class Recovery {
   Recovery(DataFolder* folder, Index* index) : folder_(folder), index_(index) {}
 
   absl::Status FinishDeletions() {
-    for (const CheckpointUid uid : index_->Tombstones()) {
+    CKPT_ASSIGN_OR_RETURN(const std::vector<CheckpointUid> tombstones, index_->Tombstones());
+    for (const CheckpointUid uid : tombstones) {
       CKPT_RETURN_IF_ERROR(FinishDeletion(folder_, index_, uid));
       ++report_.deletions_finished;
     }
@@ -43,8 +45,8 @@ class Recovery {
     CKPT_ASSIGN_OR_RETURN(std::vector<CheckpointUid> listed, folder_->ListCheckpointManifests());
     std::sort(listed.begin(), listed.end());  // of two that claim a tag, the newer one gets it
     manifests_.insert(listed.begin(), listed.end());
-    absl::flat_hash_set<CheckpointUid> known;
-    for (const CheckpointUid uid : index_->AllCheckpoints()) known.insert(uid);
+    CKPT_ASSIGN_OR_RETURN(const std::vector<CheckpointUid> indexed, index_->AllCheckpoints());
+    const absl::flat_hash_set<CheckpointUid> known(indexed.begin(), indexed.end());
     for (const CheckpointUid uid : listed) {
       if (known.contains(uid)) {
         ++report_.checkpoints;
@@ -64,8 +66,9 @@ class Recovery {
     return absl::OkStatus();
   }
 
-  void ReportVanished() {
-    for (const CheckpointUid uid : index_->AllCheckpoints()) {
+  absl::Status ReportVanished() {
+    CKPT_ASSIGN_OR_RETURN(const std::vector<CheckpointUid> known, index_->AllCheckpoints());
+    for (const CheckpointUid uid : known) {
       if (manifests_.contains(uid)) continue;
       absl::StatusOr<CheckpointRecord> record = index_->GetCheckpoint(uid);
       const std::string which =
@@ -76,6 +79,7 @@ class Recovery {
                   "the index knows ", which, ", but its manifest is gone: put the file back, or ",
                   "delete the checkpoint (ckptctl checkpoint rm ", which, ")")));
     }
+    return absl::OkStatus();
   }
 
   // `repair`: label files of nothing, and stale ones, are put right; otherwise only the index is.
@@ -87,7 +91,8 @@ class Recovery {
         CKPT_RETURN_IF_ERROR(folder_->RemoveCheckpointManifest(uid));
       }
     }
-    for (const CheckpointUid uid : index_->AllCheckpoints()) {
+    CKPT_ASSIGN_OR_RETURN(const std::vector<CheckpointUid> known, index_->AllCheckpoints());
+    for (const CheckpointUid uid : known) {
       CKPT_ASSIGN_OR_RETURN(const CheckpointRecord record, index_->GetCheckpoint(uid));
       absl::StatusOr<v1::Labels> labels = v1::Labels();
       if (labelled.contains(uid)) labels = folder_->ReadLabels(uid);
@@ -104,7 +109,8 @@ class Recovery {
   }
 
   absl::Status DeleteReplacedOnes() {
-    for (const CheckpointUid uid : index_->AllCheckpoints()) {
+    CKPT_ASSIGN_OR_RETURN(const std::vector<CheckpointUid> known, index_->AllCheckpoints());
+    for (const CheckpointUid uid : known) {
       absl::StatusOr<CheckpointRecord> record = index_->GetCheckpoint(uid);
       if (absl::IsNotFound(record.status())) continue;  // deleted by an earlier turn of this loop
       if (!record.ok()) return record.status();
@@ -113,6 +119,14 @@ class Recovery {
       report_.deletions_finished += deleted ? 1 : 0;
     }
     return absl::OkStatus();
+  }
+
+  absl::Status ConfirmIfEmpty() {
+    CKPT_ASSIGN_OR_RETURN(const bool awaits, index_->AwaitsConfirmation());
+    if (!awaits || !manifests_.empty()) return absl::OkStatus();
+    CKPT_ASSIGN_OR_RETURN(const DataFolder::Objects objects, folder_->ListObjects());
+    if (!objects.data_files.empty() || !objects.part_manifests.empty()) return absl::OkStatus();
+    return index_->Confirm();
   }
 
   absl::Status RemoveOrphans(const absl::flat_hash_set<FileId>& keep_parts) {
@@ -224,10 +238,11 @@ absl::StatusOr<RecoveryReport> RecoverDataFolder(DataFolder* folder, Index* inde
   Recovery recovery(folder, index);
   CKPT_RETURN_IF_ERROR(recovery.FinishDeletions());          // 1
   CKPT_RETURN_IF_ERROR(recovery.IndexManifests());           // 2
-  recovery.ReportVanished();                                 // 3
+  CKPT_RETURN_IF_ERROR(recovery.ReportVanished());           // 3
   CKPT_RETURN_IF_ERROR(recovery.AlignLabels(/*repair=*/true));  // 4
   CKPT_RETURN_IF_ERROR(recovery.DeleteReplacedOnes());       // 5
-  CKPT_RETURN_IF_ERROR(recovery.RemoveOrphans(keep_parts));  // 6
+  CKPT_RETURN_IF_ERROR(recovery.ConfirmIfEmpty());           // 6
+  CKPT_RETURN_IF_ERROR(recovery.RemoveOrphans(keep_parts));  // 7
   return recovery.TakeReport();
 }
 

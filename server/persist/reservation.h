@@ -16,6 +16,13 @@
 
 namespace ckpt {
 
+// What can be done about a disk that is full.
+enum class DiskRoom {
+  kNone,    // nothing: no policy deletes anything
+  kNotNow,  // something may be deleted when what is under way has committed
+  kMade,    // something was deleted
+};
+
 class Reservation {
  public:
   explicit Reservation(DataFolder* folder) : folder_(folder) {}

@@ -7,6 +7,7 @@
 #include "common/digest.h"
 #include "common/limits.h"
 #include "common/status_macros.h"
+#include "server/storage/direct_read.h"
 #include "server/storage/names.h"
 
 namespace ckpt {
@@ -26,13 +27,13 @@ class FileCheck {
         name_(names::DataFile(*FileId::FromBytes(file.file_id(), "file id"))),
         buffer_(new char[kVerifyReadBytes]) {}
 
-  absl::Status Run(DataFolder* folder) {
+  absl::Status Run(DataFolder* folder, bool past_cache) {
     auto opened = folder->OpenDataFile(*FileId::FromBytes(file_.file_id(), "file id"));
     if (!opened.ok()) {
       callbacks_.damage(absl::StrCat(name_, ": cannot be opened: ", opened.status().message()));
       return Progress(file_.length());
     }
-    input_ = *std::move(opened);
+    input_ = past_cache ? PastTheCache(*std::move(opened)) : *std::move(opened);
     if (input_->size() != file_.length()) {
       callbacks_.damage(
           absl::StrCat(name_, ": is ", input_->size(), " bytes long, must be ", file_.length()));
@@ -97,9 +98,9 @@ class FileCheck {
   }
 
   std::string Where(uint32_t shard) const {
-    const v1::Shard& proto = layout_.proto().shards(static_cast<int>(shard));
-    return absl::StrCat(name_, ": ", layout_.printed_keys()[proto.leaf()], " ",
-                        Box::FromProto(proto.box()).ToString());
+    const ShardView view = layout_.shard_boxes()[shard];
+    return absl::StrCat(name_, ": ", layout_.leaves().printed_key(view.leaf), " ",
+                        view.box().ToString());
   }
 
   const v1::PartManifest& manifest_;
@@ -120,7 +121,8 @@ uint64_t PartBytesOnDisk(const v1::PartManifest& manifest) {
 }
 
 absl::Status VerifyPart(DataFolder* folder, const v1::PartManifest& manifest,
-                        const PartLayout& layout, const VerifyCallbacks& callbacks) {
+                        const PartLayout& layout, const VerifyCallbacks& callbacks,
+                        bool past_cache) {
   if (manifest.layout_digest() != layout.digest() ||
       static_cast<size_t>(manifest.files_size()) != layout.files().size() ||
       static_cast<uint64_t>(manifest.block_hashes_size()) != layout.block_count()) {
@@ -135,7 +137,7 @@ absl::Status VerifyPart(DataFolder* folder, const v1::PartManifest& manifest,
       return absl::InvalidArgumentError(
           absl::StrCat("data file ", i, " of the manifest does not fit its layout"));
     }
-    CKPT_RETURN_IF_ERROR(FileCheck(manifest, layout, file, callbacks).Run(folder));
+    CKPT_RETURN_IF_ERROR(FileCheck(manifest, layout, file, callbacks).Run(folder, past_cache));
   }
   return absl::OkStatus();
 }

@@ -12,6 +12,7 @@
 #include "server/index/index.h"
 #include "server/persist/persister.h"
 #include "server/rpc/plan_table.h"
+#include "server/scrub/scrubber.h"
 #include "server/session/session.h"
 #include "server/staging/checkpoint_table.h"
 #include "server/staging/memory_tier.h"
@@ -32,6 +33,8 @@ struct Admin {
   CheckpointTable* table = nullptr;
   SessionServer* sessions = nullptr;
   PlanTable* plans = nullptr;
+  Scrubber* scrubber = nullptr;
+  KnownDamage* damage = nullptr;
 };
 
 absl::Status GetStatus(Admin& admin, const v1::GetStatusRequest& request,

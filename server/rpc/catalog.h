@@ -6,9 +6,9 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "ckpt/v1/catalog.pb.h"
-#include "common/mutex.h"
 #include "server/index/index.h"
 #include "server/persist/persister.h"
+#include "server/retention/retention.h"
 #include "server/rpc/caller.h"
 #include "server/rpc/checkpoint_finder.h"
 #include "server/staging/checkpoint_table.h"
@@ -17,25 +17,15 @@
 
 namespace ckpt {
 
-// What the calls work on. Nothing is owned but the lock.
+// What the calls work on; nothing is owned.
 struct Catalog {
-  Catalog(Index* index, DataFolder* folder, Persister* persister, CheckpointView* live,
-          MemoryCopies* memory, CheckpointFinder* finder)
-      : index(index),
-        folder(folder),
-        persister(persister),
-        live(live),
-        memory(memory),
-        finder(finder) {}
-
-  Index* const index;
-  DataFolder* const folder;
-  Persister* const persister;
-  CheckpointView* const live;
-  MemoryCopies* const memory;
-  CheckpointFinder* const finder;
-  // Held while labels are read, changed and written, and while a checkpoint is deleted.
-  Mutex changing;
+  Index* index = nullptr;
+  DataFolder* folder = nullptr;
+  Persister* persister = nullptr;
+  CheckpointView* live = nullptr;
+  MemoryCopies* memory = nullptr;
+  CheckpointFinder* finder = nullptr;
+  Retention* retention = nullptr;  // its lock is held while labels or what is committed change
 };
 
 absl::Status ListRuns(Catalog& catalog, const v1::ListRunsRequest& request,
@@ -57,6 +47,8 @@ absl::Status DeleteCheckpoint(Catalog& catalog, const v1::DeleteCheckpointReques
                               Cancelled cancelled, v1::DeleteCheckpointResponse& response);
 absl::Status TagCheckpoint(Catalog& catalog, const v1::TagCheckpointRequest& request,
                            Cancelled cancelled, v1::TagCheckpointResponse& response);
+absl::Status AnnotateCheckpoint(Catalog& catalog, const v1::AnnotateCheckpointRequest& request,
+                                Cancelled cancelled, v1::AnnotateCheckpointResponse& response);
 absl::Status VerifyCheckpoint(Catalog& catalog, const v1::VerifyCheckpointRequest& request,
                               Cancelled cancelled, SendTo<v1::VerifyCheckpointResponse> send);
 

@@ -68,6 +68,13 @@ grpc::Status CatalogService::TagCheckpoint(grpc::ServerContext* context,
                 ckpt::TagCheckpoint(catalog_, *request, CallerGone{context, stop_}, *response));
 }
 
+grpc::Status CatalogService::AnnotateCheckpoint(grpc::ServerContext* context,
+                                                const v1::AnnotateCheckpointRequest* request,
+                                                v1::AnnotateCheckpointResponse* response) {
+  return Answer(stop_, ckpt::AnnotateCheckpoint(catalog_, *request, CallerGone{context, stop_},
+                                                *response));
+}
+
 grpc::Status CatalogService::VerifyCheckpoint(
     grpc::ServerContext* context, const v1::VerifyCheckpointRequest* request,
     grpc::ServerWriter<v1::VerifyCheckpointResponse>* writer) {

@@ -35,6 +35,9 @@ class CatalogService final : public v1::CatalogService::Service {
                                 v1::DeleteCheckpointResponse* response) override;
   grpc::Status TagCheckpoint(grpc::ServerContext* context, const v1::TagCheckpointRequest* request,
                              v1::TagCheckpointResponse* response) override;
+  grpc::Status AnnotateCheckpoint(grpc::ServerContext* context,
+                                  const v1::AnnotateCheckpointRequest* request,
+                                  v1::AnnotateCheckpointResponse* response) override;
   grpc::Status VerifyCheckpoint(grpc::ServerContext* context,
                                 const v1::VerifyCheckpointRequest* request,
                                 grpc::ServerWriter<v1::VerifyCheckpointResponse>* writer) override;

@@ -13,7 +13,7 @@
 #include "common/limits.h"
 #include "common/status_macros.h"
 #include "server/observe/log.h"
-#include "server/rpc/disk_verification.h"
+#include "server/persist/verify_on_disk.h"
 
 namespace ckpt {
 namespace {
@@ -85,7 +85,7 @@ absl::StatusOr<CheckpointRecord> CheckpointFinder::FindValid(const std::string& 
   uint64_t step_max = kStepMax;
   std::vector<std::string> damaged;
   const auto all_damaged = [&] {
-    return absl::NotFoundError(
+    return absl::DataLossError(
         absl::StrCat("no checkpoint of run '", run,
                      "' is undamaged; damaged steps: ", absl::StrJoin(damaged, ", ")));
   };
@@ -101,17 +101,26 @@ absl::StatusOr<CheckpointRecord> CheckpointFinder::FindValid(const std::string& 
         CheckpointUid::FromBytes(found->manifest.checkpoint_uid(), "checkpoint_uid"));
     const auto known = verified_.find(uid);
     if (known != verified_.end() && absl::Now() - known->second < kVerifiedFor) return found;
-    CKPT_ASSIGN_OR_RETURN(
-        const VerificationProgress result,
-        VerifyOnDisk(folder_, *found, [&](const VerificationProgress&) { return !cancelled(); }));
-    if (result.damage.empty()) {
-      if (verified_.size() >= 1024) verified_.clear();
-      verified_[uid] = absl::Now();
-      return found;
+    std::optional<KnownDamage::Damage> damage = damage_.Find(uid);
+    if (!damage.has_value() || damage->labels_only) {
+      CKPT_ASSIGN_OR_RETURN(
+          const VerificationProgress result,
+          VerifyOnDisk(folder_, uid, {.known = &found->manifest},
+                       [&](const VerificationProgress&) { return !cancelled(); }));
+      const absl::Status there = index_->GetCheckpoint(uid).status();
+      if (absl::IsNotFound(there)) continue;  // deleted meanwhile
+      CKPT_RETURN_IF_ERROR(there);
+      damage_.Found(uid, result);
+      if (result.labels_only) {
+        if (verified_.size() >= 1024) verified_.clear();
+        verified_[uid] = absl::Now();
+        return found;
+      }
+      damage = damage_.Find(uid);
     }
     const uint64_t step = found->manifest.id().step();
     observe::Error("checkpoint is damaged: falling back to an older one",
-                   {{"run", run}, {"step", step}, {"first_damage", result.damage.front()}});
+                   {{"run", run}, {"step", step}, {"first_damage", damage ? damage->first : ""}});
     damaged.push_back(absl::StrCat(step));
     if (step == 0) return all_damaged();
     step_max = step - 1;
@@ -159,7 +168,7 @@ absl::Status CheckpointFinder::LatestNotFound(const std::string& run) {
   const absl::StatusOr<CheckpointRecord> partial = index_->FindLatest(run, kStepMax, false);
   if (!partial.ok()) return RunNotFound(run);
   const v1::CheckpointManifest& manifest = partial->manifest;
-  return absl::NotFoundError(absl::StrCat(
+  return absl::FailedPreconditionError(absl::StrCat(
       "run '", run, "' has no checkpoint of its whole world here; the newest share is step ",
       manifest.id().step(), " with ", manifest.share_size(), " of ", manifest.world_size(),
       " ranks: name the step to restore that"));

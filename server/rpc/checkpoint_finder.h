@@ -15,6 +15,7 @@
 #include "common/ids.h"
 #include "common/mutex.h"
 #include "server/index/index.h"
+#include "server/persist/known_damage.h"
 #include "server/storage/data_folder.h"
 
 namespace ckpt {
@@ -29,9 +30,13 @@ class CheckpointFinder {
   // Does not wait for anything to commit. `latest` and `latest_valid` pass over shares that are
   // smaller than their world. `latest_valid` reads the newest checkpoint from disk, every block,
   // and goes on to the next older one where it finds damage. INVALID_ARGUMENT; NOT_FOUND with what
-  // exists; CANCELLED.
+  // exists; FAILED_PRECONDITION: the run has such shares and nothing else; DATA_LOSS: all that
+  // `latest_valid` may choose from is damaged; CANCELLED.
   absl::StatusOr<CheckpointRecord> Find(const v1::Selector& selector,
                                         absl::FunctionRef<bool()> cancelled);
+
+  // What whole reads have found. `latest_valid` passes over what is known to be damaged.
+  KnownDamage& damage() { return damage_; }
 
   // NOT_FOUND, naming the runs nearest to this one.
   absl::Status RunNotFound(const std::string& run);
@@ -46,6 +51,7 @@ class CheckpointFinder {
 
   Index* const index_;
   DataFolder* const folder_;
+  KnownDamage damage_;
   // Held while a checkpoint is read: the ranks of a launch ask at the same moment, one reads.
   Mutex verifying_;
   absl::flat_hash_map<CheckpointUid, absl::Time> verified_ ABSL_GUARDED_BY(verifying_);

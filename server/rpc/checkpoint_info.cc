@@ -2,6 +2,9 @@
 
 #include <string>
 
+#include "common/checkpoint_id.h"
+#include "google/protobuf/util/time_util.h"
+
 namespace ckpt {
 namespace {
 
@@ -15,7 +18,8 @@ void SetTime(const std::string& uid, google::protobuf::Timestamp* time) {
 
 }  // namespace
 
-v1::CheckpointInfo InfoOf(const CheckpointRecord& record, const MemoryCopies& memory) {
+v1::CheckpointInfo InfoOf(const CheckpointRecord& record, const MemoryCopies& memory,
+                          CheckpointView& live, const KnownDamage& damage) {
   const v1::CheckpointManifest& manifest = record.manifest;
   v1::CheckpointInfo info;
   *info.mutable_id() = manifest.id();
@@ -27,6 +31,8 @@ v1::CheckpointInfo InfoOf(const CheckpointRecord& record, const MemoryCopies& me
   info.set_data_bytes(record.data_bytes);
   info.set_shard_count(record.shard_count);
   *info.mutable_tags() = record.labels.tags();
+  info.set_pinned(record.labels.pinned());
+  *info.mutable_metrics() = record.labels.metrics();
   *info.mutable_committed_at() = manifest.committed_at();
   info.set_parts_staged(manifest.parts_size());
   info.set_parts_durable(manifest.parts_size());
@@ -37,13 +43,33 @@ v1::CheckpointInfo InfoOf(const CheckpointRecord& record, const MemoryCopies& me
   const absl::StatusOr<CheckpointUid> uid = UidOf(record);
   if (uid.ok()) {
     SetTime(manifest.checkpoint_uid(), info.mutable_begun_at());
+    if (const auto known = damage.Find(*uid)) {
+      info.set_damaged_places(known->places);
+      info.set_damage(known->first);
+    }
     bool in_memory = manifest.parts_size() > 0;
     for (const v1::PartReference& part : manifest.parts()) {
       in_memory = in_memory && memory.Has(*uid, part.rank());
     }
     info.set_in_memory(in_memory);
+    const absl::StatusOr<CheckpointId> id = CheckpointId::FromProto(manifest.id());
+    const absl::Time durable_at = id.ok() ? live.DurableAt(*id, *uid) : absl::InfinitePast();
+    if (durable_at > absl::InfinitePast()) {
+      *info.mutable_durable_at() =
+          google::protobuf::util::TimeUtil::NanosecondsToTimestamp(absl::ToUnixNanos(durable_at));
+    }
   }
   return info;
+}
+
+void CheckpointDeleted(const CheckpointRecord& record, MemoryCopies& memory, CheckpointView& live,
+                       KnownDamage& damage) {
+  const v1::CheckpointInfo info = InfoOf(record, memory, live, damage);
+  if (const absl::StatusOr<CheckpointUid> uid = UidOf(record); uid.ok()) {
+    memory.Drop(*uid);
+    damage.Forget(*uid);
+  }
+  live.Announce(info, /*deleted=*/true);
 }
 
 absl::StatusOr<CheckpointUid> UidOf(const CheckpointRecord& record) {

@@ -6,11 +6,17 @@
 #include "ckpt/v1/checkpoint.pb.h"
 #include "common/ids.h"
 #include "server/index/index.h"
+#include "server/persist/known_damage.h"
+#include "server/staging/checkpoint_table.h"
 #include "server/staging/memory_copies.h"
 
 namespace ckpt {
 
-v1::CheckpointInfo InfoOf(const CheckpointRecord& record, const MemoryCopies& memory);
+v1::CheckpointInfo InfoOf(const CheckpointRecord& record, const MemoryCopies& memory,
+                          CheckpointView& live, const KnownDamage& damage);
+// It is deleted: its memory copies and what was known of its damage go, and whoever watches is told.
+void CheckpointDeleted(const CheckpointRecord& record, MemoryCopies& memory, CheckpointView& live,
+                       KnownDamage& damage);
 // INTERNAL where the record has none (a damaged index).
 absl::StatusOr<CheckpointUid> UidOf(const CheckpointRecord& record);
 

@@ -7,6 +7,7 @@
 #include "common/layout.h"
 #include "common/status_macros.h"
 #include "server/observe/log.h"
+#include "server/storage/names.h"
 
 namespace ckpt {
 namespace {
@@ -34,6 +35,14 @@ absl::Status CheckTogether(const v1::PartManifest& manifest, const PartLayout& l
 
 }  // namespace
 
+absl::Status DamageOf(const v1::CheckpointId& checkpoint, uint32_t rank, absl::string_view what) {
+  const std::string at = absl::StrCat(checkpoint.run(), "@", checkpoint.step());
+  return absl::DataLossError(absl::StrCat(
+      "a committed checkpoint is damaged: ", at, ", rank ", rank, ": ", what,
+      "; `ckptctl checkpoint verify ", at,
+      "` lists all damage; restore another step, or latest-valid"));
+}
+
 absl::StatusOr<std::unique_ptr<CommittedPart>> CommittedPart::Open(
     Index* index, DataFolder* folder, CheckpointUid uid, const v1::PartReference& reference) {
   std::unique_ptr<CommittedPart> part(new CommittedPart(index, folder, uid, reference));
@@ -47,7 +56,15 @@ absl::StatusOr<std::unique_ptr<CommittedPart>> CommittedPart::Open(
 }
 
 absl::Status CommittedPart::ReadFile() {
-  CKPT_ASSIGN_OR_RETURN(v1::PartManifest manifest, folder_->ReadPartManifest(reference_));
+  absl::StatusOr<v1::PartManifest> read = folder_->ReadPartManifest(reference_);
+  if (absl::IsNotFound(read.status())) {
+    CKPT_ASSIGN_OR_RETURN(const FileId id,
+                          FileId::FromBytes(reference_.manifest_id(), "manifest_id"));
+    return Damage(absl::StrCat(names::PartManifest(id), " is missing on disk"));
+  }
+  if (absl::IsDataLoss(read.status())) return Damage(read.status().message());
+  CKPT_RETURN_IF_ERROR(read.status());
+  v1::PartManifest manifest = *std::move(read);
   observe::Warning("the index cannot give a part: its manifest's file is read",
                    {{"run", manifest.id().run()},
                     {"step", manifest.id().step()},
@@ -158,6 +175,17 @@ absl::StatusOr<const v1::DataFile*> CommittedPart::file(uint32_t number) const {
   return absl::DataLossError(absl::StrCat("part manifest of rank ", head_.rank(), " has ",
                                           head_.files_size(), " data files, and shards in number ",
                                           number));
+}
+
+absl::Status CommittedPart::Damage(absl::string_view what) const {
+  // A deletion hides the checkpoint, then removes its manifest, and only then its other files.
+  const absl::StatusOr<CheckpointRecord> record = index_->GetCheckpoint(uid_);
+  if (absl::IsNotFound(record.status()) ||
+      absl::IsNotFound(folder_->ReadCheckpointManifest(uid_).status())) {
+    return absl::NotFoundError("the checkpoint was deleted meanwhile");
+  }
+  CKPT_RETURN_IF_ERROR(record.status());
+  return DamageOf(record->manifest.id(), reference_.rank(), what);
 }
 
 }  // namespace ckpt

@@ -20,8 +20,11 @@
 
 namespace ckpt {
 
+// DATA_LOSS: what is wrong with a committed part, whose, and what to do now.
+absl::Status DamageOf(const v1::CheckpointId& checkpoint, uint32_t rank, absl::string_view what);
+
 // One thread. Errors of every call: NOT_FOUND: deleted meanwhile. DATA_LOSS: the manifest's file is
-// needed and damaged (names it), or its layout, files and hashes do not belong together.
+// needed and missing or damaged (names it), or its layout, files and hashes do not belong together.
 class CommittedPart {
  public:
   static absl::StatusOr<std::unique_ptr<CommittedPart>> Open(Index* index, DataFolder* folder,
@@ -45,6 +48,9 @@ class CommittedPart {
   absl::StatusOr<const v1::Value*> FindValue();
   // The data file's entry. DATA_LOSS: there is no such file.
   absl::StatusOr<const v1::DataFile*> file(uint32_t number) const;
+  // Why a file of this part is missing or unreadable: NOT_FOUND, the checkpoint was deleted
+  // meanwhile; otherwise DamageOf.
+  absl::Status Damage(absl::string_view what) const;
 
  private:
   // In the order of keys, hashes of up to four element sizes take turns.

@@ -32,7 +32,7 @@ absl::Status RefuseLive(Catalog& catalog, const v1::Selector& selector) {
 absl::Status DeleteCheckpoint(Catalog& catalog, const v1::DeleteCheckpointRequest& request,
                               Cancelled cancelled, v1::DeleteCheckpointResponse& response) {
   CKPT_RETURN_IF_ERROR(ValidateSelector(request.selector()));
-  MutexLock lock(catalog.changing);
+  MutexLock lock(catalog.retention->changing());
   const absl::StatusOr<CheckpointRecord> record =
       catalog.finder->Find(request.selector(), cancelled);
   if (absl::IsNotFound(record.status()) && request.selector().has_step()) {
@@ -43,13 +43,13 @@ absl::Status DeleteCheckpoint(Catalog& catalog, const v1::DeleteCheckpointReques
       absl::StrCat(record->manifest.id().run(), "@", record->manifest.id().step());
   if (record->labels.pinned()) {
     return absl::FailedPreconditionError(
-        absl::StrCat(name, " is pinned; remove the pin before deleting it"));
+        absl::StrCat(name, " is pinned; take the pin off before deleting it (ckptctl checkpoint unpin)"));
   }
   CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid, UidOf(*record));
-  *response.mutable_checkpoint() = InfoOf(*record, *catalog.memory);
+  *response.mutable_checkpoint() =
+      InfoOf(*record, *catalog.memory, *catalog.live, catalog.finder->damage());
   CKPT_RETURN_IF_ERROR(catalog.persister->Delete(uid));
-  catalog.memory->Drop(uid);
-  catalog.live->Announce(response.checkpoint(), /*deleted=*/true);
+  CheckpointDeleted(*record, *catalog.memory, *catalog.live, catalog.finder->damage());
   observe::Info("checkpoint deleted", {{"run", record->manifest.id().run()},
                                        {"step", record->manifest.id().step()},
                                        {"uid", uid.hex()}});

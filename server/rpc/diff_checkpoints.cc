@@ -126,6 +126,9 @@ class Comparison {
     difference.set_kind(KindOf(before, after, difference));
     if (after != nullptr && !CountedElsewhere(*after)) {
       summary_.set_data_bytes(summary_.data_bytes() + difference.data_bytes());
+      if (difference.kind() == v1::LeafDifference::KIND_UNKNOWN) {
+        summary_.set_unknown_bytes(summary_.unknown_bytes() + difference.data_bytes());
+      }
       const bool comparable = difference.kind() == v1::LeafDifference::KIND_UNSPECIFIED ||
                               difference.kind() == v1::LeafDifference::KIND_CHANGED;
       summary_.set_identical_bytes(

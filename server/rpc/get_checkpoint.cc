@@ -45,19 +45,6 @@ std::optional<v1::CheckpointInfo> FindUncommitted(Catalog& catalog, const v1::Se
   return found;
 }
 
-// When its last byte was synced: whoever persisted it remembers that for some minutes.
-void AddDurableAt(Catalog& catalog, v1::CheckpointInfo& info) {
-  const absl::StatusOr<CheckpointId> id = CheckpointId::FromProto(info.id());
-  if (!id.ok()) return;
-  // It is committed: nothing is waited for.
-  const absl::StatusOr<v1::CheckpointInfo> remembered = catalog.live->Wait(
-      *id, v1::CHECKPOINT_STATE_COMMITTED, absl::InfinitePast(), [] { return false; });
-  if (remembered.ok() && remembered->checkpoint_uid() == info.checkpoint_uid() &&
-      remembered->has_durable_at()) {
-    *info.mutable_durable_at() = remembered->durable_at();
-  }
-}
-
 absl::Status AddPart(Catalog& catalog, CheckpointUid uid, const v1::PartReference& reference,
                      v1::GetCheckpointResponse& response) {
   CKPT_ASSIGN_OR_RETURN(const auto committed,
@@ -90,8 +77,7 @@ absl::Status GetCheckpoint(Catalog& catalog, const v1::GetCheckpointRequest& req
     }
     return record.status();
   }
-  *response.mutable_checkpoint() = InfoOf(*record, *catalog.memory);
-  AddDurableAt(catalog, *response.mutable_checkpoint());
+  *response.mutable_checkpoint() = InfoOf(*record, *catalog.memory, *catalog.live, catalog.finder->damage());
   *response.mutable_labels() = record->labels;
   CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid, UidOf(*record));
   size_t bytes = 0;

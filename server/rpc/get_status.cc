@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include "absl/time/time.h"
+#include "common/status_macros.h"
 #include "server/rpc/admin.h"
 
 namespace ckpt {
@@ -28,8 +29,20 @@ absl::Status GetStatus(Admin& admin, const v1::GetStatusRequest&, v1::GetStatusR
   response.set_persisting_parts(admin.persister->parts_at_work());
   response.set_open_plans(static_cast<uint32_t>(admin.plans->count()));
   response.set_committed_checkpoints(admin.index->CheckpointCount());
+  const ScrubStatus scrub = admin.scrubber->status();
+  response.set_scrub_bytes_per_second_max(admin.scrubber->bytes_per_second());
+  response.set_scrubbed_bytes(scrub.bytes);
+  response.set_scrub_damaged_places(scrub.damaged_places);
+  response.set_scrub_repaired_files(scrub.repaired_files);
+  response.set_scrub_checkpoints_due(scrub.checkpoints_due);
+  if (scrub.pass_ended_at > absl::InfinitePast()) {
+    response.mutable_scrub_pass_ended_at()->set_seconds(absl::ToUnixSeconds(scrub.pass_ended_at));
+  }
+  response.set_damaged_checkpoints(admin.damage->count());
   response.set_draining(admin.table->draining());
   response.set_adopted_parts(admin.adopted_parts);
+  CKPT_ASSIGN_OR_RETURN(const bool awaits, admin.index->AwaitsConfirmation());
+  response.set_retention_awaits_confirmation(awaits);
   return absl::OkStatus();
 }
 

@@ -5,7 +5,10 @@
 #include <cerrno>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "server/rpc/committed_part.h"
+#include "server/storage/names.h"
 
 namespace ckpt {
 namespace {
@@ -25,23 +28,40 @@ bool ReadMemory(const MemoryPin& pin, uint64_t offset, char* out, size_t bytes) 
 
 }  // namespace
 
-uint32_t OpenPlan::AddMemory(std::unique_ptr<MemoryPin> pin) {
-  memory_.push_back(std::move(pin));
+uint32_t OpenPlan::AddMemory(uint32_t rank, std::unique_ptr<MemoryPin> pin) {
+  memory_.push_back({rank, std::move(pin)});
   return static_cast<uint32_t>(memory_.size() - 1);
 }
 
-absl::StatusOr<uint32_t> OpenPlan::AddDiskFile(FileId id, uint32_t memory, uint64_t shift) {
+uint32_t OpenPlan::AddDiskFile(FileId id, uint32_t memory, uint64_t shift) {
+  MutexLock lock(opening_);
+  disk_files_.push_back({id, DataFolder::FilePin(), memory, shift, nullptr});
+  return static_cast<uint32_t>(disk_files_.size() - 1);
+}
+
+absl::Status OpenPlan::PinDiskFile(uint32_t number) {
+  FileId id;
+  {
+    MutexLock lock(opening_);
+    id = disk_files_[number].id;
+  }
   CKPT_ASSIGN_OR_RETURN(DataFolder::FilePin pin, folder_->Pin(id));
   MutexLock lock(opening_);
-  disk_files_.push_back({id, std::move(pin), memory, shift, nullptr});
-  return static_cast<uint32_t>(disk_files_.size() - 1);
+  disk_files_[number].pin = std::move(pin);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<const ReadableFile*> OpenPlan::disk_file(uint32_t number) {
   MutexLock lock(opening_);
   DiskFile& file = disk_files_[number];
   if (file.open == nullptr) {
-    CKPT_ASSIGN_OR_RETURN(file.open, folder_->OpenDataFile(file.id));
+    absl::StatusOr<std::unique_ptr<ReadableFile>> opened = folder_->OpenDataFile(file.id);
+    if (absl::IsNotFound(opened.status())) {
+      return DamageOf(checkpoint_, memory_[file.memory].rank,
+                      absl::StrCat(names::DataFile(file.id), " is missing on disk"));
+    }
+    CKPT_RETURN_IF_ERROR(opened.status());
+    file.open = *std::move(opened);
   }
   return file.open.get();
 }

@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "ckpt/v1/checkpoint.pb.h"
 #include "common/ids.h"
 #include "common/mutex.h"
 #include "server/staging/memory_copies.h"
@@ -26,27 +28,34 @@ class OpenPlan {
     uint32_t disk_file = 0;    // AddDiskFile's answer
   };
 
-  explicit OpenPlan(DataFolder* folder) : id_(PlanId::Random()), folder_(folder) {}
+  OpenPlan(DataFolder* folder, v1::CheckpointId checkpoint)
+      : id_(PlanId::Random()), folder_(folder), checkpoint_(std::move(checkpoint)) {}
 
   PlanId id() const { return id_; }
 
-  // Null where the part is not in memory.
-  uint32_t AddMemory(std::unique_ptr<MemoryPin> pin);
+  // Null where that rank's part is not in memory.
+  uint32_t AddMemory(uint32_t rank, std::unique_ptr<MemoryPin> pin);
   // Of the part whose memory copy has that number; its byte at part offset o lies at
-  // o + `shift` (modulo 2^64). NOT_FOUND: deleted meanwhile.
-  absl::StatusOr<uint32_t> AddDiskFile(FileId id, uint32_t memory, uint64_t shift);
+  // o + `shift` (modulo 2^64).
+  uint32_t AddDiskFile(FileId id, uint32_t memory, uint64_t shift);
+  // From here on the file cannot be unlinked. NOT_FOUND: it is not there.
+  absl::Status PinDiskFile(uint32_t number);
   void AddPiece(const Piece& piece) { pieces_.push_back(piece); }
 
-  const MemoryPin* memory(uint32_t number) const { return memory_[number].get(); }
-  // Opened once, kept open with the plan.
+  const MemoryPin* memory(uint32_t number) const { return memory_[number].pin.get(); }
+  // Opened once, kept open with the plan. DATA_LOSS: it is not there.
   absl::StatusOr<const ReadableFile*> disk_file(uint32_t number);
 
   const std::deque<Piece>& pieces() const { return pieces_; }
   // Bytes of a piece, from memory where it is there and otherwise from disk. DATA_LOSS: the data
-  // file is shorter than its manifest says.
+  // file is missing, or shorter than its manifest says.
   absl::Status Read(const Piece& piece, uint64_t offset, void* out, size_t bytes);
 
  private:
+  struct Memory {
+    uint32_t rank;
+    std::unique_ptr<MemoryPin> pin;
+  };
   struct DiskFile {
     FileId id;
     DataFolder::FilePin pin;
@@ -56,7 +65,8 @@ class OpenPlan {
   };
   const PlanId id_;
   DataFolder* const folder_;
-  std::vector<std::unique_ptr<MemoryPin>> memory_;
+  const v1::CheckpointId checkpoint_;
+  std::vector<Memory> memory_;
   std::deque<Piece> pieces_;
   Mutex opening_;
   std::deque<DiskFile> disk_files_ ABSL_GUARDED_BY(opening_);

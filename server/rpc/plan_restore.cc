@@ -6,7 +6,8 @@
 //   3. send the header, then leaves and their pieces as the checkpoint's leaves are walked
 //      (plan_leaves.h). Files are referenced, and their descriptors pushed over the session, before
 //      the first piece that names them (plan_writer.h). A checkpoint deleted before its files were
-//      referenced is NOT_FOUND.
+//      referenced is NOT_FOUND; a file that is missing otherwise is DATA_LOSS where memory has no
+//      copy of it.
 //   4. the plan is open before the summary, which is the last message, is sent; until it is
 //      released, its session ends or its lease runs out. If the stream breaks it is released at once
 //
@@ -61,17 +62,25 @@ class Planning {
                           LeafSelection::Create(request_.selection()));
     CKPT_ASSIGN_OR_RETURN(const CheckpointRecord record, Resolve());
     CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid, UidOf(record));
-    CKPT_ASSIGN_OR_RETURN(LeafMerge leaves,
-                          LeafMerge::Open(restore_.index, restore_.folder, record));
+    const auto deleted = [&record] {
+      return absl::NotFoundError(absl::StrCat(record.manifest.id().run(), "@",
+                                              record.manifest.id().step(),
+                                              " was deleted while it was being planned"));
+    };
+    absl::StatusOr<LeafMerge> opened = LeafMerge::Open(restore_.index, restore_.folder, record);
+    if (absl::IsNotFound(opened.status())) return deleted();
+    CKPT_RETURN_IF_ERROR(opened.status());
+    LeafMerge& leaves = *opened;
     if (session_ == nullptr) CKPT_RETURN_IF_ERROR(selection.CheckNamedKeys(leaves));
 
     std::shared_ptr<OpenPlan> plan;
     if (!request_.leaves_only() && !request_.summary_only()) {
-      plan = std::make_shared<OpenPlan>(restore_.folder);
+      plan = std::make_shared<OpenPlan>(restore_.folder, record.manifest.id());
     }
     v1::PlanRestoreResponse header;
     if (plan != nullptr) header.mutable_header()->set_plan_id(plan->id().bytes());
-    *header.mutable_header()->mutable_checkpoint() = InfoOf(record, *restore_.memory);
+    *header.mutable_header()->mutable_checkpoint() =
+        InfoOf(record, *restore_.memory, *restore_.live, restore_.finder->damage());
     if (!send_(header)) return CallerHasGone();
 
     v1::PlanRestoreResponse last;
@@ -81,11 +90,7 @@ class Planning {
     };
     PlanWriter writer(uid, plan.get(), restore_.memory, session_.get(), cancelled_, send);
     const absl::Status walked = PlanLeaves(selection, leaves, writer).Run(cancelled_, summary);
-    if (absl::IsNotFound(walked)) {
-      return absl::NotFoundError(absl::StrCat(record.manifest.id().run(), "@",
-                                              record.manifest.id().step(),
-                                              " was deleted while it was being planned"));
-    }
+    if (absl::IsNotFound(walked)) return deleted();
     CKPT_RETURN_IF_ERROR(walked);
     CKPT_RETURN_IF_ERROR(writer.Flush());
     summary.set_bytes_from_memory(writer.bytes_from_memory());

@@ -7,6 +7,7 @@
 #include "common/limits.h"
 #include "common/status_macros.h"
 #include "server/observe/log.h"
+#include "server/storage/names.h"
 
 namespace ckpt {
 namespace {
@@ -61,7 +62,7 @@ absl::StatusOr<PlanWriter::PartPlace*> PlanWriter::PlaceOf(const CommittedPart& 
     place.in_memory = memory_->Has(uid_, part.rank());
     return &place;
   }
-  place.memory = plan_->AddMemory(memory_->Pin(uid_, part.rank()));
+  place.memory = plan_->AddMemory(part.rank(), memory_->Pin(uid_, part.rank()));
   place.pin = plan_->memory(place.memory);
   place.in_memory = place.pin != nullptr;
   place.files.resize(static_cast<size_t>(part.head().files_size()));
@@ -79,20 +80,27 @@ absl::Status PlanWriter::ReferenceFile(const CommittedPart& part, const LeafShar
   if (std::exchange(file.known, true)) return absl::OkStatus();
   CKPT_ASSIGN_OR_RETURN(file.disk_id, FileId::FromBytes(entry->file_id(), "file_id"));
   const uint64_t shift = entry->header_length() + shard.region_offset - shard.part_offset;
-  CKPT_ASSIGN_OR_RETURN(file.disk, plan_->AddDiskFile(file.disk_id, place.memory, shift));
-  if (session_ == nullptr) return absl::OkStatus();
-  const absl::StatusOr<const ReadableFile*> opened = plan_->disk_file(file.disk);
+  file.disk = plan_->AddDiskFile(file.disk_id, place.memory, shift);
+  absl::Status status = plan_->PinDiskFile(file.disk);
+  if (absl::IsNotFound(status)) {
+    status = part.Damage(absl::StrCat(names::DataFile(file.disk_id), " is missing on disk"));
+  }
+  const ReadableFile* opened = nullptr;
+  if (status.ok() && session_ != nullptr) {
+    const absl::StatusOr<const ReadableFile*> open = plan_->disk_file(file.disk);
+    status = open.status();
+    if (open.ok()) opened = *open;
+  }
   // A file that cannot be opened is a loss only where the memory tier has no copy of it.
-  if (!opened.ok() && place.in_memory) {
+  if (!status.ok() && !absl::IsNotFound(status) && place.in_memory) {
     observe::Error("data file cannot be opened: serving from memory alone",
-                   {{"file", file.disk_id.hex()}, {"error", opened.status()}});
+                   {{"file", file.disk_id.hex()}, {"error", status}});
     file.disk_id = FileId();
     return absl::OkStatus();
   }
-  CKPT_RETURN_IF_ERROR(opened.status());
-  if ((*opened)->descriptor() < 0) return absl::OkStatus();
-  return session_->Grant(file.disk_id, v1::FILE_ACCESS_READ, (*opened)->size(),
-                         (*opened)->descriptor());
+  CKPT_RETURN_IF_ERROR(status);
+  if (opened == nullptr || opened->descriptor() < 0) return absl::OkStatus();
+  return session_->Grant(file.disk_id, v1::FILE_ACCESS_READ, opened->size(), opened->descriptor());
 }
 
 absl::Status PlanWriter::AddPiece(CommittedPart& part, uint32_t leaf_number,

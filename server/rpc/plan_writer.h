@@ -42,7 +42,7 @@ class PlanWriter {
   absl::StatusOr<uint32_t> AddLeaf(v1::PlannedLeaf&& leaf);
   // What is needed of the shards that `part` has of the leaf it stands at, which has elements of that
   // many bytes and that many dimensions. NOT_FOUND: the checkpoint was deleted before its files were
-  // referenced.
+  // referenced. DATA_LOSS: a file that is needed is missing, and memory has no copy.
   absl::Status AddPieces(CommittedPart& part, uint32_t leaf_number, uint64_t element_bytes,
                          size_t dimensions, const Need& need);
   // CANCELLED: the caller has gone.

@@ -17,18 +17,12 @@
 #include "ckpt/v1/save.pb.h"
 #include "common/mutex.h"
 #include "grpcpp/grpcpp.h"
+#include "server/rpc/save_conversation.h"
 
 namespace ckpt {
 
-class SaveChannel : public std::enable_shared_from_this<SaveChannel> {
+class SaveChannel : public SaveConversation, public std::enable_shared_from_this<SaveChannel> {
  public:
-  enum class Event {
-    kMessage,
-    kBell,        // Ring was called since the last Next
-    kHalfClosed,  // the client will send nothing more
-    kBroken,      // the client is gone
-    kTimeout,
-  };
   class Reactor;
   using RawReactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
 
@@ -38,14 +32,14 @@ class SaveChannel : public std::enable_shared_from_this<SaveChannel> {
                            const std::function<void(std::shared_ptr<SaveChannel>)>& refuse);
 
   // --- the serving thread
-  Event Next(grpc::ByteBuffer* message, absl::Time deadline = absl::InfiniteFuture());
-  void Send(v1::SaveResponse message);
+  Event Next(grpc::ByteBuffer* message, absl::Time deadline) override;
+  void Send(v1::SaveResponse message) override;
   // The last call. `last` is sent before the status.
   void Finish(grpc::Status status, std::optional<v1::SaveResponse> last = std::nullopt);
 
   // --- any thread
-  void Ring();
-  bool broken() const;
+  void Ring() override;
+  bool broken() const override;
 
  private:
   friend class Reactor;

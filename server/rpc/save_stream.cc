@@ -1,6 +1,9 @@
 #include "server/rpc/save_stream.h"
 
+#include <bit>
+#include <cstring>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/limits.h"
@@ -35,8 +38,12 @@ absl::string_view NameOf(const SaveMessage& message) {
 }  // namespace
 
 SaveStream::SaveStream(SessionServer* sessions, CheckpointTable* table,
-                       std::atomic<uint64_t>* plan_bytes, std::shared_ptr<SaveChannel> channel)
-    : sessions_(sessions), table_(table), plan_bytes_(plan_bytes), channel_(std::move(channel)) {}
+                       std::atomic<uint64_t>* plan_bytes,
+                       std::shared_ptr<SaveConversation> conversation)
+    : sessions_(sessions),
+      table_(table),
+      plan_bytes_(plan_bytes),
+      conversation_(std::move(conversation)) {}
 
 SaveStream::~SaveStream() { *plan_bytes_ -= own_plan_bytes_; }
 
@@ -44,7 +51,7 @@ absl::StatusOr<v1::Staged> SaveStream::Run() {
   CKPT_ASSIGN_OR_RETURN(const v1::Begin begin, ReadBegin());
   CKPT_RETURN_IF_ERROR(Join(begin));
   if (part_->needs_layout()) CKPT_RETURN_IF_ERROR(ReadLayout());
-  auto gone = [this] { return channel_->broken(); };
+  auto gone = [this] { return conversation_->broken(); };
   absl::StatusOr<v1::Accepted> accepted = part_->Open(gone);
   if (!accepted.ok()) {
     retry_helps_ = absl::IsResourceExhausted(accepted.status()) && part_->status().ok();
@@ -55,13 +62,15 @@ absl::StatusOr<v1::Staged> SaveStream::Run() {
   accepted_ = true;
   v1::SaveResponse response;
   *response.mutable_accepted() = *std::move(accepted);
-  channel_->Send(std::move(response));
+  conversation_->Send(std::move(response));
   while (true) {
     SaveMessage message;
     CKPT_RETURN_IF_ERROR(NextMessage(message));
     switch (message.kind()) {
       case v1::SaveRequest::kChunk:
-        CKPT_RETURN_IF_ERROR(TakeValues(message.request().chunk()));
+        CKPT_RETURN_IF_ERROR(message.request().chunk().kind() == v1::Chunk::KIND_SOURCE_HASHES
+                                 ? TakeSourceHashes(message.request().chunk())
+                                 : TakeValues(message.request().chunk()));
         break;
       case v1::SaveRequest::kData:
         CKPT_RETURN_IF_ERROR(TakeData(message));
@@ -73,6 +82,9 @@ absl::StatusOr<v1::Staged> SaveStream::Run() {
       case v1::SaveRequest::kFinish:
         if (!values_.empty()) {
           return GiveUp(absl::FailedPreconditionError("Finish in the middle of the values"));
+        }
+        if (!source_hashes_.empty()) {
+          return GiveUp(absl::FailedPreconditionError("Finish in the middle of the source hashes"));
         }
         return part_->Finish(message.request().finish().part_bytes(), gone);
       default:
@@ -87,19 +99,19 @@ absl::StatusOr<v1::Begin> SaveStream::ReadBegin() {
   SaveMessage message;
   const absl::Time deadline = absl::Now() + kBeginPatience;
   while (true) {
-    switch (channel_->Next(&received, deadline)) {
-      case SaveChannel::Event::kMessage:
+    switch (conversation_->Next(&received, deadline)) {
+      case SaveConversation::Event::kMessage:
         CKPT_RETURN_IF_ERROR(message.Parse(received));
         if (message.kind() == v1::SaveRequest::kBegin) return message.request().begin();
         return absl::InvalidArgumentError(absl::StrCat(
             "a Save stream starts with Begin; this one started with ", NameOf(message)));
-      case SaveChannel::Event::kBell:
+      case SaveConversation::Event::kBell:
         break;
-      case SaveChannel::Event::kHalfClosed:
+      case SaveConversation::Event::kHalfClosed:
         return absl::InvalidArgumentError("the stream ended before Begin");
-      case SaveChannel::Event::kBroken:
+      case SaveConversation::Event::kBroken:
         return absl::CancelledError("the client has gone away");
-      case SaveChannel::Event::kTimeout:
+      case SaveConversation::Event::kTimeout:
         return absl::DeadlineExceededError("no Begin came within a minute");
     }
   }
@@ -117,9 +129,10 @@ absl::Status SaveStream::Join(const v1::Begin& begin) {
   }
   CKPT_ASSIGN_OR_RETURN(PartClaim claim, PartClaim::FromBegin(begin, std::move(session),
                                                               table_->join_deadline_default()));
-  // The channel outlives this stream for as long as somebody may ring.
-  CKPT_ASSIGN_OR_RETURN(part_,
-                        table_->Begin(std::move(claim), [channel = channel_] { channel->Ring(); }));
+  // The conversation outlives this stream for as long as somebody may ring.
+  CKPT_ASSIGN_OR_RETURN(part_, table_->Begin(std::move(claim), [conversation = conversation_] {
+    conversation->Ring();
+  }));
   return absl::OkStatus();
 }
 
@@ -127,21 +140,21 @@ absl::Status SaveStream::NextMessage(SaveMessage& message) {
   grpc::ByteBuffer received;
   while (true) {
     const bool owes_ack = received_ > acknowledged_;
-    switch (
-        channel_->Next(&received, owes_ack ? absl::Now() + kAckPause : absl::InfiniteFuture())) {
-      case SaveChannel::Event::kMessage:
+    switch (conversation_->Next(&received,
+                                owes_ack ? absl::Now() + kAckPause : absl::InfiniteFuture())) {
+      case SaveConversation::Event::kMessage:
         if (absl::Status parsed = message.Parse(received); !parsed.ok()) return GiveUp(parsed);
         return absl::OkStatus();
-      case SaveChannel::Event::kBell:
+      case SaveConversation::Event::kBell:
         CKPT_RETURN_IF_ERROR(part_->status());
         if (accepted_) SendCreditIfGrown();
         break;
-      case SaveChannel::Event::kHalfClosed:
+      case SaveConversation::Event::kHalfClosed:
         return GiveUp(
             absl::FailedPreconditionError("the client ended the stream without Finish: given up"));
-      case SaveChannel::Event::kBroken:
+      case SaveConversation::Event::kBroken:
         return absl::CancelledError("the client has gone away");
-      case SaveChannel::Event::kTimeout:
+      case SaveConversation::Event::kTimeout:
         Acknowledge();
         break;
     }
@@ -151,7 +164,7 @@ absl::Status SaveStream::NextMessage(SaveMessage& message) {
 absl::Status SaveStream::ReadLayout() {
   v1::SaveResponse need;
   need.mutable_need_plan();
-  channel_->Send(std::move(need));
+  conversation_->Send(std::move(need));
   std::string serialized;
   while (true) {
     SaveMessage message;
@@ -168,7 +181,9 @@ absl::Status SaveStream::ReadLayout() {
 
 absl::Status SaveStream::AddChunk(const v1::Chunk& chunk, v1::Chunk::Kind kind, uint64_t bytes_max,
                                   std::string& collected) {
-  const absl::string_view what = kind == v1::Chunk::KIND_LAYOUT ? "layout" : "values";
+  const absl::string_view what = kind == v1::Chunk::KIND_LAYOUT   ? "layout"
+                                 : kind == v1::Chunk::KIND_VALUES ? "values"
+                                                                  : "source hashes";
   if (chunk.kind() != kind) {
     return GiveUp(absl::InvalidArgumentError(absl::StrCat("a chunk of another kind than ", what)));
   }
@@ -210,6 +225,20 @@ absl::Status SaveStream::TakeValues(const v1::Chunk& chunk) {
   return part_->SetValues(std::move(values));
 }
 
+absl::Status SaveStream::TakeSourceHashes(const v1::Chunk& chunk) {
+  CKPT_RETURN_IF_ERROR(AddChunk(chunk, v1::Chunk::KIND_SOURCE_HASHES, kSourceHashesBytesMax,
+                                source_hashes_));
+  if (!chunk.last()) return absl::OkStatus();
+  if (source_hashes_.size() % sizeof(uint64_t) != 0) {
+    return GiveUp(absl::InvalidArgumentError("the source hashes end in the middle of one"));
+  }
+  std::vector<uint64_t> hashes(source_hashes_.size() / sizeof(uint64_t));
+  static_assert(std::endian::native == std::endian::little);
+  if (!hashes.empty()) std::memcpy(hashes.data(), source_hashes_.data(), source_hashes_.size());
+  source_hashes_.clear();
+  return part_->SetSourceHashes(std::move(hashes));
+}
+
 absl::Status SaveStream::TakeData(const SaveMessage& data) {
   if (!values_.empty()) {
     return GiveUp(absl::FailedPreconditionError("Data in the middle of the values"));
@@ -230,7 +259,7 @@ void SaveStream::Acknowledge() {
   acknowledged_ = received_;
   v1::SaveResponse ack;
   ack.mutable_ack()->set_received(acknowledged_);
-  channel_->Send(std::move(ack));
+  conversation_->Send(std::move(ack));
 }
 
 void SaveStream::SendCreditIfGrown() {
@@ -239,7 +268,7 @@ void SaveStream::SendCreditIfGrown() {
   credit_sent_ = credit;
   v1::SaveResponse response;
   response.mutable_credit()->set_credit(credit);
-  channel_->Send(std::move(response));
+  conversation_->Send(std::move(response));
 }
 
 absl::Status SaveStream::GiveUp(absl::Status why) {

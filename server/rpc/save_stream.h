@@ -1,4 +1,4 @@
-// One Save call, from Begin to Staged, as straight-line code over a channel. The order of messages
+// One Save call, from Begin to Staged, as straight-line code over its messages. The order of messages
 // stands in save.proto; what a part may do stands in staging/checkpoint_table.h.
 #ifndef CKPT_SERVER_RPC_SAVE_STREAM_H_
 #define CKPT_SERVER_RPC_SAVE_STREAM_H_
@@ -10,7 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "server/rpc/save_channel.h"
+#include "server/rpc/save_conversation.h"
 #include "server/rpc/save_message.h"
 #include "server/session/session.h"
 #include "server/staging/checkpoint_table.h"
@@ -23,7 +23,7 @@ inline constexpr uint64_t kPlanBytesInFlightMax = uint64_t{1} << 30;
 class SaveStream {
  public:
   SaveStream(SessionServer* sessions, CheckpointTable* table, std::atomic<uint64_t>* plan_bytes,
-             std::shared_ptr<SaveChannel> channel);
+             std::shared_ptr<SaveConversation> conversation);
   ~SaveStream();
 
   // Serves the call to its end: the part is staged, or why it is not.
@@ -40,6 +40,7 @@ class SaveStream {
   absl::Status AddChunk(const v1::Chunk& chunk, v1::Chunk::Kind kind, uint64_t bytes_max,
                         std::string& collected);
   absl::Status TakeValues(const v1::Chunk& chunk);
+  absl::Status TakeSourceHashes(const v1::Chunk& chunk);
   absl::Status TakeData(const SaveMessage& data);
   void Acknowledge();
   void SendCreditIfGrown();
@@ -48,11 +49,12 @@ class SaveStream {
   SessionServer* const sessions_;
   CheckpointTable* const table_;
   std::atomic<uint64_t>* const plan_bytes_;  // of all streams
-  const std::shared_ptr<SaveChannel> channel_;
+  const std::shared_ptr<SaveConversation> conversation_;
   std::unique_ptr<PartStream> part_;
   uint64_t own_plan_bytes_ = 0;
   std::string values_;
   bool values_done_ = false;
+  std::string source_hashes_;
   bool accepted_ = false;
   uint64_t credit_sent_ = 0;
   uint64_t received_ = 0;  // as Data

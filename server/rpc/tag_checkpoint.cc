@@ -2,7 +2,6 @@
 //
 //   1. the checkpoint gets its new labels, synced     (crash after it: both hold the tag)
 //   2. the former holders lose the tag, synced
-// Labels are written to their file first, which is the truth, then to the index.
 #include <algorithm>
 #include <optional>
 #include <string>
@@ -14,6 +13,7 @@
 #include "common/status_macros.h"
 #include "server/rpc/catalog.h"
 #include "server/rpc/checkpoint_info.h"
+#include "server/rpc/checkpoint_labels.h"
 
 namespace ckpt {
 namespace {
@@ -22,7 +22,13 @@ absl::Status ValidateTags(const v1::TagCheckpointRequest& request) {
   if (request.add_size() == 0 && request.remove_size() == 0) {
     return absl::InvalidArgumentError("no tag to add or to remove was named");
   }
-  for (const std::string& tag : request.add()) CKPT_RETURN_IF_ERROR(ValidateTag(tag));
+  for (const std::string& tag : request.add()) {
+    CKPT_RETURN_IF_ERROR(ValidateTag(tag));
+    if (tag[0] == '-') {  // may be removed: earlier daemons took it
+      return absl::InvalidArgumentError(
+          absl::StrCat("bad tag '", tag, "': with '-' first it would read as a flag"));
+    }
+  }
   for (const std::string& tag : request.remove()) {
     CKPT_RETURN_IF_ERROR(ValidateTag(tag));
     if (std::find(request.add().begin(), request.add().end(), tag) != request.add().end()) {
@@ -38,23 +44,13 @@ void RemoveTag(v1::Labels& labels, const std::string& tag) {
   tags->erase(std::remove(tags->begin(), tags->end(), tag), tags->end());
 }
 
-absl::Status Store(Catalog& catalog, const CheckpointRecord& record, const v1::Labels& labels) {
-  CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid, UidOf(record));
-  CKPT_RETURN_IF_ERROR(catalog.folder->WriteLabels(uid, labels));
-  CKPT_RETURN_IF_ERROR(catalog.index->PutLabels(uid, labels));
-  CheckpointRecord changed = record;
-  changed.labels = labels;
-  catalog.live->Announce(InfoOf(changed, *catalog.memory), /*deleted=*/false);
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::Status TagCheckpoint(Catalog& catalog, const v1::TagCheckpointRequest& request,
                            Cancelled cancelled, v1::TagCheckpointResponse& response) {
   CKPT_RETURN_IF_ERROR(ValidateSelector(request.selector()));
   CKPT_RETURN_IF_ERROR(ValidateTags(request));
-  MutexLock lock(catalog.changing);
+  MutexLock lock(catalog.retention->changing());
   CKPT_ASSIGN_OR_RETURN(const CheckpointRecord record,
                         catalog.finder->Find(request.selector(), cancelled));
   v1::Labels labels = record.labels;
@@ -74,7 +70,7 @@ absl::Status TagCheckpoint(Catalog& catalog, const v1::TagCheckpointRequest& req
                      " tags; this one would have ", labels.tags_size()));
   }
   std::sort(labels.mutable_tags()->begin(), labels.mutable_tags()->end());
-  CKPT_RETURN_IF_ERROR(Store(catalog, record, labels));
+  CKPT_RETURN_IF_ERROR(StoreLabels(catalog, record, labels));
   for (const CheckpointRecord& holder : former) {
     // Read again: one checkpoint may hold several of the tags.
     CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid, UidOf(holder));
@@ -82,7 +78,8 @@ absl::Status TagCheckpoint(Catalog& catalog, const v1::TagCheckpointRequest& req
     if (!current.ok()) continue;
     v1::Labels remaining = current->labels;
     for (const std::string& tag : request.add()) RemoveTag(remaining, tag);
-    CKPT_RETURN_IF_ERROR(Store(catalog, *current, remaining));
+    const absl::Status removed = StoreLabels(catalog, *current, remaining);
+    if (!absl::IsNotFound(removed)) CKPT_RETURN_IF_ERROR(removed);  // replaced and gone: fine
   }
   *response.mutable_labels() = labels;
   return absl::OkStatus();

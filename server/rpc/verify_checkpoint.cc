@@ -4,7 +4,7 @@
 #include "common/status_macros.h"
 #include "server/observe/log.h"
 #include "server/rpc/catalog.h"
-#include "server/rpc/disk_verification.h"
+#include "server/rpc/checkpoint_info.h"
 
 namespace ckpt {
 
@@ -12,6 +12,7 @@ absl::Status VerifyCheckpoint(Catalog& catalog, const v1::VerifyCheckpointReques
                               Cancelled cancelled, SendTo<v1::VerifyCheckpointResponse> send) {
   CKPT_ASSIGN_OR_RETURN(const CheckpointRecord record,
                         catalog.finder->Find(request.selector(), cancelled));
+  CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid, UidOf(record));
   size_t damage_sent = 0;
   const auto tell = [&](const VerificationProgress& progress, bool done) {
     v1::VerifyCheckpointResponse response;
@@ -29,9 +30,10 @@ absl::Status VerifyCheckpoint(Catalog& catalog, const v1::VerifyCheckpointReques
   };
   CKPT_ASSIGN_OR_RETURN(
       const VerificationProgress result,
-      VerifyOnDisk(catalog.folder, record, [&](const VerificationProgress& progress) {
+      VerifyOnDisk(catalog.folder, uid, {.known = &record.manifest}, [&](const VerificationProgress& progress) {
         return !cancelled() && tell(progress, false);
       }));
+  if (catalog.index->GetCheckpoint(uid).ok()) catalog.finder->damage().Found(uid, result);
   do {
     if (!tell(result, true)) return CallerHasGone();
   } while (damage_sent < result.damage.size());

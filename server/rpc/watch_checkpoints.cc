@@ -76,7 +76,7 @@ absl::Status SendCommitted(Catalog& catalog, const std::string& run,
     std::vector<v1::CheckpointInfo> batch;  // not sent from within the index's iteration
     CKPT_RETURN_IF_ERROR(
         catalog.index->ForEachCheckpoint(run, below, [&](const CheckpointRecord& record) {
-          batch.push_back(InfoOf(record, *catalog.memory));
+          batch.push_back(InfoOf(record, *catalog.memory, *catalog.live, catalog.finder->damage()));
           return batch.size() < kSnapshotBatch;
         }));
     for (const v1::CheckpointInfo& info : batch) {

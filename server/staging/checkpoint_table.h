@@ -24,6 +24,7 @@
 #include "common/layout.h"
 #include "server/index/index.h"
 #include "server/persist/persister.h"
+#include "server/persist/reservation.h"
 #include "server/session/session.h"
 #include "server/staging/clock.h"
 #include "server/staging/memory_tier.h"
@@ -47,6 +48,9 @@ class CheckpointView {
   virtual absl::StatusOr<v1::CheckpointInfo> Wait(const CheckpointId& id, v1::CheckpointState state,
                                                   absl::Time deadline,
                                                   absl::FunctionRef<bool()> cancelled) = 0;
+  // When the last byte of a committed checkpoint was synced; InfinitePast where that is forgotten.
+  // From memory alone.
+  virtual absl::Time DurableAt(const CheckpointId& id, CheckpointUid uid) = 0;
   // Blocks until no checkpoint of the run is STAGED (adopted ones included) - each has become
   // COMMITTED or ABORTED.
   virtual absl::Status WaitSettled(const std::string& run, absl::Time deadline,
@@ -101,6 +105,9 @@ class PartStream {
   // descriptor has been pushed when it returns.
   virtual absl::StatusOr<v1::Accepted> Open(absl::FunctionRef<bool()> cancelled) = 0;
   virtual absl::Status SetValues(v1::Values values) = 0;
+  // What the trainer's memory held, one hash for each block: after all bytes, before Finish. A part
+  // whose bytes on disk have others is not made durable, and its checkpoint is aborted.
+  virtual absl::Status SetSourceHashes(std::vector<uint64_t> hashes) = 0;
   // Shared memory: part offsets below `written` are in the mapping.
   virtual absl::Status Progress(uint64_t written) = 0;
   // Stream transport: the next bytes. They count as received once their CRC was found right.
@@ -124,6 +131,11 @@ struct CheckpointTableOptions {
   absl::Duration grace = absl::Seconds(30);          // of a broken stream
   absl::Duration join_deadline = absl::Minutes(10);  // where the caller gives none
   absl::Duration keep_aborted = absl::Hours(24);
+  // What retention is told and asked; none where there is none. Called without locks: after a
+  // checkpoint of the run was committed (and compared with the one before) or aborted,
+  std::function<void(const std::string& run)> settled;
+  // and when the disk has no room for a part.
+  std::function<DiskRoom()> make_room;
   bool timer = true;  // false: only Tick looks at the clock (tests)
 };
 
@@ -150,6 +162,14 @@ class CheckpointTable : public CheckpointView {
   virtual absl::StatusOr<std::unique_ptr<PartStream>> Begin(PartClaim claim,
                                                             absl::AnyInvocable<void()> changed) = 0;
   virtual absl::Duration join_deadline_default() const = 0;
+
+  struct RunActivity {
+    std::vector<uint64_t> steps_in_flight;  // WRITING or STAGED
+    // What the ranks of the run's last launch said they resumed from, the least of it. Unset: they
+    // did not, or none of them has saved since this daemon started.
+    std::optional<uint64_t> resumed_step;
+  };
+  virtual RunActivity ActivityOf(const std::string& run) = 0;
 
   // --- draining
   // Begins of new checkpoints are UNAVAILABLE; ranks of one that is under way may still join it.

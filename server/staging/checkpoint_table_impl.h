@@ -69,6 +69,8 @@ class CheckpointTableImpl : public CheckpointTable {
   absl::StatusOr<v1::CheckpointInfo> Wait(const CheckpointId& id, v1::CheckpointState state,
                                           absl::Time deadline,
                                           absl::FunctionRef<bool()> cancelled) override;
+  absl::Time DurableAt(const CheckpointId& id, CheckpointUid uid) override;
+  RunActivity ActivityOf(const std::string& run) override;
   absl::Status WaitSettled(const std::string& run, absl::Time deadline,
                            absl::FunctionRef<bool()> cancelled) override;
   uint64_t Subscribe(
@@ -98,6 +100,8 @@ class CheckpointTableImpl : public CheckpointTable {
                                     uint64_t stream, absl::FunctionRef<bool()> cancelled);
   absl::Status SetValues(const CheckpointPtr& checkpoint, const PartPtr& part, uint64_t stream,
                          v1::Values values);
+  absl::Status SetSourceHashes(const CheckpointPtr& checkpoint, const PartPtr& part,
+                               uint64_t stream, std::vector<uint64_t> hashes);
   absl::Status Progress(const CheckpointPtr& checkpoint, const PartPtr& part, uint64_t stream,
                         uint64_t written);
   absl::Status Write(const CheckpointPtr& checkpoint, const PartPtr& part, uint64_t stream,
@@ -136,6 +140,7 @@ class CheckpointTableImpl : public CheckpointTable {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   CheckpointPtr MakeAborted(const PartClaim& claim, const v1::CheckpointInfo& info)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void NoteLaunch(const PartClaim& claim) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SupersedeOlder(const PartClaim& claim, Deferred& deferred)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   uint64_t Attach(const PartPtr& part, std::shared_ptr<absl::AnyInvocable<void()>> changed,
@@ -148,6 +153,11 @@ class CheckpointTableImpl : public CheckpointTable {
                            std::shared_ptr<const PartLayout> layout) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status OpenMemory(const CheckpointPtr& checkpoint, const PartPtr& part, uint64_t stream,
                           absl::FunctionRef<bool()> cancelled) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Disk space for the part. Where there is none, retention may make some: at once, or when what
+  // others save has committed, which is waited for as the claim says. Then the checkpoint is aborted.
+  absl::Status Reserve(const CheckpointPtr& checkpoint, const PartPtr& part, uint64_t stream,
+                       absl::FunctionRef<bool()> cancelled) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool AnotherIsStaged(const CheckpointPtr& checkpoint) ABSL_LOCKS_EXCLUDED(mutex_);
   v1::Accepted MakeAccepted(const LivePart& part) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckComplete(const LiveCheckpoint& checkpoint, const LivePart& part,
                              uint64_t part_bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -176,6 +186,8 @@ class CheckpointTableImpl : public CheckpointTable {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status RecordDurable(const CheckpointPtr& checkpoint, const PartPtr& part,
                              DurablePart durable) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Of a durable part: what went to disk is what its trainer had, as far as that one has said so.
+  static absl::Status CheckSource(const LivePart& part);
   absl::Status StageRing(const CheckpointPtr& checkpoint, const PartPtr& part)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void PartStaged(const CheckpointPtr& checkpoint, const PartPtr& part, Deferred& deferred)
@@ -240,6 +252,11 @@ class CheckpointTableImpl : public CheckpointTable {
   uint64_t next_stream_ ABSL_GUARDED_BY(mutex_) = 1;
   absl::flat_hash_map<CheckpointId, CheckpointPtr> checkpoints_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_map<std::string, Incarnation> newest_ ABSL_GUARDED_BY(mutex_);  // by run
+  struct Launch {
+    Incarnation incarnation;
+    std::optional<uint64_t> resumed_step;
+  };
+  absl::flat_hash_map<std::string, Launch> launches_ ABSL_GUARDED_BY(mutex_);  // the last, by run
   // The last folder that has each layout, to link the next one's from; and layouts that were agreed
   // on: the digests of all ranks.
   absl::flat_hash_map<std::string, std::weak_ptr<PartFolder>> layout_folders_

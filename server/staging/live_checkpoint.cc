@@ -41,12 +41,10 @@ v1::CheckpointInfo MakeInfo(const LiveCheckpoint& checkpoint) {
   if (checkpoint.state == v1::CHECKPOINT_STATE_COMMITTED) {
     *info.mutable_committed_at() = ToProto(checkpoint.committed_at);
   }
-  absl::Time durable_at = absl::InfinitePast();
   uint64_t data_bytes = 0;
   uint64_t shards = 0;
   for (const auto& [rank, part] : checkpoint.parts) {
     info.add_joined(rank);
-    if (part->durable.has_value()) durable_at = std::max(durable_at, part->durable->durable_at);
     if (part->layout == nullptr) continue;
     data_bytes += part->layout->data_bytes();
     shards += part->layout->shards().size();
@@ -55,7 +53,7 @@ v1::CheckpointInfo MakeInfo(const LiveCheckpoint& checkpoint) {
   info.set_shard_count(shards);
   info.set_parts_staged(checkpoint.CountStaged());
   info.set_parts_durable(checkpoint.CountDurable());
-  if (durable_at > absl::InfinitePast() && info.parts_durable() == checkpoint.share.size()) {
+  if (const absl::Time durable_at = checkpoint.DurableAt(); durable_at > absl::InfinitePast()) {
     *info.mutable_durable_at() = ToProto(durable_at);
   }
   return info;

@@ -7,6 +7,7 @@
 #ifndef CKPT_SERVER_STAGING_LIVE_CHECKPOINT_H_
 #define CKPT_SERVER_STAGING_LIVE_CHECKPOINT_H_
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
@@ -27,6 +28,7 @@ struct LivePart {
   std::shared_ptr<const PartLayout> layout;
   v1::Values values;
   bool values_given = false;
+  std::vector<uint64_t> source_hashes;  // empty: the client has taken none
 
   // Memory. `file` is held here while the part is not durable; afterwards the tier may give it up.
   std::shared_ptr<PartFolder> folder;
@@ -85,6 +87,14 @@ struct LiveCheckpoint {
     uint32_t count = 0;
     for (const auto& [rank, part] : parts) count += part->durable.has_value() ? 1 : 0;
     return count;
+  }
+  // When the last byte of the last part was synced; InfinitePast: not all parts are durable, or an
+  // earlier daemon made them so.
+  absl::Time DurableAt() const {
+    absl::Time last = absl::InfinitePast();
+    if (CountDurable() != share.size()) return last;
+    for (const auto& [rank, part] : parts) last = std::max(last, part->durable->durable_at);
+    return last;
   }
   bool live() const {
     return state == v1::CHECKPOINT_STATE_WRITING || state == v1::CHECKPOINT_STATE_STAGED;

@@ -34,6 +34,9 @@ class TablePartStream : public PartStream {
   absl::Status SetValues(v1::Values values) override {
     return Blame(table_->SetValues(checkpoint_, part_, stream_, std::move(values)));
   }
+  absl::Status SetSourceHashes(std::vector<uint64_t> hashes) override {
+    return Blame(table_->SetSourceHashes(checkpoint_, part_, stream_, std::move(hashes)));
+  }
   absl::Status Progress(uint64_t written) override {
     return Blame(table_->Progress(checkpoint_, part_, stream_, written));
   }

@@ -37,9 +37,12 @@ CheckpointTable::Adopted CheckpointTableImpl::Adopt() {
   }
   Adopted adopted;
   std::map<CheckpointUid, CheckpointPtr> groups;
-  const std::vector<CheckpointUid> deleted = index_.Tombstones();
+  const absl::StatusOr<std::vector<CheckpointUid>> deleted = index_.Tombstones();
+  if (!deleted.ok()) {
+    observe::Error("what is staged is left alone", {{"error", deleted.status()}});
+  }
   for (FoundPart& found : tier_.TakeFoundParts()) {
-    if (!found.damage.ok()) {
+    if (!found.damage.ok() || !deleted.ok()) {
       ++adopted.damaged;
       continue;
     }
@@ -50,7 +53,7 @@ CheckpointTable::Adopted CheckpointTableImpl::Adopt() {
       continue;
     }
     const absl::Status indexed = index_.GetCheckpoint(*uid).status();
-    const bool tombstoned = std::find(deleted.begin(), deleted.end(), *uid) != deleted.end();
+    const bool tombstoned = std::find(deleted->begin(), deleted->end(), *uid) != deleted->end();
     if (indexed.ok()) {
       if (AdoptCopy(found, *uid)) ++adopted.copies;
     } else if (!absl::IsNotFound(indexed) ||
@@ -77,8 +80,9 @@ CheckpointTable::Adopted CheckpointTableImpl::Adopt() {
     if (entry != nullptr) Abort(entry, "a later attempt took its place", deferred);
     entry = checkpoint;
     Incarnation& newest = newest_[checkpoint->id.run];
+    const auto known = index_.NewestIncarnation(checkpoint->id.run);
     newest = std::max({newest, checkpoint->id.incarnation,
-                       index_.NewestIncarnation(checkpoint->id.run).value_or(Incarnation())});
+                       known.ok() ? known->value_or(Incarnation()) : Incarnation()});
   }
   for (const auto& [uid, checkpoint] : groups) AdoptCheckpoint(checkpoint);
   MutexLock lock(mutex_);
@@ -133,6 +137,7 @@ CheckpointTableImpl::CheckpointPtr CheckpointTableImpl::AdoptPart(const FoundPar
   part->claim.layout_digest = plan.layout_digest();
   part->claim.transport = v1::TRANSPORT_STREAM;
   part->values = plan.values();
+  part->source_hashes.assign(plan.source_hashes().begin(), plan.source_hashes().end());
   part->folder = found.folder;
   part->ring = plan.ring();
   part->finished = true;

@@ -52,6 +52,7 @@ absl::StatusOr<std::unique_ptr<PartStream>> CheckpointTableImpl::Begin(
       part = std::make_shared<LivePart>();
       part->claim = claim;
       checkpoint->parts[claim.rank] = part;
+      NoteLaunch(claim);
       made = true;
     }
     stream = Attach(part, on_change, deferred);
@@ -81,12 +82,15 @@ absl::StatusOr<std::unique_ptr<PartStream>> CheckpointTableImpl::Begin(
 
 CheckpointTableImpl::Known CheckpointTableImpl::AskIndex(const PartClaim& claim) {
   Known known;
-  known.newest = index_.NewestIncarnation(claim.id.run);
   known.exists = CheckExists(claim);
+  const auto newest = index_.NewestIncarnation(claim.id.run);
+  if (newest.ok()) known.newest = *newest;
+  if (!newest.ok()) known.exists = newest.status();
   known.layout = index_.FindLayout(claim.layout_digest);
   // An attempt that failed is no news once a later one at the same triple has committed.
   if (!index_.FindStep(claim.id.run, claim.id.step, claim.id.incarnation).ok()) {
-    known.aborted = index_.FindAborted(claim.id);
+    absl::StatusOr<v1::CheckpointInfo> aborted = index_.FindAborted(claim.id);
+    if (aborted.ok()) known.aborted = *std::move(aborted);
   }
   return known;
 }
@@ -138,6 +142,16 @@ void CheckpointTableImpl::SupersedeOlder(const PartClaim& claim, Deferred& defer
           absl::StrCat("a later launch of the job (incarnation ", newest.hex(),
                        ") began to save, by its rank ", claim.rank),
           deferred);
+  }
+}
+
+void CheckpointTableImpl::NoteLaunch(const PartClaim& claim) {
+  const auto [it, first] = launches_.try_emplace(claim.id.run);
+  Launch& launch = it->second;
+  if (first || launch.incarnation < claim.id.incarnation) {
+    launch = {claim.id.incarnation, claim.resumed_step};
+  } else if (launch.incarnation == claim.id.incarnation && claim.resumed_step.has_value()) {
+    launch.resumed_step = std::min(launch.resumed_step.value_or(UINT64_MAX), *claim.resumed_step);
   }
 }
 

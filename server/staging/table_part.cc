@@ -21,6 +21,7 @@ namespace ckpt {
 namespace {
 
 constexpr absl::Duration kPartPoll = absl::Milliseconds(20);
+constexpr absl::Duration kDiskPoll = absl::Milliseconds(200);
 constexpr size_t kLayoutFoldersMax = 1024;
 
 }  // namespace
@@ -122,16 +123,7 @@ absl::Status CheckpointTableImpl::OpenMemory(const CheckpointPtr& checkpoint, co
     auto found = layout_folders_.find(claim.layout_digest);
     if (found != layout_folders_.end()) like = found->second.lock();
   }
-  if (!reserved) {
-    absl::Status status = persister_.Reserve(part_bytes);
-    Deferred deferred;
-    MutexLock lock(mutex_);
-    if (!status.ok()) {
-      Abort(checkpoint, absl::StrCat("rank ", claim.rank, ": ", status.message()), deferred);
-      return status;
-    }
-    part->reserved = true;
-  }
+  if (!reserved) CKPT_RETURN_IF_ERROR(Reserve(checkpoint, part, stream, cancelled));
   CKPT_ASSIGN_OR_RETURN(std::shared_ptr<PartFolder> folder, tier_.NewFolder());
   absl::Status status = folder->WriteLayout(*part->layout, like.get());
   std::shared_ptr<StagingFile> file;
@@ -173,6 +165,44 @@ absl::Status CheckpointTableImpl::OpenMemory(const CheckpointPtr& checkpoint, co
   part->file = std::move(file);
   part->buffer = std::move(buffer);
   return absl::OkStatus();
+}
+
+bool CheckpointTableImpl::AnotherIsStaged(const CheckpointPtr& checkpoint) {
+  MutexLock lock(mutex_);
+  return std::any_of(checkpoints_.begin(), checkpoints_.end(), [&](const auto& entry) {
+    return entry.second != checkpoint && entry.second->state == v1::CHECKPOINT_STATE_STAGED;
+  });
+}
+
+absl::Status CheckpointTableImpl::Reserve(const CheckpointPtr& checkpoint, const PartPtr& part,
+                                          uint64_t stream, absl::FunctionRef<bool()> cancelled) {
+  const PartClaim& claim = part->claim;
+  const uint64_t part_bytes = part->layout->part_bytes();
+  absl::Status status = persister_.Reserve(part_bytes);
+  const absl::Time deadline = options_.clock->Now() + claim.memory_wait;
+  while (absl::IsResourceExhausted(status) && options_.make_room != nullptr) {
+    const bool more_may_come = AnotherIsStaged(checkpoint);  // before: it may commit meanwhile
+    const DiskRoom room = options_.make_room();
+    status = persister_.Reserve(part_bytes);
+    if (room == DiskRoom::kMade || !absl::IsResourceExhausted(status)) continue;
+    if (room == DiskRoom::kNone || !more_may_come || claim.on_full == v1::ON_FULL_REFUSE ||
+        options_.clock->Now() >= deadline) {
+      break;
+    }
+    if (cancelled()) return absl::CancelledError("the client has gone away");
+    CKPT_RETURN_IF_ERROR(StreamStatus(checkpoint, part, stream));
+    MutexLock lock(mutex_);
+    if (stopped_) return absl::UnavailableError("the daemon is stopping");
+    changed_.WaitUntil(mutex_, absl::Now() + kDiskPoll);
+  }
+  Deferred deferred;
+  MutexLock lock(mutex_);
+  if (status.ok()) {
+    part->reserved = true;
+  } else {
+    Abort(checkpoint, absl::StrCat("rank ", claim.rank, ": ", status.message()), deferred);
+  }
+  return status;
 }
 
 v1::Accepted CheckpointTableImpl::MakeAccepted(const LivePart& part) const {
@@ -220,6 +250,21 @@ absl::Status CheckpointTableImpl::SetValues(const CheckpointPtr& checkpoint, con
   part->values = std::move(values);
   part->values_given = true;
   part->heard_at = options_.clock->Now();
+  return absl::OkStatus();
+}
+
+absl::Status CheckpointTableImpl::SetSourceHashes(const CheckpointPtr& checkpoint,
+                                                  const PartPtr& part, uint64_t stream,
+                                                  std::vector<uint64_t> hashes) {
+  MutexLock lock(mutex_);
+  CKPT_RETURN_IF_ERROR(CheckHeld(*checkpoint, *part, stream));
+  if (part->finished) return absl::OkStatus();  // a resumed stream says it again
+  if (part->layout == nullptr) return absl::FailedPreconditionError("hashes before Accepted");
+  if (hashes.size() != part->layout->block_count()) {
+    return absl::InvalidArgumentError(absl::StrCat(hashes.size(), " source hashes for a part of ",
+                                                   part->layout->block_count(), " blocks"));
+  }
+  part->source_hashes = std::move(hashes);
   return absl::OkStatus();
 }
 
@@ -274,18 +319,18 @@ absl::Status CheckpointTableImpl::StartRing(const CheckpointPtr& checkpoint, con
 
 absl::Status CheckpointTableImpl::CheckValues(const LiveCheckpoint& checkpoint,
                                               const LivePart& part) const {
-  const auto& leaves = part.layout->proto().leaves();
+  const LeafTable& leaves = part.layout->leaves();
   const bool writes_replicated = checkpoint.share.front() == part.claim.rank;
-  auto must_have = [&](const v1::Leaf& leaf) {
-    return leaf.kind() == v1::LEAF_KIND_VALUE &&
-           (leaf.placement() == v1::PLACEMENT_PER_RANK || writes_replicated);
+  auto must_have = [&](const LeafView& leaf) {
+    return leaf.kind == v1::LEAF_KIND_VALUE &&
+           (leaf.placement == v1::PLACEMENT_PER_RANK || writes_replicated);
   };
-  std::vector<bool> given(static_cast<size_t>(leaves.size()), false);
+  std::vector<bool> given(leaves.size(), false);
   for (const v1::Values::Entry& entry : part.values.entries()) given[entry.leaf()] = true;
-  for (int i = 0; i < leaves.size(); ++i) {
-    if (must_have(leaves[i]) && !given[static_cast<size_t>(i)]) {
+  for (size_t i = 0; i < leaves.size(); ++i) {
+    if (must_have(leaves[i]) && !given[i]) {
       return absl::FailedPreconditionError(
-          absl::StrCat("the value of '", part.layout->printed_keys()[static_cast<size_t>(i)],
+          absl::StrCat("the value of '", leaves.printed_key(i),
                        "' is missing; values come after Accepted, before any Progress or Data"));
     }
   }
@@ -325,6 +370,7 @@ staging::StagedPlan CheckpointTableImpl::MakePlan(const LiveCheckpoint& checkpoi
   *plan.mutable_begun_at() = google::protobuf::util::TimeUtil::NanosecondsToTimestamp(
       absl::ToUnixNanos(checkpoint.begun_at));
   plan.set_ring(part.ring);
+  plan.mutable_source_hashes()->Add(part.source_hashes.begin(), part.source_hashes.end());
   return plan;
 }
 

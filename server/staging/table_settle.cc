@@ -14,6 +14,7 @@
 #include "common/status_macros.h"
 #include "google/protobuf/util/time_util.h"
 #include "server/observe/log.h"
+#include "server/persist/source_hashes.h"
 #include "server/staging/checkpoint_table_impl.h"
 #include "server/staging/part_agreement.h"
 
@@ -41,9 +42,9 @@ absl::Status CheckpointTableImpl::Agree(const CheckpointPtr& checkpoint) {
     }
     if (parts.empty()) return absl::OkStatus();
     if (parts.size() < checkpoint->share.size()) {
-      const std::string& first = parts.front().layout->proto().replicated_digest();
+      const absl::string_view first = parts.front().layout->replicated_digest();
       const bool same = std::all_of(parts.begin(), parts.end(), [&](const RankLayout& part) {
-        return part.layout->proto().replicated_digest() == first;
+        return part.layout->replicated_digest() == first;
       });
       if (same) return absl::OkStatus();
     }
@@ -165,6 +166,7 @@ absl::Status CheckpointTableImpl::RecordDurable(const CheckpointPtr& checkpoint,
     tier_.Release(std::exchange(part->file, nullptr));
     return part->finished ? StageRing(checkpoint, part) : absl::OkStatus();
   }
+  CKPT_RETURN_IF_ERROR(CheckSource(*part));
   // Without the record the part would only be persisted again after a restart, and its memory is
   // held until the commit.
   if (part->folder->MarkDurable(reference).ok() && part->file != nullptr) {
@@ -173,7 +175,15 @@ absl::Status CheckpointTableImpl::RecordDurable(const CheckpointPtr& checkpoint,
   return absl::OkStatus();
 }
 
+absl::Status CheckpointTableImpl::CheckSource(const LivePart& part) {
+  if (part.source_hashes.empty()) return absl::OkStatus();
+  const auto& persisted = part.durable->manifest.block_hashes();
+  return CompareSourceHashes(*part.layout, part.source_hashes,
+                             {persisted.data(), static_cast<size_t>(persisted.size())});
+}
+
 absl::Status CheckpointTableImpl::StageRing(const CheckpointPtr& checkpoint, const PartPtr& part) {
+  CKPT_RETURN_IF_ERROR(CheckSource(*part));
   CKPT_RETURN_IF_ERROR(part->folder->WritePlan(MakePlan(*checkpoint, *part)));
   CKPT_RETURN_IF_ERROR(part->folder->MarkDurable(part->durable->reference));
   return part->folder->MarkStaged();
@@ -241,6 +251,7 @@ void CheckpointTableImpl::Commit(const CheckpointPtr& checkpoint) {
       return;
     }
     persister_.Compare(*record);
+    if (options_.settled != nullptr) options_.settled(checkpoint->id.run);
     return;
   }
   // A manifest that was written and not synced must not come to light later.
@@ -344,6 +355,7 @@ void CheckpointTableImpl::Abort(const CheckpointPtr& checkpoint, const std::stri
       checkpoint->abort_recorded = kept.ok();
     }
     if (!durable->empty()) persister_.Discard(*durable);
+    if (options_.settled != nullptr) options_.settled(checkpoint->id.run);
   });
   Changed(checkpoint, deferred);
   deferred.Add([this] { tier_.WakeWaiters(); });

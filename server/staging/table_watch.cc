@@ -21,6 +21,8 @@ v1::CheckpointInfo InfoOf(const CheckpointRecord& record) {
   info.set_data_bytes(record.data_bytes);
   info.set_shard_count(record.shard_count);
   *info.mutable_tags() = record.labels.tags();
+  info.set_pinned(record.labels.pinned());
+  *info.mutable_metrics() = record.labels.metrics();
   *info.mutable_committed_at() = record.manifest.committed_at();
   const auto parts = static_cast<uint32_t>(record.manifest.parts_size());
   info.set_parts_staged(parts);
@@ -86,15 +88,26 @@ std::vector<v1::CheckpointInfo> CheckpointTableImpl::Live(const std::string& run
   return infos;
 }
 
+CheckpointTable::RunActivity CheckpointTableImpl::ActivityOf(const std::string& run) {
+  RunActivity activity;
+  MutexLock lock(mutex_);
+  for (const auto& [id, checkpoint] : checkpoints_) {
+    if (id.run == run && checkpoint->live()) activity.steps_in_flight.push_back(id.step);
+  }
+  const auto launch = launches_.find(run);
+  if (launch != launches_.end()) activity.resumed_step = launch->second.resumed_step;
+  return activity;
+}
+
 absl::StatusOr<v1::CheckpointInfo> CheckpointTableImpl::FromIndex(const CheckpointId& id) {
   const std::optional<Incarnation> incarnation =
       id.incarnation.none() ? std::nullopt : std::make_optional(id.incarnation);
   absl::StatusOr<CheckpointRecord> record = index_.FindStep(id.run, id.step, incarnation);
   if (record.ok()) return InfoOf(*record);
   if (!absl::IsNotFound(record.status())) return record.status();
-  if (std::optional<v1::CheckpointInfo> aborted = index_.FindAborted(id)) {
-    return absl::AbortedError(aborted->abort_reason());
-  }
+  const absl::StatusOr<v1::CheckpointInfo> aborted = index_.FindAborted(id);
+  if (aborted.ok()) return absl::AbortedError(aborted->abort_reason());
+  if (!absl::IsNotFound(aborted.status())) return aborted.status();
   return absl::NotFoundError(absl::StrCat(
       "no checkpoint ", id.run, "@", id.step,
       incarnation.has_value() ? absl::StrCat(" of incarnation ", incarnation->hex()) : "",
@@ -136,6 +149,13 @@ absl::StatusOr<v1::CheckpointInfo> CheckpointTableImpl::Wait(const CheckpointId&
     }
     changed_.WaitUntil(mutex_, std::min(deadline, now + kWatchPoll));
   }
+}
+
+absl::Time CheckpointTableImpl::DurableAt(const CheckpointId& id, CheckpointUid uid) {
+  MutexLock lock(mutex_);
+  const CheckpointPtr checkpoint = FindLive(id);
+  return checkpoint != nullptr && checkpoint->uid == uid ? checkpoint->DurableAt()
+                                                         : absl::InfinitePast();
 }
 
 absl::Status CheckpointTableImpl::WaitSettled(const std::string& run, absl::Time deadline,

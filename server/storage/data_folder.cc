@@ -138,6 +138,22 @@ absl::Status DataFolder::WriteLabels(CheckpointUid uid, const v1::Labels& labels
                               SealEnvelope(EnvelopeKind::kLabels, labels));
 }
 
+absl::StatusOr<v1::RetentionPolicies> DataFolder::ReadRetention() {
+  absl::StatusOr<std::string> bytes = files_->ReadWhole(absl::StrCat(path_, "/", names::kRetention));
+  v1::RetentionPolicies policies;
+  if (absl::IsNotFound(bytes.status())) return policies;
+  if (!bytes.ok()) return bytes.status();
+  CKPT_RETURN_IF_ERROR(
+      OpenEnvelope(EnvelopeKind::kRetention, *bytes, names::kRetention, &policies));
+  return policies;
+}
+
+absl::Status DataFolder::WriteRetention(const v1::RetentionPolicies& policies) {
+  MutexLock lock(labels_mutex_);
+  return files_->WriteDurably(path_, names::Partial(names::kRetention), names::kRetention,
+                              SealEnvelope(EnvelopeKind::kRetention, policies));
+}
+
 absl::Status DataFolder::PublishCheckpointManifest(const v1::CheckpointManifest& manifest) {
   CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid,
                         CheckpointUid::FromBytes(manifest.checkpoint_uid(), "checkpoint_uid"));

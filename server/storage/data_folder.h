@@ -15,6 +15,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "ckpt/v1/checkpoint.pb.h"
+#include "ckpt/v1/retention.pb.h"
 #include "common/ids.h"
 #include "common/mutex.h"
 #include "server/storage/file_system.h"
@@ -63,6 +64,10 @@ class DataFolder {
   absl::StatusOr<v1::CheckpointManifest> ReadCheckpointManifest(CheckpointUid uid);
   absl::StatusOr<v1::Labels> ReadLabels(CheckpointUid uid);  // empty labels where there are none
   absl::Status WriteLabels(CheckpointUid uid, const v1::Labels& labels);
+
+  // What SetRetention has set; empty where nothing was. DATA_LOSS.
+  absl::StatusOr<v1::RetentionPolicies> ReadRetention();
+  absl::Status WriteRetention(const v1::RetentionPolicies& policies);
 
   // The commit point, and its reverse; both end with a synced folder. Publish never overwrites:
   // ALREADY_EXISTS. Where it fails, the manifest does not stand under its final name.

@@ -1,10 +1,12 @@
 // Opening a data folder, in this order:
 //   1. look at what is there: nothing, ours, or somebody else's (refused before a byte is written);
 //   2. take the lock (flock: the kernel drops it with the process, so a crash leaves no stale one);
-//   3. read FORMAT, or write it durably. A crash before it leaves LOCK and perhaps FORMAT.partial,
-//      which step 1 takes for an empty folder;
+//   3. read FORMAT, or sync the folder's parent (the folder may be new) and write FORMAT durably. A
+//      crash before it leaves LOCK and perhaps FORMAT.partial, which step 1 takes for an empty
+//      folder;
 //   4. make the sub-folders, sync;
-//   5. remove *.partial: nobody has ever been told of them.
+//   5. remove *.partial: nobody has ever been told of them; and what an index that was being rebuilt
+//      has left.
 #include <fcntl.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -98,7 +100,17 @@ absl::StatusOr<int> TakeLock(const std::string& folder) {
   return descriptor;
 }
 
+std::string ParentOf(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
 absl::Status WriteFormat(FileSystem& files, const std::string& path) {
+  const absl::Status parent = files.SyncFolder(ParentOf(path));
+  // A parent that we may not open is somebody else's, and so the folder is not our making.
+  if (!parent.ok() && !absl::IsPermissionDenied(parent)) return parent;
   return files.WriteDurably(path, names::Partial(names::kFormat), names::kFormat,
                             absl::StrCat(kFormatText, kFormatVersion, "\n"));
 }
@@ -127,6 +139,9 @@ absl::StatusOr<std::unique_ptr<DataFolder>> DataFolder::Open(FileSystem* files, 
   CKPT_RETURN_IF_ERROR(files->SyncFolder(path));
   for (const std::string& part : {path, folder->ObjectsFolder(), folder->CheckpointsFolder()}) {
     CKPT_RETURN_IF_ERROR(folder->RemovePartials(part));
+  }
+  for (const char* left : {names::kIndexRebuild, names::kIndexReplaced}) {
+    CKPT_RETURN_IF_ERROR(files->RemoveFlatFolder(absl::StrCat(path, "/", left)));
   }
   return folder;
 }

@@ -38,4 +38,14 @@ absl::Status FileSystem::WriteDurably(const std::string& folder, const std::stri
   return SyncFolder(folder);
 }
 
+absl::Status FileSystem::RemoveFlatFolder(const std::string& path) {
+  absl::StatusOr<std::vector<std::string>> entries = List(path);
+  if (absl::IsNotFound(entries.status())) return absl::OkStatus();
+  if (!entries.ok()) return entries.status();
+  for (const std::string& name : *entries) {
+    CKPT_RETURN_IF_ERROR(Unlink(absl::StrCat(path, "/", name)));
+  }
+  return RemoveFolder(path);
+}
+
 }  // namespace ckpt

@@ -78,6 +78,8 @@ class FileSystem {
   // under its final name, perhaps not durably.
   absl::Status WriteDurably(const std::string& folder, const std::string& temporary_name,
                             const std::string& final_name, absl::string_view bytes);
+  // A folder of files, without sub-folders; and itself. OK where there is none.
+  absl::Status RemoveFlatFolder(const std::string& path);
 };
 
 // The real one. Never null, lives for ever.

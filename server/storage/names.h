@@ -2,6 +2,7 @@
 //
 //   <data>/FORMAT                              text: "ckptd data folder, format 1\n"
 //   <data>/LOCK                                flock'ed by the daemon, or by an offline tool
+//   <data>/RETENTION                           policies of runs that SetRetention has set
 //   <data>/objects/<file id>.safetensors       data files
 //   <data>/objects/<manifest id>.part          part manifests
 //   <data>/objects/*.partial                   being written; removed at start
@@ -9,6 +10,7 @@
 //   <data>/checkpoints/<uid>.labels            tags, pins, metrics, notes
 //   <data>/index/                              RocksDB, derived from the above
 //   <data>/index.rebuild/                      an index being rebuilt offline; removed at start
+//   <data>/index.replaced/                     the one that it has replaced; removed at start
 #ifndef CKPT_SERVER_STORAGE_NAMES_H_
 #define CKPT_SERVER_STORAGE_NAMES_H_
 
@@ -22,10 +24,12 @@ namespace ckpt::names {
 
 inline constexpr char kFormat[] = "FORMAT";
 inline constexpr char kLock[] = "LOCK";
+inline constexpr char kRetention[] = "RETENTION";
 inline constexpr char kObjects[] = "objects";
 inline constexpr char kCheckpoints[] = "checkpoints";
 inline constexpr char kIndex[] = "index";
 inline constexpr char kIndexRebuild[] = "index.rebuild";
+inline constexpr char kIndexReplaced[] = "index.replaced";
 
 std::string DataFile(FileId id);      // "<hex>.safetensors"
 std::string PartManifest(FileId id);  // "<hex>.part"

@@ -41,6 +41,15 @@ absl::Status ErrnoStatus(absl::string_view call, const std::string& path, int er
   }
 }
 
+// The call, again while a signal interrupts it. A sync, too: EINTR says nothing of the data, unlike
+// any other error.
+template <typename Call>
+auto Uninterrupted(Call call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
 class PosixWritableFile : public WritableFile {
  public:
   PosixWritableFile(std::string path, int descriptor, bool direct)
@@ -56,8 +65,8 @@ class PosixWritableFile : public WritableFile {
           absl::StrCat("direct write is not aligned: offset ", offset, ", ", bytes, " bytes"));
     }
     while (bytes > 0) {
-      const ssize_t done = pwrite(descriptor_, from, bytes, static_cast<off_t>(offset));
-      if (done < 0 && errno == EINTR) continue;
+      const ssize_t done = Uninterrupted(
+          [&] { return pwrite(descriptor_, from, bytes, static_cast<off_t>(offset)); });
       if (done < 0) return ErrnoStatus("pwrite", path_, errno);
       if (done == 0) return ErrnoStatus("pwrite", path_, ENOSPC);
       from += done;
@@ -68,14 +77,16 @@ class PosixWritableFile : public WritableFile {
   }
 
   absl::Status Truncate(uint64_t bytes) override {
-    if (ftruncate(descriptor_, static_cast<off_t>(bytes)) != 0) {
+    if (Uninterrupted([&] { return ftruncate(descriptor_, static_cast<off_t>(bytes)); }) != 0) {
       return ErrnoStatus("ftruncate", path_, errno);
     }
     return absl::OkStatus();
   }
 
   absl::Status Sync() override {
-    if (fdatasync(descriptor_) != 0) return ErrnoStatus("fdatasync", path_, errno);
+    if (Uninterrupted([&] { return fdatasync(descriptor_); }) != 0) {
+      return ErrnoStatus("fdatasync", path_, errno);
+    }
     return absl::OkStatus();
   }
 
@@ -102,8 +113,8 @@ class PosixReadableFile : public ReadableFile {
   absl::Status ReadAt(uint64_t offset, void* data, size_t bytes) const override {
     char* to = static_cast<char*>(data);
     while (bytes > 0) {
-      const ssize_t done = pread(descriptor_, to, bytes, static_cast<off_t>(offset));
-      if (done < 0 && errno == EINTR) continue;
+      const ssize_t done = Uninterrupted(
+          [&] { return pread(descriptor_, to, bytes, static_cast<off_t>(offset)); });
       if (done < 0 && errno == EIO) {
         return absl::DataLossError(
             absl::StrCat("the device cannot read: ", path_, " at offset ", offset));
@@ -130,19 +141,18 @@ class PosixReadableFile : public ReadableFile {
 };
 
 absl::Status Preallocate(const std::string& path, int descriptor, uint64_t bytes) {
-  while (fallocate(descriptor, 0, 0, static_cast<off_t>(bytes)) != 0) {
-    if (errno == EINTR) continue;
-    if (errno == EOPNOTSUPP || errno == ENOSYS) return absl::OkStatus();
-    return ErrnoStatus("fallocate", path, errno);
-  }
-  return absl::OkStatus();
+  const int result =
+      Uninterrupted([&] { return fallocate(descriptor, 0, 0, static_cast<off_t>(bytes)); });
+  if (result == 0 || errno == EOPNOTSUPP || errno == ENOSYS) return absl::OkStatus();
+  return ErrnoStatus("fallocate", path, errno);
 }
 
 class PosixFiles : public FileSystem {
  public:
   absl::StatusOr<std::unique_ptr<WritableFile>> Create(const std::string& path,
                                                        const CreateFileOptions& options) override {
-    const int descriptor = open(path.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+    const int descriptor = Uninterrupted(
+        [&] { return open(path.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600); });
     if (descriptor < 0) return ErrnoStatus("create", path, errno);
     bool direct = false;
     if (options.direct) {
@@ -161,7 +171,8 @@ class PosixFiles : public FileSystem {
   }
 
   absl::StatusOr<std::unique_ptr<ReadableFile>> OpenRead(const std::string& path) override {
-    const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    const int descriptor =
+        Uninterrupted([&] { return open(path.c_str(), O_RDONLY | O_CLOEXEC); });
     if (descriptor < 0) return ErrnoStatus("open", path, errno);
     struct stat status;
     if (fstat(descriptor, &status) != 0) {
@@ -205,9 +216,10 @@ class PosixFiles : public FileSystem {
   }
 
   absl::Status SyncFolder(const std::string& path) override {
-    const int descriptor = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int descriptor =
+        Uninterrupted([&] { return open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
     if (descriptor < 0) return ErrnoStatus("open folder", path, errno);
-    const int result = fsync(descriptor);
+    const int result = Uninterrupted([&] { return fsync(descriptor); });
     const int error = errno;
     close(descriptor);
     if (result != 0) return ErrnoStatus("fsync folder", path, error);

@@ -10,17 +10,23 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <utility>
 
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "ckpt/v1/catalog.grpc.pb.h"
 #include "common/byte_size.h"
 #include "common/status_macros.h"
+#include "tests/benchmark/measure.h"
 #include "tests/fixtures/process.h"
 
 namespace ckpt::bench {
@@ -42,9 +48,40 @@ bool IsTmpfs(const std::string& path) {
   return statfs(path.c_str(), &info) == 0 && info.f_type == TMPFS_MAGIC;
 }
 
+std::vector<std::string> FilesWith(const std::string& folder, absl::string_view ending) {
+  std::vector<std::string> files;
+  std::error_code error;
+  for (fs::recursive_directory_iterator walk(folder, error), end; walk != end;
+       walk.increment(error)) {
+    if (error) break;
+    if (absl::EndsWith(walk->path().string(), ending)) files.push_back(walk->path().string());
+  }
+  return files;
+}
+
+// Clock ticks that a process has spent on processors.
+absl::StatusOr<uint64_t> ProcessorTicks(pid_t pid) {
+  const std::string stat = testing::ReadWholeFile(absl::StrCat("/proc/", pid, "/stat"));
+  // After the name, which ends with the last bracket: state is field 3; user and system 14 and 15.
+  const std::vector<std::string> words =
+      absl::StrSplit(stat.substr(std::min(stat.size(), stat.rfind(')') + 2)), ' ');
+  uint64_t user = 0;
+  uint64_t system = 0;
+  if (words.size() < 13 || !absl::SimpleAtoi(words[11], &user) ||
+      !absl::SimpleAtoi(words[12], &system)) {
+    return absl::InternalError("the daemon's processor time cannot be read");
+  }
+  return user + system;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<BenchDaemon>> BenchDaemon::Start(const Options& options) {
+  return StartOn(options, [](const std::string&) { return absl::OkStatus(); });
+}
+
+absl::StatusOr<std::unique_ptr<BenchDaemon>> BenchDaemon::StartOn(
+    const Options& options, absl::FunctionRef<absl::Status(const std::string& data_folder)> fill) {
   std::error_code error;
   if (!fs::exists(options.ckptd, error)) {
     return absl::NotFoundError(
@@ -71,6 +108,7 @@ absl::StatusOr<std::unique_ptr<BenchDaemon>> BenchDaemon::Start(const Options& o
   CKPT_ASSIGN_OR_RETURN(daemon->socket_folder_, MakeFolder("/tmp"));  // socket paths are short
   daemon->data_folder_ = absl::StrCat(daemon->disk_folder_, "/data");
   daemon->socket_ = absl::StrCat(daemon->socket_folder_, "/s");
+  CKPT_RETURN_IF_ERROR(fill(daemon->data_folder_));
   CKPT_RETURN_IF_ERROR(daemon->Spawn());
   return daemon;
 }
@@ -134,10 +172,45 @@ absl::StatusOr<std::unique_ptr<Client>> BenchDaemon::Connect() const {
   return Client::Connect(std::move(options));
 }
 
+std::shared_ptr<grpc::Channel> BenchDaemon::Channel() const {
+  return grpc::CreateChannel(absl::StrCat("unix:", socket_), grpc::InsecureChannelCredentials());
+}
+
+absl::StatusOr<uint64_t> BenchDaemon::ResidentBytes() const {
+  std::ifstream status(absl::StrCat("/proc/", pid_, "/status"));
+  uint64_t bytes = 0;
+  for (std::string word; status >> word;) {
+    uint64_t kilobytes = 0;
+    if (word != "RssAnon:" && word != "RssFile:") continue;
+    status >> kilobytes;
+    bytes += kilobytes << 10;
+  }
+  if (bytes == 0) return absl::InternalError("the daemon's memory cannot be read");
+  return bytes;
+}
+
+absl::StatusOr<double> BenchDaemon::ProcessorSeconds() const {
+  CKPT_ASSIGN_OR_RETURN(const uint64_t ticks, ProcessorTicks(pid_));
+  return static_cast<double>(ticks) / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
+absl::Status BenchDaemon::AwaitIdle() const {
+  constexpr absl::Duration kPoll = absl::Milliseconds(100);
+  constexpr int kIdlePolls = 3;
+  const absl::Time deadline = absl::Now() + absl::Minutes(1);
+  uint64_t before = 0;
+  for (int idle = 0; idle < kIdlePolls;) {
+    if (absl::Now() > deadline) return absl::DeadlineExceededError("the daemon does not rest");
+    CKPT_ASSIGN_OR_RETURN(const uint64_t ticks, ProcessorTicks(pid_));
+    idle = ticks == before ? idle + 1 : 0;
+    before = ticks;
+    absl::SleepFor(kPoll);
+  }
+  return CheckInterrupt();
+}
+
 absl::Status BenchDaemon::Delete(const CheckpointId& id) {
-  const auto channel =
-      grpc::CreateChannel(absl::StrCat("unix:", socket_), grpc::InsecureChannelCredentials());
-  const auto stub = v1::CatalogService::NewStub(channel);
+  const auto stub = v1::CatalogService::NewStub(Channel());
   grpc::ClientContext context;
   v1::DeleteCheckpointRequest request;
   v1::DeleteCheckpointResponse response;
@@ -150,14 +223,9 @@ absl::Status BenchDaemon::Delete(const CheckpointId& id) {
 }
 
 std::vector<std::string> BenchDaemon::DataFiles() const {
-  std::vector<std::string> files;
-  std::error_code error;
-  for (fs::recursive_directory_iterator walk(data_folder_, error), end; walk != end;
-       walk.increment(error)) {
-    if (error) break;
-    if (walk->path().extension() == ".safetensors") files.push_back(walk->path().string());
-  }
-  return files;
+  return FilesWith(data_folder_, ".safetensors");
 }
+
+std::vector<std::string> BenchDaemon::IndexFiles() const { return FilesWith(data_folder_, ".sst"); }
 
 }  // namespace ckpt::bench

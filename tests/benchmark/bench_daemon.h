@@ -8,9 +8,14 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "client/client.h"
 #include "tests/benchmark/options.h"
+
+namespace grpc {
+class Channel;
+}  // namespace grpc
 
 namespace ckpt::bench {
 
@@ -18,11 +23,22 @@ namespace ckpt::bench {
 class BenchDaemon {
  public:
   static absl::StatusOr<std::unique_ptr<BenchDaemon>> Start(const Options& options);
+  // `fill` makes the data folder, which is not there yet, before the daemon starts on it.
+  static absl::StatusOr<std::unique_ptr<BenchDaemon>> StartOn(
+      const Options& options,
+      absl::FunctionRef<absl::Status(const std::string& data_folder)> fill);
   ~BenchDaemon();
 
   const std::string& socket() const { return socket_; }
   const std::string& disk_folder() const { return disk_folder_; }  // of this run, for raw files
   absl::StatusOr<std::unique_ptr<Client>> Connect() const;
+  std::shared_ptr<grpc::Channel> Channel() const;  // a new one, for calls that Client has not
+  // Of the daemon's own memory: what it has allocated and its program, but not the memory tier.
+  absl::StatusOr<uint64_t> ResidentBytes() const;
+  absl::StatusOr<double> ProcessorSeconds() const;  // that the daemon has used
+  // Returns once the daemon has not been on a processor for a while: what it does after a commit is
+  // done with.
+  absl::Status AwaitIdle() const;
 
   // SIGTERM and a fresh start on the same data. `forget_memory`: what was in the memory tier is
   // removed in between, so that restores come from disk.
@@ -30,6 +46,7 @@ class BenchDaemon {
   absl::Status Delete(const CheckpointId& id);
   // Data files of checkpoints: what a cold restore reads.
   std::vector<std::string> DataFiles() const;
+  std::vector<std::string> IndexFiles() const;
 
  private:
   BenchDaemon() = default;

@@ -39,7 +39,7 @@ int Measure(const Options& options, const std::string& binary) {
   }
   bench.printer().Heading(
       absl::StrCat(PrintByteSize(bench.state().bytes()), " of state in ", bench.state().tensors(),
-                   " tensors from 4 B to 64 MiB; ", options.pairs, " pairs for each ratio, medians",
+                   " tensors from 4 B to ", PrintByteSize(bench.state().largest_tensor()), "; ", options.pairs, " pairs for each ratio, medians",
                    options.pairs < 10 ? " (too few to be held to: 10 or more count)" : "", "; ",
                    std::thread::hardware_concurrency(), " processors; hashing with ",
                    std::string(Xxh3InstructionSet()), "\n"));
@@ -65,6 +65,14 @@ int Main(const std::vector<std::string>& arguments) {
     uint64_t bytes = 0;
     return absl::SimpleAtoi(arguments[3], &bytes) ? FreshRestore(arguments[1], arguments[2], bytes)
                                                   : 2;
+  }
+  if (arguments.size() == 5 && arguments[0] == "--restore-rank") {
+    uint64_t bytes = 0;
+    uint32_t together = 0;
+    if (!absl::SimpleAtoi(arguments[3], &bytes) || !absl::SimpleAtoi(arguments[4], &together)) {
+      return 2;
+    }
+    return RestoreRank(arguments[1], arguments[2], bytes, together);
   }
   const absl::StatusOr<Options> options =
       ParseOptions(arguments, std::filesystem::path(binary).parent_path().string());

@@ -211,6 +211,17 @@ absl::StatusOr<RawSetting> CalibrateRead(const std::vector<std::string>& files, 
   });
 }
 
+absl::StatusOr<double> RawReadPage(const std::string& path, uint64_t offset) {
+  CKPT_ASSIGN_OR_RETURN(const File file, File::Open(path, O_RDONLY | O_DIRECT));
+  alignas(kPage) char page[kPage] = {};  // touched
+  const double begin = Now();
+  // The file's last page may be short.
+  if (pread(file.descriptor(), page, kPage, static_cast<off_t>(offset / kPage * kPage)) <= 0) {
+    return Failed(absl::StrCat("raw read of ", path));
+  }
+  return Now() - begin;
+}
+
 absl::StatusOr<std::vector<double>> AppendLatencies(const std::string& folder, int count) {
   const std::string path = absl::StrCat(folder, "/raw-append");
   CKPT_ASSIGN_OR_RETURN(const File file, File::Open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND));

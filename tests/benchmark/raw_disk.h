@@ -38,6 +38,9 @@ absl::StatusOr<double> RawRead(const std::vector<std::string>& files, std::byte*
 absl::StatusOr<RawSetting> CalibrateRead(const std::vector<std::string>& files, std::byte* out,
                                          uint64_t out_bytes);
 
+// One read of the 4 KiB around `offset`, past the page cache; seconds.
+absl::StatusOr<double> RawReadPage(const std::string& file, uint64_t offset);
+
 // One 4 KiB append to an open file, and fdatasync; seconds of each of `count`.
 absl::StatusOr<std::vector<double>> AppendLatencies(const std::string& folder, int count);
 

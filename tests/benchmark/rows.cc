@@ -21,15 +21,25 @@ constexpr Row kRows[] = {
     {"durable", "bytes made durable per second", DurableRow},
     {"restore-memory", "restore from the memory tier", RestoreMemoryRow},
     {"restore-disk", "restore from cold disk", RestoreDiskRow},
+    {"partial", "one percent of a checkpoint, bytes read for it, and views", PartialRow},
+    {"read-once", "ranks of a node that restore the same", ReadOnceRow},
     {"stream", "the stream transport", StreamRow},
     {"commit", "commit latency past the last durable byte", CommitRow},
     {"glob", "filtering keys by globs", GlobRow},
+    {"catalogue", "a million tensors, ten thousand checkpoints", CatalogueRow},
+    {"declare", "a million shards declared, validated and committed", DeclareRow},
     {"torch-save", "torch::save of the same state", TorchSaveRow},
 };
 
 }  // namespace
 
 absl::Span<const Row> Rows() { return kRows; }
+
+uint32_t Bench::Scaled(uint32_t full, uint32_t least) const {
+  constexpr uint64_t kFullStateBytes = uint64_t{2} << 30;
+  const double part = static_cast<double>(options_.state_bytes) / kFullStateBytes;
+  return std::clamp(static_cast<uint32_t>(full * std::min(part, 1.0)), least, full);
+}
 
 absl::Status Bench::Open() {
   printer_.Note("making the state");

@@ -36,6 +36,10 @@ class Bench {
   }
   BenchDaemon& daemon() { return *daemon_; }
 
+  // A count that is `full` for a state of 2 GiB and more; of a smaller one in proportion, at least
+  // `least`.
+  uint32_t Scaled(uint32_t full, uint32_t least) const;
+
   // A new id of the run, at the next step.
   CheckpointId NextId();
   // Found once.
@@ -78,14 +82,22 @@ absl::Status FirstSaveRow(Bench& bench);
 absl::Status DurableRow(Bench& bench);
 absl::Status RestoreMemoryRow(Bench& bench);
 absl::Status RestoreDiskRow(Bench& bench);
+absl::Status PartialRow(Bench& bench);
+absl::Status ReadOnceRow(Bench& bench);
 absl::Status StreamRow(Bench& bench);
 absl::Status CommitRow(Bench& bench);
 absl::Status GlobRow(Bench& bench);
+absl::Status CatalogueRow(Bench& bench);
+absl::Status DeclareRow(Bench& bench);
 absl::Status TorchSaveRow(Bench& bench);
 
 // `ckpt_bench --fresh-restore SOCKET RUN@STEP BYTES`: restores once, in a process that has never
 // seen the daemon, and prints the seconds.
 int FreshRestore(const std::string& socket, const std::string& selector, uint64_t state_bytes);
+
+// `ckpt_bench --restore-rank SOCKET RUN@STEP BYTES RANKS`: one of the ranks of ReadOnceRow.
+int RestoreRank(const std::string& socket, const std::string& selector, uint64_t state_bytes,
+                uint32_t together);
 
 }  // namespace ckpt::bench
 

@@ -65,6 +65,13 @@ absl::StatusOr<std::unique_ptr<SampleState>> SampleState::Make(uint64_t bytes) {
       new SampleState(std::move(source), std::move(destination), TensorSizes(bytes)));
 }
 
+absl::StatusOr<std::unique_ptr<SampleState>> SampleState::MakeEmpty(uint64_t bytes) {
+  CKPT_ASSIGN_OR_RETURN(Memory none, Memory::Allocate(4096));
+  CKPT_ASSIGN_OR_RETURN(Memory destination, Memory::Allocate(bytes));
+  return std::unique_ptr<SampleState>(
+      new SampleState(std::move(none), std::move(destination), TensorSizes(bytes)));
+}
+
 Part SampleState::MakePart() const {
   Part part;
   const std::byte* at = source();

@@ -3,6 +3,7 @@
 #ifndef CKPT_TESTS_BENCHMARK_SAMPLE_STATE_H_
 #define CKPT_TESTS_BENCHMARK_SAMPLE_STATE_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -39,8 +40,12 @@ class SampleState {
  public:
   static absl::StatusOr<std::unique_ptr<SampleState>> Make(uint64_t bytes);
 
-  uint64_t bytes() const { return source_.bytes(); }
+  // A destination alone, for a process that only restores.
+  static absl::StatusOr<std::unique_ptr<SampleState>> MakeEmpty(uint64_t bytes);
+
+  uint64_t bytes() const { return destination_.bytes(); }
   size_t tensors() const { return sizes_.size(); }
+  uint64_t largest_tensor() const { return *std::max_element(sizes_.begin(), sizes_.end()); }
   std::byte* source() const { return source_.data(); }
   std::byte* destination() const { return destination_.data(); }
 

@@ -16,9 +16,20 @@ BARS = {
     "restore_memory": ">= 0.90",
     "restore_memory_fresh_process": None,
     "restore_disk": ">= 0.95",
+    "partial_tensor": "<= 1.00",
+    "partial_rows": "<= 1.00",
+    "bytes_contiguous": "<= 1.02",
+    "bytes_strided": "<= 1.02",
+    "view": "<= 1.00",
+    "read_once": "<= 1.05",
     "stream": ">= 0.80",
     "commit": "<= 6.00",
     "glob over 1,000,000 keys": ">= 2.00",
+    "first_tensor": "<= 1.00",
+    "list_page": "<= 10.00",
+    "resident": "<= 256.00",
+    "declare": "<= 2.50",
+    "declare_again": "<= 0.50",
 }
 TORCH_BARS = {"torch_save_over_durable": ">= 2.00", "torch_save_over_stall": ">= 10.00"}
 

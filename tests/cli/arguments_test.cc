@@ -6,6 +6,7 @@
 namespace ckpt::cli {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -78,6 +79,21 @@ TEST(Arguments, WhatIsWrongIsSaid) {
   EXPECT_THAT(ErrorOf({"a", "b", "c", "d"}), HasSubstr("too many arguments"));
 }
 
+TEST(Arguments, WhatIsNoPathMustBeUtf8) {
+  EXPECT_THAT(ErrorOf({"n\xff"}), AllOf(HasSubstr("NAME"), HasSubstr("'n\\xff'")));
+  EXPECT_THAT(ErrorOf({"n", "m", "\xc3"}), HasSubstr("MORE is not valid UTF-8"));
+  EXPECT_THAT(ErrorOf({"n", "-i\xff"}), HasSubstr("--include is not valid UTF-8"));
+  EXPECT_THAT(ErrorOf({"n", "--limit=\xed\xa0\x80"}), HasSubstr("--limit"));
+  CommandSpec spec = Spec();
+  spec.positionals[1].is_path = true;
+  spec.flags[1].is_path = true;
+  const std::vector<std::string> words = {"n\xc3\xa9", "\xff", "\xfe", "--limit", "\xff"};
+  const absl::StatusOr<Arguments> arguments = ParseArguments(spec, Common(), words);
+  ASSERT_TRUE(arguments.ok()) << arguments.status();
+  EXPECT_THAT(arguments->positionals(), ElementsAre("n\xc3\xa9", "\xff", "\xfe"));
+  EXPECT_EQ(arguments->Get("limit"), "\xff");
+}
+
 TEST(Arguments, HelpWinsOverEveryError) {
   const absl::StatusOr<Arguments> arguments = Parse({"--nonsense", "--help"});
   ASSERT_TRUE(arguments.ok()) << arguments.status();
@@ -90,6 +106,10 @@ TEST(Arguments, TimesAndNumbers) {
   EXPECT_EQ(*arguments->Duration("limit", absl::Seconds(1)), absl::Seconds(90));
   EXPECT_THAT(std::string(arguments->Number("limit", 1).status().message()),
               HasSubstr("whole number"));
+  EXPECT_THAT(
+      std::string(
+          Parse({"n", "--limit", "0s"})->Duration("limit", absl::Seconds(1)).status().message()),
+      HasSubstr("greater than 0"));
   for (const char* bad : {"", "5", "-3s", "0s", "inf", "soon"}) {
     EXPECT_FALSE(Parse({"n", "--limit", bad})->Duration("limit", absl::Seconds(1)).ok()) << bad;
   }

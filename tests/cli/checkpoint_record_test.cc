@@ -31,6 +31,17 @@ TEST(CheckpointRecord, ProgramsGetNullForWhatIsNotKnown) {
   EXPECT_EQ(CheckpointJson(info)["durable_at"], "1970-01-01T00:00:01Z");
 }
 
+TEST(CheckpointRecord, ADamagedOneSaysSo) {
+  v1::CheckpointInfo info;
+  info.set_state(v1::CHECKPOINT_STATE_COMMITTED);
+  EXPECT_EQ(StateText(info), "COMMITTED");
+  EXPECT_FALSE(CheckpointJson(info).contains("damage"));
+  info.set_damaged_places(2);
+  info.set_damage("rank 0: f.safetensors: header");
+  EXPECT_EQ(StateText(info), "COMMITTED DAMAGED");
+  EXPECT_EQ(CheckpointJson(info)["damage"], "rank 0: f.safetensors: header");
+}
+
 TEST(LeafRecord, LongValuesAreCutBetweenCharacters) {
   v1::Value value;
   value.set_text(std::string("x") + [] {

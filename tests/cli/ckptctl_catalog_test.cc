@@ -1,12 +1,16 @@
 // Looking at runs and checkpoints, tagging and removing them, and the daemon itself.
 #include <signal.h>
 
+#include <cmath>
 #include <filesystem>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_split.h"
+#include "common/key.h"
 #include "tests/cli/ckptctl_fixture.h"
 #include "tests/integration/rank_process.h"
 
@@ -29,6 +33,7 @@ TEST_F(Ckptctl, ListsRunsCheckpointsAndTensors) {
   const Json runs = RunJson({"run", "ls"});
   ASSERT_EQ(runs.size(), 2u);
   EXPECT_EQ(RunJson({"run", "ls", "team/"}).size(), 1u);
+  EXPECT_EQ(Run({"run", "ls", "zzz"}).output, "no run begins with 'zzz'\n");
   const Json list = RunJson({"checkpoint", "ls", "team/run"});
   ASSERT_EQ(list.size(), 2u);
   EXPECT_EQ(list[0]["step"], 200);
@@ -87,6 +92,31 @@ TEST_F(Ckptctl, UnknownNamesAreNotFoundAndTheNearestIsNamed) {
   EXPECT_FALSE(std::filesystem::exists(folder_ / "out"));
 }
 
+TEST_F(Ckptctl, TheTypeOfAValueIsSaid) {
+  std::map<std::string, v1::Value> values;
+  values["boolean"].set_boolean(true);
+  values["bytes"].set_raw("ab");
+  values["integer"].set_integer(1);
+  values["nan"].set_real(std::nan(""));
+  values["null"].mutable_null();
+  values["real"].set_real(1);
+  values["string"].set_text("base64:YWI=");
+  Part part;
+  for (const auto& [name, value] : values) {
+    part.leaves.push_back(ValueLeaf(MakeKey({name}), value, v1::PLACEMENT_REPLICATED));
+  }
+  const auto client = Connect();
+  absl::StatusOr<SaveHandle> save = client->Save(NewId("run", 1), std::move(part), {});
+  ASSERT_TRUE(save.ok()) << save.status();
+  CKPT_ASSERT_OK(save->AwaitCommitted(absl::Seconds(60)));
+  const Json listed = RunJson({"tensor", "ls", "run@1"});
+  ASSERT_EQ(listed.size(), values.size());
+  for (const Json& value : listed) {
+    EXPECT_EQ(value["value_type"], value["key"] == "nan" ? Json("real") : value["key"]);
+  }
+  EXPECT_EQ(listed[1]["value"], listed[6]["value"]);  // what the type tells apart
+}
+
 TEST_F(Ckptctl, TagsMoveAndGo) {
   const Incarnation launch = Incarnation::TimeOrdered();
   CKPT_ASSERT_OK(SaveCommitted({"run", 1, launch}, TestState::Plain(1, 100), 1));
@@ -101,6 +131,16 @@ TEST_F(Ckptctl, TagsMoveAndGo) {
   EXPECT_EQ(Run({"checkpoint", "tag", "run@1", "latest"}).exit_status, 2);
   EXPECT_EQ(Run({"checkpoint", "tag", "run@1", "../x"}).exit_status, 2);
   EXPECT_EQ(Run({"checkpoint", "tag", "run@1"}).exit_status, 2);
+  EXPECT_EQ(Run({"checkpoint", "tag", "run@1", "--", "-f"}).exit_status, 2);
+}
+
+TEST_F(Ckptctl, ATagThatIsNotThereIsNotTakenOff) {
+  CKPT_ASSERT_OK(SaveCommitted(NewId("run", 1), TestState::Plain(1, 100), 1));
+  ASSERT_EQ(Run({"checkpoint", "tag", "run@1", "best"}).exit_status, 0);
+  const CommandResult none = Run({"checkpoint", "tag", "run@1", "new", "-r", "best", "-r", "nope"});
+  EXPECT_EQ(none.exit_status, 3);
+  EXPECT_THAT(none.errors, HasSubstr("no such tag 'nope' on run@1"));
+  EXPECT_THAT(RunJson({"checkpoint", "show", "run@1"})["tags"], ElementsAre("best"));
 }
 
 TEST_F(Ckptctl, RemovingNeedsAYes) {
@@ -189,6 +229,9 @@ TEST_F(Ckptctl, HealthStatusAndDrain) {
   EXPECT_EQ(status["process_id"], daemon().pid());
   EXPECT_EQ(status["draining"], false);
   EXPECT_THAT(Run({"status"}).output, HasSubstr(daemon().data_folder()));
+  EXPECT_THAT(Run({"status"}).output,
+              HasSubstr(status["huge_pages"] ? "(huge pages)" : "(no huge pages)"));
+  EXPECT_THAT(Run({"drain", "--deadline", "0s"}).errors, HasSubstr("greater than 0"));
   EXPECT_EQ(Run({"drain", "--deadline", "20s"}).exit_status, 0);
   EXPECT_EQ(RunJson({"status"})["draining"], true);
   for (SaveHandle& save : StartSaves(NewId("refused", 1), TestState::Plain(1, 100), 1)) {

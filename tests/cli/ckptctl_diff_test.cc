@@ -114,6 +114,18 @@ TEST_F(CkptctlDiff, AnotherWorldIsCutOtherwise) {
   const CommandResult diff = Run({"checkpoint", "diff", "run@1", "run@2", "--exit-code"});
   EXPECT_EQ(diff.exit_status, 11) << "what cannot be told may differ";
   EXPECT_THAT(LineWith(diff.output, "cut into other shards"), StartsWith("?  data"));
+  // No share of what was not looked at.
+  EXPECT_THAT(Lines(diff.output).back(),
+              StartsWith("run@1 -> run@2: not comparable: the two were cut into different shards "
+                         "(1 added, 1 unknown, 3 the same)"));
+  TestState more = TestState::Plain(1, 9000);
+  more.tensors.push_back({"own", v1::DTYPE_U8, {1000}, v1::PLACEMENT_PER_RANK});
+  CKPT_ASSERT_OK(SaveCommitted({"run", 3, launch_}, more, 2));
+  CKPT_ASSERT_OK(SaveCommitted({"run", 4, launch_}, more, 3));
+  const std::string text = Lines(Run({"checkpoint", "diff", "run@3", "run@4"}).output).back();
+  EXPECT_THAT(text, StartsWith("run@3 -> run@4: 66.6 % of 2.9 KiB identical (2 added, 1 unknown"));
+  EXPECT_THAT(text, HasSubstr("; 8.8 KiB were cut into different shards and not compared"));
+  EXPECT_EQ(RunJson({"checkpoint", "diff", "run@3", "run@4"})["unknown_bytes"], 9000);
 }
 
 TEST_F(CkptctlDiff, SaysWhatIsWrong) {
@@ -140,6 +152,9 @@ TEST_F(CkptctlDiff, ShowTellsHowMuchTheStepBeforeHeldAlready) {
   EXPECT_EQ(shown["compared_step"], 10);
   EXPECT_EQ(shown["identical_bytes"], shown["data_bytes"]);
   EXPECT_TRUE(shown["durable_at"].is_string());
+  EXPECT_EQ(RunJson({"checkpoint", "ls", "run"})[1]["durable_at"], shown["durable_at"]);
+  const CommandResult watched = Run({"checkpoint", "watch", "run", "--once", "-o", "jsonl"});
+  EXPECT_THAT(watched.output, HasSubstr(absl::StrCat("\"durable_at\":", shown["durable_at"].dump())));
   EXPECT_EQ(RunJson({"checkpoint", "ls", "run"})[0]["compared_step"], 20);
   const CommandResult table = Run({"checkpoint", "show", "run@20"});
   EXPECT_THAT(LineWith(table.output, "identical:"), HasSubstr("100.0 % to step 10"));

@@ -1,4 +1,6 @@
 // Checkpoints as plain safetensors files.
+#include <sys/stat.h>
+
 #include <filesystem>
 #include <map>
 #include <set>
@@ -30,6 +32,22 @@ TEST_F(Ckptctl, ExportsOneFile) {
   found.clear();
   CheckFile(out, state, found);
   EXPECT_EQ(found.size(), 1u);
+}
+
+TEST_F(Ckptctl, ForceReplacesOnlyRegularFiles) {
+  CKPT_ASSERT_OK(SaveCommitted(NewId("run", 100), TestState::Plain(1, 1000), 1));
+  ASSERT_EQ(mkfifo((folder_ / "fifo").c_str(), 0600), 0);
+  std::filesystem::create_symlink("nothing", folder_ / "link.pt");
+  std::filesystem::create_directory(folder_ / "model");
+  std::filesystem::create_symlink("x", folder_ / "model/model.safetensors.index.json");
+  for (const char* name : {"fifo", "link.pt", "model"}) {
+    const CommandResult result = Run({"checkpoint", "export", "run@100", folder_ / name, "-f"});
+    EXPECT_EQ(result.exit_status, 2) << result.errors;
+    EXPECT_THAT(result.errors, HasSubstr(folder_ / name));
+  }
+  EXPECT_TRUE(std::filesystem::is_fifo(folder_ / "fifo"));
+  EXPECT_TRUE(std::filesystem::is_symlink(folder_ / "link.pt"));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_ / "model"), {}), 1);
 }
 
 TEST_F(Ckptctl, AnExportOfNothingIsNotFound) {

@@ -18,7 +18,9 @@ TEST_F(Ckptctl, HelpOfEveryVerb) {
   for (const char* verb :
        {"run ls", "checkpoint ls", "checkpoint show", "checkpoint diff", "checkpoint wait",
         "checkpoint watch", "checkpoint tag", "checkpoint rm", "checkpoint export",
-        "checkpoint import", "checkpoint verify", "tensor ls", "health", "status", "drain"}) {
+        "checkpoint import", "checkpoint verify", "checkpoint pin", "checkpoint unpin",
+        "checkpoint annotate", "retention show", "retention set", "retention unset",
+        "retention plan", "retention confirm", "tensor ls", "health", "status", "drain"}) {
     EXPECT_THAT(general.output, HasSubstr(verb));
     std::vector<std::string> words = absl::StrSplit(verb, ' ');
     words.push_back("--help");
@@ -42,16 +44,51 @@ TEST_F(Ckptctl, HelpOfAGroupListsItsVerbs) {
   EXPECT_EQ(Run({"chekpoint", "--help"}).exit_status, 2);
 }
 
+TEST_F(Ckptctl, TellsItsVersion) {
+  const CommandResult version = Run({"--version"});
+  EXPECT_EQ(version.exit_status, 0);
+  EXPECT_THAT(version.output, ::testing::MatchesRegex("ckptctl [0-9]+\\.[0-9]+\\.[0-9]+\n"));
+}
+
 TEST_F(Ckptctl, WrongCommandLines) {
   EXPECT_EQ(Run({}).exit_status, 2);
+  for (const char* flag : {"--socket", "--address", "-o", "--timeout"}) {
+    const CommandResult valueless = Run({flag});
+    EXPECT_EQ(valueless.exit_status, 2);
+    EXPECT_THAT(valueless.errors, HasSubstr(absl::StrCat(flag, " needs a value")));
+  }
   const CommandResult unknown = Run({"checkpoint", "lst"});
   EXPECT_EQ(unknown.exit_status, 2);
   EXPECT_THAT(unknown.errors, HasSubstr("checkpoint ls"));
   EXPECT_THAT(Run({"checkpoint"}).errors, HasSubstr("needs a verb"));
+  const CommandResult foo = Run({"checkpoint", "foo"});
+  EXPECT_EQ(foo.exit_status, 2);
+  EXPECT_THAT(foo.errors, HasSubstr("checkpoint has ls, show, diff, wait"));
+  EXPECT_THAT(foo.errors, ::testing::Not(HasSubstr("did you mean")));
+  EXPECT_THAT(Run({"chekpoint", "ls"}).errors, HasSubstr("did you mean \"checkpoint ls\"?"));
   EXPECT_EQ(Run({"checkpoint", "show", "no-at-sign"}).exit_status, 2);
   EXPECT_EQ(Run({"checkpoint", "show", "../../etc@1"}).exit_status, 2);
   EXPECT_EQ(Run({"run", "ls", "-o", "yaml"}).exit_status, 2);
   EXPECT_EQ(Run({"checkpoint", "ls", "run@1"}).exit_status, 2);
+}
+
+TEST_F(Ckptctl, ArgumentsThatAreNotUtf8AreRefusedByName) {
+  const std::string bad = "x\xff";
+  for (const auto& [words, name] : std::vector<std::pair<std::vector<std::string>, std::string>>{
+           {{"checkpoint", "ls", bad}, "RUN "},
+           {{"run", "ls", bad}, "PREFIX "},
+           {{"checkpoint", "watch", bad}, "RUN "},
+           {{"tensor", "ls", "r@1", "-i", bad}, "--include "},
+           {{"tensor", "ls", "r@1", "--key", bad}, "--key "},
+           {{"tensor", "ls", "r@1", "--regex", bad}, "--regex "},
+           {{"tensor", "ls", "r@1", "--top-level", bad}, "--top-level "},
+           {{"checkpoint", "export", "r@1", "f", "--slice", bad + "[0]"}, "--slice "}}) {
+    const CommandResult result = Run(words);
+    EXPECT_EQ(result.exit_status, 2) << result.errors;
+    EXPECT_THAT(result.errors, ::testing::StartsWith(
+        absl::StrCat("ckptctl: ", name, "is not valid UTF-8: 'x\\xff")));
+  }
+  EXPECT_EQ(Run({"checkpoint", "import", "r@1", folder_ / bad}).exit_status, 3);
 }
 
 TEST_F(Ckptctl, NoDaemonSaysWhatToDo) {

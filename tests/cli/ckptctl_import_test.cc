@@ -12,8 +12,21 @@ namespace ckpt::testing {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
-TEST_F(Ckptctl, ImportsWhatItExported) {
+class CkptctlImport : public Ckptctl {
+ protected:
+  // A safetensors file of one U8 tensor of four bytes.
+  std::string MakeFile() {
+    const std::string json = R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})";
+    const std::string file = folder_ / "a.safetensors";
+    std::ofstream(file, std::ios::binary) << std::string(1, static_cast<char>(json.size()))
+                                          << std::string(7, '\0') << json << "abcd";
+    return file;
+  }
+};
+
+TEST_F(CkptctlImport, ImportsWhatItExported) {
   const TestState state = TestState::Mixed(5, 2 << 20);
   CKPT_ASSERT_OK(SaveCommitted(NewId("run", 100), state, 1));
   const std::string out = folder_ / "model";
@@ -48,7 +61,7 @@ TEST_F(Ckptctl, ImportsWhatItExported) {
   EXPECT_EQ(Run({"checkpoint", "import", "base/model@7", out, "--force"}).exit_status, 0);
 }
 
-TEST_F(Ckptctl, ImportRefusesHostileFilesAndSavesNothing) {
+TEST_F(CkptctlImport, ImportRefusesHostileFilesAndSavesNothing) {
   const std::string bad = folder_ / "bad.safetensors";
   std::ofstream(bad, std::ios::binary) << std::string(8, '\xff') << "{}";
   const CommandResult result = Run({"checkpoint", "import", "run@1", bad});
@@ -65,20 +78,31 @@ TEST_F(Ckptctl, ImportRefusesHostileFilesAndSavesNothing) {
   EXPECT_THAT(Run({"run", "ls"}).output, HasSubstr("no runs"));
 }
 
-TEST_F(Ckptctl, ImportDoesNotDisturbATrainerUnasked) {
+TEST_F(CkptctlImport, ImportDoesNotDisturbATrainerUnasked) {
   absl::StatusOr<std::unique_ptr<RankProcess>> rank = RankProcess::Start(daemon().socket());
   ASSERT_TRUE(rank.ok()) << rank.status();
   CKPT_ASSERT_OK((*rank)->Save({.id = NewId("run", 5), .hold_at = 100}));
   CKPT_ASSERT_OK((*rank)->AwaitHeld());
-  const std::string json = R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})";
-  const std::string file = folder_ / "a.safetensors";
-  std::ofstream(file, std::ios::binary)
-      << std::string(1, static_cast<char>(json.size())) << std::string(7, '\0') << json << "abcd";
+  const std::string file = MakeFile();
   const CommandResult refused = Run({"checkpoint", "import", "run@1", file});
   EXPECT_EQ(refused.exit_status, 5);
   EXPECT_THAT(refused.errors, HasSubstr("run@5"));
   CKPT_ASSERT_OK((*rank)->Release());
   CKPT_EXPECT_OK((*rank)->AwaitCommitted());
+}
+
+TEST_F(CkptctlImport, ADrainingDaemonIsNotTakenForADeadOne) {
+  const std::string file = MakeFile();
+  ASSERT_EQ(Run({"drain"}).exit_status, 0);
+  const CommandResult refused = Run({"checkpoint", "import", "run@1", file});
+  EXPECT_EQ(refused.exit_status, 4) << refused.errors;
+  EXPECT_THAT(refused.errors, HasSubstr("draining"));
+  EXPECT_THAT(refused.errors, HasSubstr("ckptctl drain --resume"));
+  EXPECT_THAT(refused.errors, Not(HasSubstr("went away")));
+  ASSERT_EQ(Run({"drain", "--resume"}).exit_status, 0);
+  const CommandResult imported = Run({"checkpoint", "import", "run@1", file});
+  EXPECT_EQ(imported.output, "run@1:  imported 1 tensor, 4 B, committed\n") << imported.errors;
+  EXPECT_THAT(Run({"checkpoint", "show", "run@1"}).output, HasSubstr("4 B in 1 shard\n"));
 }
 
 }  // namespace

@@ -46,6 +46,18 @@ class CkptctlPrograms : public Ckptctl {
       EXPECT_EQ(document, lines[0]);
     }
   }
+  // Without root's right to read and write everything.
+  CommandResult RunUnprivileged(std::vector<std::string> words) {
+    words.insert(words.begin(), BuiltBinary("ckptctl"));
+    if (geteuid() == 0) {
+      words.insert(words.begin(),
+                   {"/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search"});
+    }
+    absl::StatusOr<CommandResult> result =
+        RunCommand(words, {{"CKPTD_SOCKET", daemon().socket()}});
+    EXPECT_TRUE(result.ok()) << result.status();
+    return *std::move(result);
+  }
   // A safetensors file of one U8 tensor `a`; its last bytes may be a hole.
   std::string MakeFile(const std::string& name, uint64_t tensor_bytes) {
     const std::string json = absl::StrCat(R"({"a":{"dtype":"U8","shape":[)", tensor_bytes,
@@ -216,20 +228,21 @@ TEST_F(CkptctlPrograms, ExitCodeOfAFullDisk) {
 TEST_F(CkptctlPrograms, ExitCodeOfAFileThatMayNotBeRead) {
   const std::string file = MakeFile("secret.safetensors", 4);
   ASSERT_EQ(chmod(file.c_str(), 0), 0);
-  std::vector<std::string> words;
-  if (geteuid() == 0) {  // without root's right to read everything
-    words = {"/usr/bin/setpriv", "--bounding-set=-dac_override,-dac_read_search"};
+  const CommandResult denied = RunUnprivileged({"checkpoint", "import", "run@1", file});
+  EXPECT_EQ(denied.exit_status, 10) << denied.errors;
+  EXPECT_THAT(denied.errors, HasSubstr(file));
+}
+
+TEST_F(CkptctlPrograms, ExitCodeOfASocketThatMayNotBeUsed) {
+  ASSERT_EQ(chmod(daemon().socket().c_str(), 0), 0);
+  for (const auto& words : std::vector<std::vector<std::string>>{
+           {"run", "ls"}, {"health"}, {"checkpoint", "export", "run@1", folder_ / "out"}}) {
+    const CommandResult denied = RunUnprivileged(words);
+    EXPECT_EQ(denied.exit_status, 10) << denied.errors;
+    EXPECT_THAT(denied.errors, HasSubstr("may not use the socket " + daemon().socket()));
+    EXPECT_THAT(denied.errors, HasSubstr("mode 0000, owner "));
+    EXPECT_THAT(denied.errors, Not(HasSubstr("killed")));
   }
-  for (const std::string& word :
-       {BuiltBinary("ckptctl"), std::string("checkpoint"), std::string("import"),
-        std::string("run@1"), file}) {
-    words.push_back(word);
-  }
-  const absl::StatusOr<CommandResult> result =
-      RunCommand(words, {{"CKPTD_SOCKET", daemon().socket()}});
-  ASSERT_TRUE(result.ok()) << result.status();
-  EXPECT_EQ(result->exit_status, 10) << result->errors;
-  EXPECT_THAT(result->errors, HasSubstr(file));
 }
 
 }  // namespace

@@ -118,6 +118,11 @@ TEST_F(CkptctlSelection, ADryRunTellsWhatWouldMoveAndWritesNothing) {
   const Json slice = RunJson({"checkpoint", "export", "run@100", folder_ / "none", "--dry-run",
                               "--slice", "model.embedding.weight[0:2]"});
   EXPECT_EQ(slice["data_bytes"], 2 * 64 * 4);
+  EXPECT_GT(slice["bytes_from_memory"], 2 * 64 * 4);
+  EXPECT_THAT(Run({"checkpoint", "export", "run@100", "--dry-run", "--slice",
+                   "model.embedding.weight[0:2]"})
+                  .output,
+              HasSubstr("whole blocks of up to 1.0 MiB are read"));
   EXPECT_TRUE(std::filesystem::is_empty(folder_.path()));
 
   // The list adds up to what its summary says.
@@ -131,6 +136,22 @@ TEST_F(CkptctlSelection, ADryRunTellsWhatWouldMoveAndWritesNothing) {
   const Json summary = RunJson({"tensor", "ls", "run@100", "--summary"});
   EXPECT_EQ(summary["data_bytes"], bytes);
   EXPECT_EQ(summary["tensor_count"], tensors);
+  const Json sliced = RunJson({"tensor", "ls", "run@100", "--slice",
+                               "model.embedding.weight[2:4]", "--key", "model.norm.bias"});
+  ASSERT_EQ(sliced.size(), 2u);
+  EXPECT_EQ(sliced[0]["key"], "model.embedding.weight");
+  EXPECT_EQ(sliced[0]["slice"]["offset"], Json::parse("[2, 0]"));
+  EXPECT_EQ(sliced[0]["slice"]["extent"], Json::parse("[2, 64]"));
+  EXPECT_EQ(sliced[0]["slice_bytes"], 2 * 64 * 4);
+  EXPECT_GT(sliced[0]["data_bytes"], sliced[0]["slice_bytes"]);
+  EXPECT_FALSE(sliced[1].contains("slice"));
+  EXPECT_EQ(RunJson({"tensor", "ls", "run@100", "--summary", "--slice",
+                     "model.embedding.weight[2:4]"})["data_bytes"],
+            2 * 64 * 4);
+  EXPECT_THAT(Run({"tensor", "ls", "run@100", "--slice", "model.embedding.weight[2:4]"}).output,
+              HasSubstr("model.embedding.weight[2:4, 0:64]"));
+  EXPECT_EQ(Run({"tensor", "ls", "run@100", "--slice", "model.embedding.weight[:,64:]"}).exit_status,
+            2);
   const CommandResult none = Run({"tensor", "ls", "run@100", "--summary", "--dtype", "F16"});
   EXPECT_EQ(none.exit_status, 3);
   EXPECT_THAT(none.errors, HasSubstr("--dtype"));

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "tests/cli/ckptctl_fixture.h"
 
 namespace ckpt::testing {
@@ -55,6 +56,10 @@ TEST_F(Ckptctl, VerifyFindsDamageAndNamesIt) {
   EXPECT_EQ(damaged.exit_status, 6) << damaged.errors;
   EXPECT_THAT(damaged.output, HasSubstr("DAMAGED in 1 place\n"));
   EXPECT_THAT(damaged.output, HasSubstr(".safetensors"));
+  // And is known from then on.
+  EXPECT_THAT(Run({"checkpoint", "ls", "run"}).output, HasSubstr("COMMITTED DAMAGED"));
+  EXPECT_THAT(Run({"checkpoint", "show", "run@1"}).output, HasSubstr("1 place: rank 0: "));
+  EXPECT_THAT(Run({"status"}).output, HasSubstr("1 DAMAGED"));
   // What comes after it cannot hide it.
   const CommandResult both = Run({"checkpoint", "verify", "run@1", "run@77", "-o", "json"});
   EXPECT_EQ(both.exit_status, 6) << both.errors;
@@ -62,6 +67,39 @@ TEST_F(Ckptctl, VerifyFindsDamageAndNamesIt) {
   const Json found = Json::parse(both.output, nullptr, false);
   ASSERT_EQ(found.size(), 1u) << both.output;
   EXPECT_EQ(found[0]["valid"], false);
+}
+
+TEST_F(Ckptctl, AMissingDataFileIsDamageUnlessMemoryHasItsBytes) {
+  const TestState state = TestState::Plain(1, 3 << 20);
+  CKPT_ASSERT_OK(SaveCommitted(NewId("run", 1), state, 1));
+  for (const std::string& name : daemon().DataFiles()) {
+    if (absl::EndsWith(name, ".safetensors")) {
+      std::filesystem::remove(daemon().data_folder() + "/" + name);
+    }
+  }
+  CKPT_EXPECT_OK(Check("run@1", state));  // from memory
+  const CommandResult verified = Run({"checkpoint", "verify", "run@1"});
+  EXPECT_EQ(verified.exit_status, 6) << verified.errors;
+  EXPECT_THAT(verified.output, HasSubstr("DAMAGED"));
+  const std::string out = folder_ / "out.safetensors";
+  EXPECT_EQ(Run({"checkpoint", "export", "run@1", out}).exit_status, 0);
+
+  daemon().Kill();
+  for (const std::string& name : daemon().MemoryFiles()) {
+    std::filesystem::remove(daemon().memory_folder() + "/" + name);
+  }
+  CKPT_ASSERT_OK(daemon().Restart());
+  EXPECT_EQ(Run({"checkpoint", "verify", "run@1"}).exit_status, 6);
+  for (const std::string which : {"run@1", "run@latest"}) {
+    const CommandResult exported = Run({"checkpoint", "export", which, out, "--force"});
+    EXPECT_EQ(exported.exit_status, 6) << exported.errors;
+    EXPECT_THAT(exported.errors, HasSubstr("run@1, rank 0"));
+    EXPECT_THAT(exported.errors, HasSubstr("ckptctl checkpoint verify run@1"));
+  }
+  const CommandResult valid = Run({"checkpoint", "show", "run@latest-valid"});
+  EXPECT_EQ(valid.exit_status, 6) << valid.errors;
+  EXPECT_THAT(valid.errors, HasSubstr("damaged steps: 1"));
+  CKPT_EXPECT_ERROR(Check("run@1", state), absl::StatusCode::kDataLoss, "run@1, rank 0");
 }
 
 }  // namespace

@@ -61,6 +61,23 @@ TEST(OutputFile, NeverReplacesWhatExistsUnlessTold) {
   EXPECT_EQ(ReadWholeFile(folder / "out"), "new");
 }
 
+TEST(OutputFile, OnlyARegularFileIsReplaced) {
+  ScratchFolder folder;
+  std::ofstream(folder / "file") << "old";
+  ASSERT_EQ(mkfifo((folder / "fifo").c_str(), 0600), 0);
+  ASSERT_EQ(symlink("file", (folder / "link").c_str()), 0);
+  ASSERT_EQ(symlink("nothing", (folder / "dangling").c_str()), 0);
+  for (const char* name : {"fifo", "link", "dangling"}) {
+    for (const bool replace : {false, true}) {
+      const absl::Status status = OutputFile::Create(folder / name, replace).status();
+      EXPECT_TRUE(absl::IsInvalidArgument(status)) << name << status;
+    }
+  }
+  EXPECT_TRUE(absl::IsInvalidArgument(OutputFile::Create("/dev/null", true).status()));
+  EXPECT_TRUE(absl::IsAlreadyExists(OutputFile::Create(folder.path(), true).status()));
+  EXPECT_EQ(FilesIn(folder), 4u);
+}
+
 TEST(OutputFile, WhatAppearedMeanwhileIsNotReplacedEither) {
   ScratchFolder folder;
   absl::StatusOr<OutputFile> file = OutputFile::Create(folder / "out", false);
@@ -68,6 +85,11 @@ TEST(OutputFile, WhatAppearedMeanwhileIsNotReplacedEither) {
   std::ofstream(folder / "out") << "somebody else's";
   EXPECT_TRUE(absl::IsAlreadyExists(file->Publish()));
   EXPECT_EQ(ReadWholeFile(folder / "out"), "somebody else's");
+  absl::StatusOr<OutputFile> forced = OutputFile::Create(folder / "forced", true);
+  ASSERT_TRUE(forced.ok());
+  ASSERT_EQ(mkfifo((folder / "forced").c_str(), 0600), 0);
+  EXPECT_TRUE(absl::IsInvalidArgument(forced->Publish()));
+  EXPECT_TRUE(std::filesystem::is_fifo(folder / "forced"));
 }
 
 TEST(OutputFile, KeepsNoDescriptorWhileItWaitsToBePublished) {

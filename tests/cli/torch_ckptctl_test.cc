@@ -168,8 +168,8 @@ TEST_F(ImportOutlivesNoDaemon, KilledAmidTheBytesNothingIsVisible) {
   EXPECT_EQ(again.exit_status, 0) << again.errors;
 }
 
-// Every byte was handed over: the tool can't know what becomes of it and says so, the next daemon
-// makes it durable.
+// Every byte was handed over: the tool says how to see what becomes of it, whether or not it was
+// told before the kill that the daemon has them; the next daemon makes them durable.
 TEST_F(ImportOutlivesNoDaemon, KilledWhenStagedAllOfItAppears) {
   StartDaemon({.flags = {"--persist-delay=1h"}});
   KillAt(PutTensor(1000), "checkpoint staged run=run step=1",

@@ -75,6 +75,29 @@ TEST_F(PartBytesTest, AnyRangeIsTheSameAsThatOfTheWhole) {
   }
 }
 
+TEST_F(PartBytesTest, PiecesAreTheSourcesOwnMemoryWhereTheyHaveOne) {
+  const PartBytes bytes = Make(false);
+  const std::string whole = Expected(sources_);
+  std::string joined;
+  uint64_t in_place = 0;
+  for (uint64_t at = 0; at < whole.size();) {
+    const DataSource::Piece piece = bytes.PieceAt(at, std::min<uint64_t>(1500, whole.size() - at));
+    ASSERT_GT(piece.bytes, 0u);
+    ASSERT_LE(piece.bytes, 1500u);
+    if (piece.data == nullptr) {
+      joined += Read(bytes, at, piece.bytes, false);
+    } else {
+      joined.append(reinterpret_cast<const char*>(piece.data), piece.bytes);
+      in_place += piece.bytes;
+    }
+    at += piece.bytes;
+  }
+  EXPECT_EQ(joined, whole);
+  uint64_t dense = 0;
+  for (size_t i = 0; i < sources_.size(); ++i) dense += i % 3 == 1 ? 0 : sources_[i].size();
+  EXPECT_EQ(in_place, dense);
+}
+
 TEST_F(PartBytesTest, EarlyLeavesAreTakenAtOnceOthersLater) {
   const PartBytes bytes = Make(true);
   std::vector<std::string> expected = sources_;

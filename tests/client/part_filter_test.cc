@@ -27,14 +27,14 @@ Part Sample() {
                  ShardLeaf(MakeKey({"s"}), v1::DTYPE_F16, {100, 4}, {{50, 0}, {1, 4}}, kFloats),
                  TensorLeaf(MakeKey({"b", "w"}), v1::DTYPE_F32, {4, 4}, nullptr),
                  ValueLeaf(MakeKey({"n"}), number)};
-  part.leaves[1].leaf.set_alias_of_plus_one(1);
-  part.leaves[3].leaf.set_alias_of_plus_one(1);
+  part.leaves[1].alias_of_plus_one = 1;
+  part.leaves[3].alias_of_plus_one = 1;
   return part;
 }
 
 std::vector<std::string> KeysOf(const Part& part) {
   std::vector<std::string> keys;
-  for (const PartLeaf& leaf : part.leaves) keys.push_back(PrintKey(leaf.leaf.key()));
+  for (const PartLeaf& leaf : part.leaves) keys.push_back(PrintKey(leaf.key));
   return keys;
 }
 
@@ -42,7 +42,7 @@ TEST(PartFilter, AnEmptySelectionTakesEverything) {
   Part part = Sample();
   ASSERT_TRUE(SelectLeaves({}, part).ok());
   EXPECT_EQ(KeysOf(part), KeysOf(Sample()));
-  EXPECT_EQ(part.leaves[3].leaf.alias_of_plus_one(), 1u);
+  EXPECT_EQ(part.leaves[3].alias_of_plus_one, 1u);
 }
 
 TEST(PartFilter, TheFirstNameThatStaysHoldsTheBytes) {
@@ -51,9 +51,9 @@ TEST(PartFilter, TheFirstNameThatStaysHoldsTheBytes) {
   Part part = Sample();
   ASSERT_TRUE(SelectLeaves(selection, part).ok());
   EXPECT_THAT(KeysOf(part), ElementsAre("a.v", "s", "b.w", "n"));
-  EXPECT_EQ(part.leaves[0].leaf.alias_of_plus_one(), 0u);
+  EXPECT_EQ(part.leaves[0].alias_of_plus_one, 0u);
   EXPECT_EQ(static_cast<const void*>(part.leaves[0].data), kFloats);
-  EXPECT_EQ(part.leaves[2].leaf.alias_of_plus_one(), 1u);
+  EXPECT_EQ(part.leaves[2].alias_of_plus_one, 1u);
   const auto plan = MakePartPlan(part);
   ASSERT_TRUE(plan.ok()) << plan.status();
 
@@ -61,7 +61,7 @@ TEST(PartFilter, TheFirstNameThatStaysHoldsTheBytes) {
   Part less = Sample();
   ASSERT_TRUE(SelectLeaves(selection, less).ok());
   EXPECT_THAT(KeysOf(less), ElementsAre("s", "b.w", "n"));
-  EXPECT_EQ(less.leaves[1].leaf.alias_of_plus_one(), 0u);
+  EXPECT_EQ(less.leaves[1].alias_of_plus_one, 0u);
   EXPECT_EQ(static_cast<const void*>(less.leaves[1].data), kFloats);
 }
 
@@ -98,7 +98,7 @@ TEST(PartFilter, WhatMakesNoSenseIsInvalidAndChangesNothing) {
     EXPECT_THAT(std::string(status.message()), ::testing::Not(HasSubstr("a.w,")));
   }
   Part chain = Sample();
-  chain.leaves[3].leaf.set_alias_of_plus_one(2);  // of an alias
+  chain.leaves[3].alias_of_plus_one = 2;  // of an alias
   v1::Selection less;
   less.add_exclude("n");
   EXPECT_TRUE(absl::IsInvalidArgument(SelectLeaves(less, chain)));

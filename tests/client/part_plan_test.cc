@@ -41,11 +41,11 @@ TEST(PartPlan, ReplicatedTensorsAreSplitOverTheRanksAndPerRankOnesAreNot) {
                rank, 4));
     ASSERT_TRUE(plan.ok()) << plan.status();
     replicated_bytes += ShardBytes(*plan) - 8 * 4;
-    for (int i = 0; i < plan->layout->proto().shards_size(); ++i) {
-      const v1::Shard& shard = plan->layout->proto().shards(i);
-      const PartPlan::ShardSource& source = plan->sources[static_cast<size_t>(i)];
-      EXPECT_EQ(source.leaf, shard.leaf());
-      const uint64_t row = shard.leaf() == 0 ? shard.box().offset(0) : 0;
+    for (size_t i = 0; i < plan->layout->shards().size(); ++i) {
+      const ShardView shard = plan->layout->shard_boxes()[i];
+      const PartPlan::ShardSource& source = plan->sources[i];
+      EXPECT_EQ(source.leaf, shard.leaf);
+      const uint64_t row = shard.leaf == 0 ? shard.offset[0] : 0;
       EXPECT_EQ(source.source_offset, row * 16 * 4);
     }
   }
@@ -60,10 +60,10 @@ TEST(PartPlan, ReplicasOfABoxSplitIt) {
     leaf.replica_count = 3;
     const auto plan = MakePartPlan(PartOf({leaf}, replica, 3));
     ASSERT_TRUE(plan.ok()) << plan.status();
-    for (int i = 0; i < plan->layout->proto().shards_size(); ++i) {
-      const v1::Box& box = plan->layout->proto().shards(i).box();
-      EXPECT_EQ(plan->sources[static_cast<size_t>(i)].source_offset, (box.offset(0) - 4) * 8 * 4);
-      rows += box.extent(0);
+    for (size_t i = 0; i < plan->layout->shards().size(); ++i) {
+      const ShardView box = plan->layout->shard_boxes()[i];
+      EXPECT_EQ(plan->sources[i].source_offset, (box.offset[0] - 4) * 8 * 4);
+      rows += box.extent[0];
     }
   }
   EXPECT_EQ(rows, 8u);
@@ -85,8 +85,8 @@ TEST(PartPlan, LongTextBecomesATensorThatOwnsItsBytes) {
   v1::Value text;
   text.set_text(std::string(5000, 'x') + "end");
   const PartLeaf leaf = ValueLeaf(MakeKey({"note"}), text);
-  EXPECT_EQ(leaf.leaf.kind(), v1::LEAF_KIND_STRING_BYTES);
-  EXPECT_EQ(leaf.leaf.dtype(), v1::DTYPE_U8);
+  EXPECT_EQ(leaf.kind, v1::LEAF_KIND_STRING_BYTES);
+  EXPECT_EQ(leaf.dtype, v1::DTYPE_U8);
   std::byte tail[3];
   leaf.copy(5000, 3, tail);
   EXPECT_EQ(std::memcmp(tail, "end", 3), 0);
@@ -97,7 +97,7 @@ TEST(PartPlan, LongTextBecomesATensorThatOwnsItsBytes) {
 
 TEST(PartPlan, AnAliasHasNoBytesOfItsOwn) {
   PartLeaf alias = TensorLeaf(MakeKey({"tied"}), v1::DTYPE_F32, {8}, nullptr);
-  alias.leaf.set_alias_of_plus_one(1);
+  alias.alias_of_plus_one = 1;
   const auto plan =
       MakePartPlan(PartOf({TensorLeaf(MakeKey({"w"}), v1::DTYPE_F32, {8}, kData), alias}));
   ASSERT_TRUE(plan.ok()) << plan.status();
@@ -109,8 +109,8 @@ TEST(PartPlan, EmptyTensorsAndEmptyBoxesAreKeptWithoutShards) {
       {TensorLeaf(MakeKey({"none"}), v1::DTYPE_F32, {0, 4}, nullptr),
        ShardLeaf(MakeKey({"elsewhere"}), v1::DTYPE_F32, {4, 4}, Box{{0, 0}, {0, 4}}, nullptr)}));
   ASSERT_TRUE(plan.ok()) << plan.status();
-  EXPECT_EQ(plan->layout->proto().leaves_size(), 2);
-  EXPECT_EQ(plan->layout->proto().shards_size(), 0);
+  EXPECT_EQ(plan->layout->leaves().size(), 2u);
+  EXPECT_EQ(plan->layout->shards().size(), 0u);
 }
 
 struct BadPart {

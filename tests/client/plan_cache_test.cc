@@ -33,11 +33,15 @@ TEST(PlanCache, TheSameStructureWithOtherBytesAndValuesIsFound) {
 
 TEST(PlanCache, AnythingElseThatDiffersMakesAnotherPlan) {
   const std::vector<std::pair<const char*, std::function<void(Part&)>>> changes = {
-      {"key", [](Part& part) { *part.leaves[0].leaf.mutable_key() = MakeKey({"v"}); }},
+      {"key", [](Part& part) { part.leaves[0].key = MakeKey({"v"}); }},
       {"key kind",
-       [](Part& part) { part.leaves[0].leaf.mutable_key()->mutable_segments(0)->set_number(7); }},
-      {"dtype", [](Part& part) { part.leaves[0].leaf.set_dtype(v1::DTYPE_I32); }},
-      {"placement", [](Part& part) { part.leaves[0].leaf.set_placement(v1::PLACEMENT_PER_RANK); }},
+       [](Part& part) {
+         v1::Key key;
+         key.add_segments()->set_number(7);
+         part.leaves[0].key = key;
+       }},
+      {"dtype", [](Part& part) { part.leaves[0].dtype = v1::DTYPE_I32; }},
+      {"placement", [](Part& part) { part.leaves[0].placement = v1::PLACEMENT_PER_RANK; }},
       {"shape",
        [](Part& part) {
          part.leaves[0] = TensorLeaf(MakeKey({"w"}), v1::DTYPE_F32, {16, 4}, kData);
@@ -47,6 +51,12 @@ TEST(PlanCache, AnythingElseThatDiffersMakesAnotherPlan) {
          part.leaves[1].box = Box{{4, 0}, {4, 8}};
        }},
       {"replica", [](Part& part) { part.leaves[1].replica_count = 2; }},
+      {"alias",
+       [](Part& part) {
+         part.leaves.push_back(part.leaves[0]);
+         part.leaves.back().key = MakeKey({"tied"});
+         part.leaves.back().alias_of_plus_one = 1;
+       }},
       {"rank", [](Part& part) { part.rank = 1; }},
       {"world", [](Part& part) { part.world_size = 3; }},
       {"share", [](Part& part) { part.share = {0}; }},

@@ -1,6 +1,7 @@
 #include "client/restore/read_schedule.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "common/key.h"
 #include "common/limits.h"
@@ -28,7 +29,6 @@ class ReadScheduleTest : public testing::Test {
     leaf.mutable_leaf()->add_shape(rows);
     leaf.mutable_leaf()->add_shape(columns);
     leaves_.push_back(leaf);
-    pieces_of_leaf_.emplace_back();
     for (size_t i = 0; i < first_rows.size(); ++i) {
       const uint64_t end = i + 1 < first_rows.size() ? first_rows[i + 1] : rows;
       StoredPiece piece;
@@ -44,14 +44,22 @@ class ReadScheduleTest : public testing::Test {
       const uint64_t blocks = (piece.box.volume() + kBlock - 1) / kBlock;
       for (uint64_t b = 0; b < blocks; ++b) piece.piece.add_block_hashes(b);
       next_offset_ += piece.box.volume();
-      pieces_of_leaf_.back().push_back(static_cast<uint32_t>(pieces_.size()));
+      piece.piece.set_leaf_number(number);
       pieces_.push_back(std::move(piece));
     }
     return number;
   }
   ReadTarget Target(uint32_t leaf, Box region) { return {leaf, std::move(region), buffer_}; }
-  absl::StatusOr<ReadSchedule> Make(std::vector<ReadTarget> targets) {
-    return MakeReadSchedule(leaves_, pieces_, pieces_of_leaf_, targets);
+  absl::StatusOr<ReadSchedule> Make(const std::vector<ReadTarget>& targets,
+                                    uint32_t ranks_together = 1) {
+    std::vector<PieceIndex> pieces_of_leaf(leaves_.size());
+    for (uint32_t i = 0; i < pieces_.size(); ++i) {
+      pieces_of_leaf[pieces_[i].piece.leaf_number()].Add(i);
+    }
+    for (PieceIndex& index : pieces_of_leaf) {
+      if (absl::Status built = index.Build(pieces_); !built.ok()) return built;
+    }
+    return MakeReadSchedule({leaves_, pieces_, pieces_of_leaf, ranks_together}, targets);
   }
   static uint64_t Bytes(const ReadSchedule& schedule) {
     uint64_t bytes = 0;
@@ -65,7 +73,6 @@ class ReadScheduleTest : public testing::Test {
   uint64_t next_offset_ = 0;
   std::vector<v1::PlannedLeaf> leaves_;
   std::vector<StoredPiece> pieces_;
-  std::vector<std::vector<uint32_t>> pieces_of_leaf_;
 };
 
 TEST_F(ReadScheduleTest, ASliceOfABigTensorReadsOnlyItsBlocks) {
@@ -169,6 +176,79 @@ TEST_F(ReadScheduleTest, SmallNeighboursAreReadInOneGo) {
   ASSERT_EQ(batches.size(), 1u);
   EXPECT_EQ(batches[0].file_offset, 1000u);
   EXPECT_EQ(batches[0].bytes, 98000u);
+}
+
+// A little is cut finer, so that several reads of it are in flight from the start.
+TEST_F(ReadScheduleTest, ReadsAreAsLongAsThereIsMuchToRead) {
+  constexpr uint64_t kMiB = 1 << 20;
+  for (const auto& [rows, batch_bytes] : std::vector<std::pair<uint64_t, uint64_t>>{
+           {4, kMiB}, {16, kMiB}, {64, 4 * kMiB}, {512, 8 * kMiB}}) {
+    const uint32_t leaf = AddLeaf("t" + std::to_string(rows), rows, kMiB, {0});
+    std::byte out;  // nothing is read
+    const auto schedule = Make({ReadTarget{leaf, Box{{0, 0}, {rows, kMiB}}, &out}});
+    ASSERT_TRUE(schedule.ok()) << schedule.status();
+    std::vector<uint32_t> all(schedule->extents.size());
+    std::iota(all.begin(), all.end(), 0);
+    const std::vector<Batch> batches = MakeBatches(pieces_, schedule->extents, all, false);
+    EXPECT_EQ(batches.size(), rows * kMiB / batch_bytes) << rows;
+    for (const Batch& batch : batches) EXPECT_EQ(batch.bytes, batch_bytes) << rows;
+  }
+}
+
+// Looking at every shard for every target would be ten billion boxes, and time out.
+TEST_F(ReadScheduleTest, ManyShardsReadByManyTargets) {
+  constexpr uint64_t kRows = 100000;
+  std::vector<uint64_t> first_rows(kRows);
+  std::iota(first_rows.begin(), first_rows.end(), 0);
+  const uint32_t leaf = AddLeaf("many", kRows, 8, first_rows);
+  std::vector<ReadTarget> targets;
+  for (uint64_t row = 0; row + 1 < kRows; ++row) {
+    targets.push_back(Target(leaf, Box{{row, 4}, {2, 1}}));
+  }
+  const auto schedule = Make(targets);
+  ASSERT_TRUE(schedule.ok()) << schedule.status();
+  EXPECT_EQ(schedule->extents.size(), kRows);
+  EXPECT_EQ(schedule->copies.size(), 2 * targets.size());
+  EXPECT_EQ(schedule->copies_of_extents.size(), 2 * targets.size());
+}
+
+// Every extent of a shard has the copies that touch it, not all those of the shard.
+TEST_F(ReadScheduleTest, OneShardReadByManyTargets) {
+  constexpr uint64_t kTargets = 1000;
+  const uint32_t leaf = AddLeaf("stacked", kTargets, kBlock, {0});
+  std::vector<ReadTarget> targets = {Target(leaf, Box{{0, 7}, {kTargets, 1}})};
+  for (uint64_t row = 0; row < kTargets; ++row) {
+    targets.push_back(Target(leaf, Box{{row, 0}, {1, kBlock}}));
+  }
+  const auto schedule = Make(targets);
+  ASSERT_TRUE(schedule.ok()) << schedule.status();
+  EXPECT_EQ(schedule->extents.size(), kTargets / 4);  // of 4 MiB
+  for (const Extent& extent : schedule->extents) {
+    ASSERT_EQ(extent.copy_count, 5u);  // four rows, and the column that all of them have
+    EXPECT_EQ(schedule->copies[schedule->copies_of_extents[extent.first_copy]].target, 0u);
+  }
+}
+
+TEST_F(ReadScheduleTest, OverlappingPiecesAreNoPlan) {
+  AddLeaf("twice", 10, 10, {0, 5});
+  pieces_[1].box = Box{{4, 0}, {5, 10}};  // row 4 twice, row 9 not at all: as many elements
+  const auto schedule = Make({Target(0, Box{{0, 0}, {10, 10}})});
+  EXPECT_EQ(schedule.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(schedule.status().message()), HasSubstr("overlap"));
+}
+
+TEST_F(ReadScheduleTest, WhatOthersWantTooIsKnownByPlacementOrByCounting) {
+  const uint32_t leaf = AddLeaf("weights", 103, 10, {0});
+  const auto wanted = [&](v1::Placement placement, uint64_t rows, uint32_t ranks) {
+    leaves_[leaf].mutable_leaf()->set_placement(placement);
+    return Make({Target(leaf, Box{{0, 0}, {rows, 10}})}, ranks)->extents[0].wanted_by_others;
+  };
+  EXPECT_TRUE(wanted(v1::PLACEMENT_REPLICATED, 1, 8));
+  EXPECT_FALSE(wanted(v1::PLACEMENT_REPLICATED, 103, 1)) << "there are no others";
+  EXPECT_FALSE(wanted(v1::PLACEMENT_PER_RANK, 103, 8));
+  EXPECT_FALSE(wanted(v1::PLACEMENT_SHARDED, 13, 8)) << "its share, rounded up";
+  EXPECT_TRUE(wanted(v1::PLACEMENT_SHARDED, 26, 8)) << "twice its share: two groups of four";
+  EXPECT_TRUE(wanted(v1::PLACEMENT_SHARDED, 103, 8));
 }
 
 TEST_F(ReadScheduleTest, BatchesKeepTiersAndFilesApart) {

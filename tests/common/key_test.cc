@@ -16,6 +16,34 @@ TEST(KeyTest, PrintsSegmentsWithDots) {
   EXPECT_TRUE(ValidateKey(key).ok());
 }
 
+TEST(KeyTest, OneStringIsTheSameKey) {
+  for (const int64_t number : {int64_t{0}, int64_t{-1}, int64_t{77}, INT64_MIN, INT64_MAX}) {
+    v1::Key proto = MakeKey({"", "a.b", std::string(300, 'k')});
+    proto.add_segments()->set_number(number);
+    proto.add_segments()->set_index(0);
+    proto.add_segments()->set_index(UINT32_MAX);
+    const Key key = proto;
+    EXPECT_EQ(key.serialized(), proto.SerializeAsString()) << "Protobuf's own form";
+    EXPECT_EQ(key.ToProto().SerializeAsString(), proto.SerializeAsString());
+    EXPECT_EQ(PrintKey(key), PrintKey(proto));
+    std::string printed = "before ";
+    size_t top_level_bytes = 1;
+    EXPECT_TRUE(internal::AppendPrintedKey(key.serialized(), printed, top_level_bytes).ok());
+    EXPECT_EQ(printed, "before " + PrintKey(proto));
+    EXPECT_EQ(top_level_bytes, 0u) << "the first segment is empty";
+    EXPECT_EQ(key, Key(proto));
+    proto.mutable_segments(1)->set_name("a");
+    EXPECT_NE(key, Key(proto));
+  }
+  EXPECT_TRUE(Key(v1::Key()).empty());
+  std::string printed;
+  size_t top_level_bytes = 0;
+  ASSERT_TRUE(internal::AppendPrintedKey(Key(MakeKey({"a.b"})).serialized(), printed,
+                                         top_level_bytes)
+                  .ok());
+  EXPECT_EQ(top_level_bytes, 3u);
+}
+
 TEST(KeyTest, RefusesBadKeys) {
   EXPECT_FALSE(ValidateKey(v1::Key()).ok());
   v1::Key key = MakeKey({"a"});

@@ -4,6 +4,7 @@
 #include <functional>
 #include <random>
 
+#include "common/digest.h"
 #include "common/layout.h"
 #include "common/limits.h"
 #include "sample_layout.h"
@@ -15,7 +16,7 @@ absl::Status Parse(std::string bytes) { return PartLayout::FromBytes(std::move(b
 
 // The sample layout, made good, then edited and sent.
 absl::Status Edited(const std::function<void(v1::Layout&)>& edit) {
-  v1::Layout layout = PartLayout::FromProto(SampleLayout()).value()->proto();
+  v1::Layout layout = PartLayout::FromProto(SampleLayout()).value()->ToProto();
   edit(layout);
   std::string bytes;
   layout.SerializeToString(&bytes);
@@ -128,6 +129,48 @@ TEST(LayoutHostileTest, OtherEncodingsOfTheSameLayoutAreRefused) {
   EXPECT_NE(status.message().find("canonical"), absl::string_view::npos) << status;
 }
 
+// A layout of one leaf "w", F32 [3], and its shard, with one of its messages replaced.
+std::string OneLeaf(const std::string& leaf_fields, const std::string& shard) {
+  const auto field = [](char tag, const std::string& message) {
+    return std::string{tag, static_cast<char>(message.size())} + message;
+  };
+  return field('\x0a', leaf_fields) + field('\x12', shard) + field('\x1a', Sha256(""));
+}
+
+TEST(LayoutHostileTest, EveryOtherWayToWriteAFieldIsRefused) {
+  const std::string zero(1, '\0');
+  const std::string key = "\x0a\x05\x0a\x03\x0a\x01w";
+  const std::string kinds = "\x10\x01\x18\x02\x20\x09";  // TENSOR, SHARDED, F32
+  const std::string shape = "\x2a\x01\x03";
+  const std::string box = "\x12\x06\x0a\x01" + zero + "\x12\x01\x03";
+  ASSERT_TRUE(Parse(OneLeaf(key + kinds + shape, box)).ok()) << Parse(OneLeaf(key + kinds + shape, box));
+  const std::pair<const char*, std::string> others[] = {
+      {"a default that is written", OneLeaf(key + kinds + shape + "\x30" + zero, box)},
+      {"index zero that is written", OneLeaf(key + kinds + shape, "\x08" + zero + box)},
+      {"no box", OneLeaf(key + kinds + shape, "")},
+      {"an unknown field of a leaf", OneLeaf(key + kinds + shape + "\x38\x01", box)},
+      {"an unknown field of a shard", OneLeaf(key + kinds + shape, box + "\x18\x01")},
+      {"an unknown field of a layout", OneLeaf(key + kinds + shape, box) + "\x22\x01z"},
+      {"a longer number", OneLeaf(key + "\x10\x81" + zero + kinds.substr(2) + shape, box)},
+      {"a longer field number", OneLeaf(key + "\x90" + zero + kinds.substr(1) + shape, box)},
+      {"fields out of order", OneLeaf(kinds + key + shape, box)},
+      {"a field twice", OneLeaf(key + kinds + kinds + shape, box)},
+      {"a shape that is not packed", OneLeaf(key + kinds + "\x28\x03", box)},
+      {"an empty packed shape", OneLeaf(key + kinds + "\x2a" + zero, box)},
+      {"a shape in two pieces", OneLeaf(key + kinds + shape + shape, box)},
+      {"a segment with two names", OneLeaf("\x0a\x08\x0a\x06\x0a\x01v\x0a\x01w" + kinds + shape, box)},
+      {"an alias of more than 32 bits",
+       OneLeaf(key + kinds + shape + "\x30\xff\xff\xff\xff\x7f", box)},
+      {"a number of more than 64 bits",
+       OneLeaf(key + kinds + "\x2a\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x03", box)},
+  };
+  for (const auto& [what, bytes] : others) {
+    const absl::Status status = Parse(bytes);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << what;
+    EXPECT_NE(status.message().find("canonical"), absl::string_view::npos) << what << status;
+  }
+}
+
 TEST(LayoutHostileTest, SizeOfAPartIsBounded) {
   v1::Layout layout;
   for (int i = 0; i < 3; ++i) {
@@ -195,7 +238,7 @@ TEST(LayoutHostileTest, TruncationsAndRandomDamageNeverPassForTheSame) {
     if (!parsed.ok()) continue;
     ++accepted;
     EXPECT_EQ((*parsed)->digest() == good->digest(), bytes == good->serialized());
-    EXPECT_EQ(PartLayout::FromProto((*parsed)->proto()).value()->digest(), (*parsed)->digest());
+    EXPECT_EQ(PartLayout::FromProto((*parsed)->ToProto()).value()->digest(), (*parsed)->digest());
   }
   EXPECT_LT(accepted, 20000);
 }

@@ -16,8 +16,8 @@ TEST(LayoutTest, PlacesShardsInCanonicalOrderWithoutHoles) {
   const auto layout = PartLayout::FromProto(SampleLayout()).value();
   // Element sizes 8, 8, 4, 2, 2, 1; equal ones by key.
   std::vector<std::string> names;
-  for (const v1::Shard& shard : layout->proto().shards()) {
-    names.push_back(layout->printed_keys()[shard.leaf()]);
+  for (size_t s = 0; s < layout->shard_boxes().size(); ++s) {
+    names.emplace_back(layout->leaves().printed_key(layout->shard_boxes()[s].leaf));
   }
   EXPECT_EQ(names, (std::vector<std::string>{"scalar", "wave", "weight", "rows", "rows", "bytes"}));
   std::vector<uint64_t> offsets, lengths;
@@ -49,7 +49,7 @@ TEST(LayoutTest, BytesAndProtoAgree) {
   const auto second = PartLayout::FromBytes(first->serialized()).value();
   EXPECT_EQ(second->digest(), first->digest());
   EXPECT_EQ(second->part_bytes(), first->part_bytes());
-  EXPECT_EQ(PartLayout::FromProto(second->proto()).value()->digest(), first->digest());
+  EXPECT_EQ(PartLayout::FromProto(second->ToProto()).value()->digest(), first->digest());
 }
 
 TEST(LayoutTest, OrderOfShardsGivenDoesNotMatter) {
@@ -106,16 +106,17 @@ TEST(LayoutTest, RandomLayoutsAreContiguous) {
     uint64_t at = 0, element_before = 8;
     for (size_t i = 0; i < (*made)->shards().size(); ++i) {
       const PartLayout::ShardPlace& place = (*made)->shards()[i];
-      const v1::Shard& shard = (*made)->proto().shards(static_cast<int>(i));
-      const uint64_t element = DTypeBytes((*made)->proto().leaves(shard.leaf()).dtype());
+      const ShardView shard = (*made)->shard_boxes()[i];
+      const uint64_t element = DTypeBytes((*made)->leaves()[shard.leaf].dtype);
       ASSERT_EQ(place.part_offset, at);
-      ASSERT_EQ(place.length, Box::FromProto(shard.box()).volume() * element);
+      ASSERT_EQ(place.length, shard.box().volume() * element);
       ASSERT_LE(element, element_before);
       ASSERT_EQ(place.part_offset % element, 0u) << "naturally aligned";
       at += place.length;
       element_before = element;
     }
     ASSERT_EQ((*made)->part_bytes(), at);
+    ASSERT_EQ((*made)->ToProto().SerializeAsString(), (*made)->serialized()) << "as Protobuf does";
     ASSERT_EQ(PartLayout::FromBytes((*made)->serialized()).value()->digest(), (*made)->digest());
   }
 }
@@ -145,6 +146,22 @@ TEST(LayoutTest, ManyShardsGoIntoSeveralFiles) {
   EXPECT_EQ(shard, kRows);
   EXPECT_EQ(made->part_bytes(), end);
   EXPECT_EQ(made->data_bytes(), kRows * 3);
+}
+
+// Keys of six segments, a shard of each.
+TEST(LayoutTest, ALeafTakesAFewHundredBytes) {
+  constexpr uint32_t kLeaves = 20000;
+  LayoutBuilder builder;
+  for (uint32_t i = 0; i < kLeaves; ++i) {
+    v1::Leaf leaf = TensorNamed("", v1::DTYPE_F32, {16}, v1::PLACEMENT_SHARDED);
+    *leaf.mutable_key() = MakeKey({"model", "layers", std::to_string(i / 16), "experts",
+                                   "block" + std::to_string(i % 16), "weight"});
+    ASSERT_TRUE(builder.AddLeaf(leaf).ok());
+  }
+  for (uint32_t i = 0; i < kLeaves; ++i) ASSERT_TRUE(builder.AddShard(i, {{2}, {2}}).ok());
+  const auto built = builder.Build().value();
+  EXPECT_LT(built->MemoryBytes(), 400 * kLeaves);
+  EXPECT_LT(PartLayout::FromBytes(built->serialized()).value()->MemoryBytes(), 400 * kLeaves);
 }
 
 TEST(LayoutTest, ValuesAreChecked) {

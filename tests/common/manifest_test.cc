@@ -26,7 +26,7 @@ v1::PartManifest SamplePart() {
   part.add_share(1);
   part.add_share(3);
   part.set_layout_digest(layout->digest());
-  *part.mutable_layout() = layout->proto();
+  *part.mutable_layout() = layout->ToProto();
   v1::Values::Entry* entry = part.mutable_values()->add_entries();
   entry->set_leaf(6);
   entry->mutable_value()->set_integer(1);
@@ -71,7 +71,10 @@ TEST(ManifestTest, APartManifestIsTheSameWithItsLayoutSpliced) {
   const std::string whole = SealEnvelope(EnvelopeKind::kPartManifest, manifest);
   const auto layout = PartLayout::FromProto(manifest.layout()).value();
   manifest.clear_layout();
-  EXPECT_EQ(SealPartManifest(manifest, *layout), whole);
+  const SealedPart sealed = SealPartManifest(manifest, *layout);
+  EXPECT_EQ(absl::StrCat(sealed.before, sealed.layout, sealed.after), whole);
+  EXPECT_EQ(sealed.size(), whole.size());
+  EXPECT_EQ(sealed.xxh3, Xxh3(whole));
 }
 
 // The format on disk, byte by byte: it must never change.

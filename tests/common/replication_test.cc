@@ -5,6 +5,7 @@
 #include <map>
 
 #include "common/ids.h"
+#include "common/layout.h"
 #include "random_boxes.h"
 #include "sample_layout.h"
 
@@ -13,6 +14,33 @@ namespace {
 
 uint64_t Bytes(const v1::Leaf& leaf, const Box& box) {
   return box.volume() * DTypeBytes(leaf.dtype());
+}
+
+// As a layout shows them, whether or not one could hold them. Views into `leaves`, and into the keys,
+// which are printed.
+struct Shown {
+  explicit Shown(absl::Span<const v1::Leaf> leaves) {
+    for (const v1::Leaf& leaf : leaves) keys.push_back(PrintKey(leaf.key()));
+    for (size_t i = 0; i < leaves.size(); ++i) {
+      views.push_back({.printed_key = keys[i],
+                       .top_level = "",
+                       .kind = leaves[i].kind(),
+                       .placement = leaves[i].placement(),
+                       .dtype = leaves[i].dtype(),
+                       .shape = ShapeOf(leaves[i]),
+                       .alias_of_plus_one = leaves[i].alias_of_plus_one()});
+    }
+  }
+  std::vector<std::string> keys;
+  std::vector<LeafView> views;
+};
+
+std::vector<Box> BoxesOf(absl::Span<const v1::Leaf> leaves, uint32_t member, uint32_t members) {
+  return ReplicatedBoxes(Shown(leaves).views, member, members);
+}
+
+std::string DigestOf(absl::Span<const v1::Leaf> leaves) {
+  return ReplicatedDigest(Shown(leaves).views);
 }
 
 std::vector<v1::Leaf> RandomLeaves(RandomBoxes& random) {
@@ -49,7 +77,7 @@ TEST(ReplicationTest, BoxesOfAllMembersTileEveryTensor) {
       row_bytes_max = std::max(row_bytes_max, Bytes(leaf, whole) / rows);
     }
     for (uint32_t member = 0; member < members; ++member) {
-      const std::vector<Box> mine = ReplicatedBoxes(leaves, member, members);
+      const std::vector<Box> mine = BoxesOf(leaves, member, members);
       ASSERT_EQ(mine.size(), leaves.size());
       uint64_t bytes = 0;
       for (size_t i = 0; i < leaves.size(); ++i) {
@@ -74,7 +102,7 @@ TEST(ReplicationTest, ScalarsAreWrittenByExactlyOneMember) {
   for (size_t i = 0; i < leaves.size(); ++i) {
     int writers = 0;
     for (uint32_t member = 0; member < 8; ++member) {
-      const Box box = ReplicatedBoxes(leaves, member, 8)[i];
+      const Box box = BoxesOf(leaves, member, 8)[i];
       if (box.empty()) continue;
       ++writers;
       EXPECT_EQ(box, WholeOf(leaves[i]));
@@ -90,7 +118,7 @@ TEST(ReplicationTest, OnlyReplicatedTensorsThatAreNoAlias) {
       TensorNamed("d", v1::DTYPE_F32, {4}, v1::PLACEMENT_PER_RANK), ValueNamed("e")};
   leaves[1].set_alias_of_plus_one(1);
   leaves[4].set_placement(v1::PLACEMENT_REPLICATED);
-  const std::vector<Box> boxes = ReplicatedBoxes(leaves, 0, 1);
+  const std::vector<Box> boxes = BoxesOf(leaves, 0, 1);
   EXPECT_EQ(boxes[0], Box::Whole({4}));
   for (size_t i = 1; i < leaves.size(); ++i) EXPECT_TRUE(boxes[i].empty()) << i;
 }
@@ -98,39 +126,39 @@ TEST(ReplicationTest, OnlyReplicatedTensorsThatAreNoAlias) {
 TEST(ReplicationTest, LongStringsAreWrittenByMemberZero) {
   std::vector<v1::Leaf> leaves = {TensorNamed("text", v1::DTYPE_U8, {9000})};
   leaves[0].set_kind(v1::LEAF_KIND_STRING_BYTES);
-  EXPECT_EQ(ReplicatedBoxes(leaves, 0, 2)[0], Box::Whole({9000}));
-  EXPECT_TRUE(ReplicatedBoxes(leaves, 1, 2)[0].empty());
+  EXPECT_EQ(BoxesOf(leaves, 0, 2)[0], Box::Whole({9000}));
+  EXPECT_TRUE(BoxesOf(leaves, 1, 2)[0].empty());
 }
 
 TEST(ReplicationTest, DoesNotDependOnTheOrderOfTheLeaves) {
   RandomBoxes random(5);
   std::vector<v1::Leaf> leaves = RandomLeaves(random);
   std::map<std::string, Box> expected;
-  std::vector<Box> boxes = ReplicatedBoxes(leaves, 1, 3);
+  std::vector<Box> boxes = BoxesOf(leaves, 1, 3);
   for (size_t i = 0; i < leaves.size(); ++i) expected[PrintKey(leaves[i].key())] = boxes[i];
-  const std::string digest = ReplicatedDigest(leaves);
+  const std::string digest = DigestOf(leaves);
   std::shuffle(leaves.begin(), leaves.end(), random.generator());
-  boxes = ReplicatedBoxes(leaves, 1, 3);
+  boxes = BoxesOf(leaves, 1, 3);
   for (size_t i = 0; i < leaves.size(); ++i)
     EXPECT_EQ(expected[PrintKey(leaves[i].key())], boxes[i]);
-  EXPECT_EQ(ReplicatedDigest(leaves), digest);
+  EXPECT_EQ(DigestOf(leaves), digest);
 }
 
 TEST(ReplicationTest, SplitsWhereTheHeaderSays) {
   // 3 rows of 8 bytes and 5 rows of 8 bytes; two members; the cut is at byte 32 of 64.
   const std::vector<v1::Leaf> leaves = {TensorNamed("a", v1::DTYPE_F32, {3, 2}),
                                         TensorNamed("b", v1::DTYPE_F32, {1, 5, 2})};
-  EXPECT_EQ(ReplicatedBoxes(leaves, 0, 2)[0], Box::Whole({3, 2}));
-  EXPECT_EQ(ReplicatedBoxes(leaves, 0, 2)[1], (Box{{0, 0, 0}, {1, 1, 2}}));
-  EXPECT_TRUE(ReplicatedBoxes(leaves, 1, 2)[0].empty());
-  EXPECT_EQ(ReplicatedBoxes(leaves, 1, 2)[1], (Box{{0, 1, 0}, {1, 4, 2}}));
+  EXPECT_EQ(BoxesOf(leaves, 0, 2)[0], Box::Whole({3, 2}));
+  EXPECT_EQ(BoxesOf(leaves, 0, 2)[1], (Box{{0, 0, 0}, {1, 1, 2}}));
+  EXPECT_TRUE(BoxesOf(leaves, 1, 2)[0].empty());
+  EXPECT_EQ(BoxesOf(leaves, 1, 2)[1], (Box{{0, 1, 0}, {1, 4, 2}}));
 }
 
 TEST(ReplicationTest, HostileShapesDoNotOverflow) {
   const std::vector<v1::Leaf> leaves = {TensorNamed("a", v1::DTYPE_F64, {uint64_t{1} << 62, 2}),
                                         TensorNamed("b", v1::DTYPE_F64, {uint64_t{1} << 62, 2}),
                                         TensorNamed("c", static_cast<DType>(99), {3})};
-  for (uint32_t member = 0; member < 3; ++member) ReplicatedBoxes(leaves, member, 3);
+  for (uint32_t member = 0; member < 3; ++member) BoxesOf(leaves, member, 3);
 }
 
 TEST(ReplicationTest, ReplicasOfABoxTileIt) {
@@ -154,17 +182,19 @@ TEST(ReplicationTest, ReplicasOfABoxTileIt) {
 }
 
 TEST(ReplicationTest, DigestSeesEverythingThatRanksMustAgreeOn) {
-  v1::Layout layout = SampleLayout();
-  const std::string digest = ReplicatedDigest(layout);
+  const auto digest_of = [](const v1::Layout& layout) {
+    return DigestOf(std::vector<v1::Leaf>(layout.leaves().begin(), layout.leaves().end()));
+  };
+  const v1::Layout layout = SampleLayout();
+  const std::string digest = digest_of(layout);
   EXPECT_EQ(digest.size(), 32u);
   EXPECT_EQ(internal::Hex(digest),
             "50bdf7f5717eafadb8106fe9e04d7f55ed2eb5b5967fd83b0acbbdd6204c8efb");
-  EXPECT_EQ(ReplicatedDigest(std::vector<v1::Leaf>(layout.leaves().begin(), layout.leaves().end())),
-            digest);
+  EXPECT_EQ(PartLayout::FromProto(layout).value()->replicated_digest(), digest);
   auto edited = [&](auto edit) {
     v1::Layout other = layout;
     edit(other);
-    return ReplicatedDigest(other);
+    return digest_of(other);
   };
   EXPECT_NE(edited([](auto& l) { l.mutable_leaves(0)->set_shape(0, 5); }), digest);
   EXPECT_NE(edited([](auto& l) { l.mutable_leaves(0)->set_dtype(v1::DTYPE_I32); }), digest);

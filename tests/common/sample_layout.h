@@ -41,6 +41,10 @@ inline Box WholeOf(const v1::Leaf& leaf) {
   return Box::Whole(Extents(leaf.shape().begin(), leaf.shape().end()));
 }
 
+inline absl::Span<const uint64_t> ShapeOf(const v1::Leaf& leaf) {
+  return absl::MakeConstSpan(leaf.shape().data(), static_cast<size_t>(leaf.shape_size()));
+}
+
 // Tensors of all sorts: several dtypes, a box of a sharded one in two pieces, a scalar, a tensor
 // without elements, an alias, values, empty containers.
 inline v1::Layout SampleLayout() {

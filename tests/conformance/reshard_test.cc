@@ -1,5 +1,8 @@
 // What N ranks saved, M ranks load: every pair of {1, 2, 3, 4, 8}, along each dimension, with
 // pieces that don't divide and ranks that hold nothing.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "tests/conformance/conformance_test.h"
 
 namespace ckpt::testing {
@@ -22,6 +25,13 @@ StateDict Shards(uint32_t rank, uint32_t world_size) {
   state["replicated"] = world_size == 3 ? StateValue(ShardOf(square, {rank, world_size, 6, 0}))
                                         : Replicated(square.clone());
   return state;
+}
+
+// Not every file system does.
+bool ReadsPastThePageCache(const std::string& folder) {
+  const int file = open((folder + "/FORMAT").c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
+  if (file >= 0) close(file);
+  return file >= 0;
 }
 
 at::Tensor LocalOf(const StateValue& value) {
@@ -71,6 +81,31 @@ TEST_F(Conformance, load_reshard_between_processes) {
   ForgetMemory();
   NewLaunch();
   EXPECT_OK(RunRanks("load", 2, {.world_size = 2, .size = 2, .dim = 2}));
+}
+
+// Ranks of one launch that load a named step say so to the client: what all of them want is read
+// through the page cache, once, though each rank alone would read past it.
+TEST_F(Conformance, load_reshard_reads_what_ranks_share_once) {
+  const StateDict saved = {{"shared", Replicated(torch::rand({16, 1024, 1024}))}};
+  const double bytes = 16 << 22;
+  ASSERT_OK(Save(1, saved));
+  for (const uint32_t ranks : {1u, 2u}) {
+    ForgetMemory();
+    if (daemon_->MakeDataFilesCold() == 0) GTEST_SKIP() << "/tmp is in memory";
+    const uint64_t before = BytesReadFromDisk();
+    for (uint32_t turn = 0; turn < 2; ++turn) {
+      StateDict state = {{"shared", Replicated(torch::zeros({16, 1024, 1024}))}};
+      ASSERT_OK(Load(1, state, {}, turn % ranks, ranks).status());
+      EXPECT_TRUE(BitEqual(TensorAt(state, "shared"), TensorAt(saved, "shared")));
+    }
+    const auto read = static_cast<double>(BytesReadFromDisk() - before);
+    EXPECT_GE(read, 0.95 * bytes) << "it was not cold";
+    if (ranks == 2) {
+      EXPECT_LE(read, 1.05 * bytes);
+    } else if (ReadsPastThePageCache(daemon_->data_folder())) {
+      EXPECT_GE(read, 1.9 * bytes) << "a job of one rank leaves the page cache alone";
+    }
+  }
 }
 
 }  // namespace

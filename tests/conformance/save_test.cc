@@ -272,6 +272,11 @@ TEST_F(Conformance, save_per_rank) {
   }
   rule.per_rank_source = 3;
   EXPECT_TRUE(absl::IsInvalidArgument(Load(1, state, rule, 1, 2).status()));
+  rule.per_rank_source = LoadOptions::kOwnRankWrapped;
+  for (const uint32_t rank : {0u, 2u, 3u, 7u}) {
+    ASSERT_OK(Load(1, state, rule, rank, 8).status());
+    EXPECT_EQ(*state["position"].AsInt(), rank % 3 * 10);
+  }
 }
 
 TEST_F(Conformance, save_overwrite) {

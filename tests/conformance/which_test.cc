@@ -22,6 +22,28 @@ TEST_F(Conformance, load_missing) {
   EXPECT_EQ(*state["a"].AsInt(), 0);
 }
 
+// Both are NOT_FOUND; a trainer that took the one for the other would start again at step 0.
+TEST_F(Conformance, load_missing_is_told_from_a_missing_key) {
+  auto checkpointer = Connect();
+  StateDict state{{"a", 0}};
+  const auto fresh = checkpointer->Resume(state);
+  ASSERT_OK(fresh.status());
+  EXPECT_FALSE(fresh->has_value());
+  EXPECT_EQ(*state["a"].AsInt(), 0);
+  ASSERT_OK(Save(12, {{"a", 1}}));
+  const auto resumed = checkpointer->Resume(state);
+  ASSERT_OK(resumed.status());
+  ASSERT_TRUE(resumed->has_value());
+  EXPECT_EQ((*resumed)->step(), 12u);
+  EXPECT_EQ(*state["a"].AsInt(), 1);
+  EXPECT_EQ(checkpointer->resumed_step(), 12u);
+  StateDict more{{"a", 0}, {"b", 0}};
+  const absl::Status missing = checkpointer->Resume(more).status();
+  EXPECT_TRUE(absl::IsNotFound(missing)) << missing;
+  EXPECT_THAT(std::string(missing.message()), HasSubstr("b"));
+  EXPECT_EQ(*more["a"].AsInt(), 0);
+}
+
 TEST_F(Conformance, load_latest) {
   const auto state_of = [](int64_t step) {
     return StateDict{{"step", step}, {"t", torch::full({1000}, static_cast<double>(step))}};

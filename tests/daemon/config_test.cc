@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "common/retention_policy.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/daemon/folders.h"
@@ -54,6 +55,18 @@ TEST(ConfigTest, FlagsTakeValuesWithAndWithoutEqualsSign) {
   EXPECT_EQ(config.grace, absl::Seconds(90));
   EXPECT_EQ(config.socket_mode, 0600u);
   EXPECT_EQ(config.log_format, observe::LineFormat::kJson);
+}
+
+TEST(ConfigTest, RetentionRulesAreSettings) {
+  const Config config = Accepted({.arguments = {"--keep-last=3", "--keep-best=eval/loss:min:2"},
+                                  .environment = {"CKPTD_MAX_AGE=30d", "CKPTD_KEEP_LAST=9"}});
+  EXPECT_EQ(config.retention.keep_last(), 3u);
+  EXPECT_EQ(config.retention.keep_best().metric(), "eval/loss");
+  EXPECT_EQ(config.retention.max_age().seconds(), 30 * 86400);
+  EXPECT_EQ(config.retention.max_bytes(), 0u);
+  EXPECT_THAT(Refusal({.arguments = {"--keep-every=0"}}),
+              AllOf(HasSubstr("--keep-every"), HasSubstr("a number from 1")));
+  EXPECT_THAT(Refusal({.environment = {"CKPTD_MAX_BYTES=much"}}), HasSubstr("CKPTD_MAX_BYTES"));
 }
 
 TEST(ConfigTest, FlagBeatsEnvironmentBeatsFileBeatsDefault) {
@@ -181,6 +194,21 @@ const std::map<std::string, Sample>& Samples() {
       {"memory-dir", {"/dev/shm/sample", [](Config& c) { c.memory_dir = "/dev/shm/sample"; }}},
       {"memory-budget", {"3GiB", [](Config& c) { c.memory_budget = uint64_t{3} << 30; }}},
       {"writer-threads", {"9", [](Config& c) { c.writer_threads = 9; }}},
+      {"scrub-rate", {"5MiB", [](Config& c) { c.scrub_rate = 5 << 20; }}},
+      {"scrub-interval", {"48h", [](Config& c) { c.scrub_interval = absl::Hours(48); }}},
+      {"keep-last", {"3", [](Config& c) { c.retention.set_keep_last(3); }}},
+      {"keep-every", {"1000", [](Config& c) { c.retention.set_keep_every(1000); }}},
+      {"keep-best",
+       {"loss:max:2",
+        [](Config& c) {
+          v1::KeepBest& best = *c.retention.mutable_keep_best();
+          best.set_metric("loss");
+          best.set_direction(v1::KeepBest::DIRECTION_MAX);
+          best.set_count(2);
+        }}},
+      {"max-bytes", {"4KiB", [](Config& c) { c.retention.set_max_bytes(4096); }}},
+      {"max-age", {"90s", [](Config& c) { c.retention.mutable_max_age()->set_seconds(90); }}},
+      {"retention-file", {"/etc/sample", [](Config& c) { c.retention_file = "/etc/sample"; }}},
       {"join-deadline", {"11m", [](Config& c) { c.join_deadline = absl::Minutes(11); }}},
       {"grace", {"12s", [](Config& c) { c.grace = absl::Seconds(12); }}},
       {"drain-deadline", {"13s", [](Config& c) { c.drain_deadline = absl::Seconds(13); }}},
@@ -194,10 +222,11 @@ const std::map<std::string, Sample>& Samples() {
 // All fields, for comparing: one that is new does not compile until it stands here.
 auto Fields(const Config& config) {
   const auto& [socket, socket_mode, listen, insecure_tcp, sessions_max, data_dir, memory_dir,
-               memory_budget, writer_threads, join_deadline, grace, drain_deadline, persist_delay,
-               log_format, log_level] = config;
+               memory_budget, writer_threads, scrub_rate, scrub_interval, retention, retention_file,
+               join_deadline, grace, drain_deadline, persist_delay, log_format, log_level] = config;
   return std::make_tuple(socket, socket_mode, listen, insecure_tcp, sessions_max, data_dir,
-                         memory_dir, memory_budget, writer_threads, join_deadline, grace,
+                         memory_dir, memory_budget, writer_threads, scrub_rate, scrub_interval,
+                         PrintRetentionPolicy(retention), retention_file, join_deadline, grace,
                          drain_deadline, persist_delay, static_cast<int>(log_format),
                          static_cast<int>(log_level));
 }
@@ -274,7 +303,8 @@ class FoldersTest : public ::testing::Test {
   ~FoldersTest() override { ::rmdir(config_.memory_dir.c_str()); }
 
   std::string Refusal() {
-    const absl::Status status = PrepareFolders(config_);
+    MadeFolders made;
+    const absl::Status status = PrepareFolders(config_, made);
     EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
     return std::string(status.message());
   }
@@ -284,7 +314,8 @@ class FoldersTest : public ::testing::Test {
 };
 
 TEST_F(FoldersTest, MissingFoldersAreMade) {
-  const absl::Status status = PrepareFolders(config_);
+  MadeFolders made;
+  const absl::Status status = PrepareFolders(config_, made);
   EXPECT_TRUE(status.ok()) << status;
   EXPECT_EQ(::access(config_.data_dir.c_str(), F_OK), 0);
 }
@@ -325,7 +356,8 @@ TEST_F(FoldersTest, BudgetLargerThanTheTmpfsIsRefused) {
 
 TEST_F(FoldersTest, BudgetThatNobodySetFits) {
   config_.memory_budget = 0;
-  ASSERT_TRUE(PrepareFolders(config_).ok());
+  MadeFolders made;
+  ASSERT_TRUE(PrepareFolders(config_, made).ok());
   EXPECT_GE(config_.memory_budget, 1u << 20);
 }
 

@@ -107,6 +107,25 @@ TEST_F(DaemonTest, SecondDaemonOnTheSameMemoryFolderIsRefused) {
   ASSERT_TRUE(second.ok()) << second.status();
   EXPECT_EQ(second->exit_status, 1);
   EXPECT_THAT(second->errors, HasSubstr(daemon_->memory_folder()));
+  EXPECT_TRUE(std::filesystem::is_empty(scratch_.path()));
+}
+
+TEST_F(DaemonTest, ARefusedStartLeavesNothingThatItMade) {
+  std::filesystem::create_directory(scratch_ / "data");
+  std::ofstream(scratch_ / "data/FORMAT") << "ckptd data folder, format 99\n";
+  const std::string memory = absl::StrCat("/dev/shm/ckptd-refused-", getpid());
+  for (const char* socket : {"s.sock", "sockets/s.sock"}) {
+    const auto refused = RunCommand({BuiltBinary("ckptd"), "--socket=" + scratch_ / socket,
+                                     "--data-dir=" + scratch_ / "data", "--memory-budget=16MiB",
+                                     "--memory-dir=" + memory});
+    ASSERT_TRUE(refused.ok()) << refused.status();
+    EXPECT_EQ(refused->exit_status, 1);
+    EXPECT_THAT(refused->errors, HasSubstr("newer ckptd"));
+    EXPECT_FALSE(std::filesystem::exists(memory));
+  }
+  std::filesystem::remove_all(memory);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(scratch_.path()), {}), 1);
+  EXPECT_EQ(ReadWholeFile(scratch_ / "data/FORMAT"), "ckptd data folder, format 99\n");
 }
 
 TEST_F(DaemonTest, StaleSocketsAreReplaced) {
@@ -126,6 +145,7 @@ TEST_F(DaemonTest, AFileInTheSocketsPlaceIsLeftAlone) {
   EXPECT_EQ(result.exit_status, 2);
   EXPECT_THAT(result.errors, HasSubstr("is no socket"));
   EXPECT_EQ(ReadWholeFile(scratch_ / "s.sock"), "precious");
+  EXPECT_FALSE(std::filesystem::exists(scratch_ / "s.sock.lock"));
 }
 
 TEST_F(DaemonTest, SocketsHaveTheModeThatWasAskedFor) {
@@ -147,6 +167,9 @@ TEST_F(DaemonTest, WrongSettingsEndWithCodeTwoAndTheReason) {
            {{"--memory-budget=much"}, "--memory-budget"},
            {{"--listen=127.0.0.1:1234"}, "--insecure-tcp"},
            {{"--config=/nowhere/ckptd.conf"}, "/nowhere/ckptd.conf"},
+           {{"--config=" + scratch_.path()}, "is a folder, not a file"},
+           {{"--data-dir=/dev/null", "--socket=" + scratch_ / "s.sock"},
+            "/dev/null is not a folder"},
            {{"--data-dir=/proc/data", "--socket=" + scratch_ / "s.sock"}, "/proc/data"},
            {{"--socket=/proc/x/s.sock", "--data-dir=" + scratch_ / "data"}, "/proc/x"},
            {{"--log-level=loud"}, "loud"}}) {
@@ -171,7 +194,7 @@ TEST_F(DaemonTest, HelpAndVersion) {
   EXPECT_THAT(help.output, AllOf(HasSubstr("--memory-budget SIZE"), HasSubstr("CKPTD_SOCKET")));
   const CommandResult version = Run({"--version"});
   EXPECT_EQ(version.exit_status, 0);
-  EXPECT_THAT(version.output, ::testing::StartsWith("ckptd "));
+  EXPECT_THAT(version.output, ::testing::MatchesRegex("ckptd [0-9]+\\.[0-9]+\\.[0-9]+\n"));
 }
 
 TEST_F(DaemonTest, TermFinishesWhatIsStaged) {
@@ -325,7 +348,7 @@ TEST_F(DaemonTest, HealthAndReflectionAnswer) {
               std::string("\x3a\x01*"));
   for (const char* name :
        {"ckpt.v1.SaveService", "ckpt.v1.RestoreService", "ckpt.v1.CatalogService",
-        "ckpt.v1.AdminService", "grpc.health.v1.Health"}) {
+        "ckpt.v1.RetentionService", "ckpt.v1.AdminService", "grpc.health.v1.Health"}) {
     EXPECT_THAT(services, HasSubstr(name));
   }
 }

@@ -57,10 +57,10 @@ class FaultyIndex : public Index {
                                            const std::string& tag) override {
     return real_->FindTag(run, tag);
   }
-  std::optional<v1::CheckpointInfo> FindAborted(const CheckpointId& id) override {
+  absl::StatusOr<v1::CheckpointInfo> FindAborted(const CheckpointId& id) override {
     return real_->FindAborted(id);
   }
-  std::optional<Incarnation> NewestIncarnation(const std::string& run) override {
+  absl::StatusOr<std::optional<Incarnation>> NewestIncarnation(const std::string& run) override {
     return real_->NewestIncarnation(run);
   }
   absl::Status ForEachCheckpoint(const std::string& run, std::optional<uint64_t> below_step,
@@ -78,7 +78,7 @@ class FaultyIndex : public Index {
   absl::StatusOr<std::unique_ptr<LeafCursor>> OpenLeaves(const std::string& digest) override {
     return real_->OpenLeaves(digest);
   }
-  std::vector<CheckpointUid> Tombstones() override { return real_->Tombstones(); }
+  absl::StatusOr<std::vector<CheckpointUid>> Tombstones() override { return real_->Tombstones(); }
   absl::StatusOr<CheckpointRecord> GetTombstone(CheckpointUid uid) override {
     return real_->GetTombstone(uid);
   }
@@ -88,7 +88,9 @@ class FaultyIndex : public Index {
   absl::StatusOr<bool> IsShared(FileId file, CheckpointUid uid) override {
     return real_->IsShared(file, uid);
   }
-  std::vector<CheckpointUid> AllCheckpoints() override { return real_->AllCheckpoints(); }
+  absl::StatusOr<std::vector<CheckpointUid>> AllCheckpoints() override {
+    return real_->AllCheckpoints();
+  }
   absl::StatusOr<v1::PartManifest> GetPartHead(CheckpointUid uid, uint32_t rank) override {
     return real_->GetPartHead(uid, rank);
   }
@@ -106,7 +108,13 @@ class FaultyIndex : public Index {
   void KeepLayout(std::shared_ptr<const PartLayout> layout) override {
     real_->KeepLayout(std::move(layout));
   }
+  absl::Status PrepareLayout(const PartLayout& layout) override {
+    return real_->PrepareLayout(layout);
+  }
   void ForgetLayoutsUnusedSince(absl::Time time) override { real_->ForgetLayoutsUnusedSince(time); }
+  absl::Status VerifyFiles() override { return real_->VerifyFiles(); }
+  absl::StatusOr<bool> AwaitsConfirmation() override { return real_->AwaitsConfirmation(); }
+  absl::Status Confirm() override { return real_->Confirm(); }
   uint64_t CheckpointCount() override { return real_->CheckpointCount(); }
 
  private:

@@ -25,8 +25,8 @@ TEST_F(Aborted, ReasonsAreKeptAcrossARestart) {
   Reopen();
   EXPECT_EQ(index_->FindAborted(IdOf("r", 5, 2))->abort_reason(), "rank 4 died");
   EXPECT_EQ(index_->FindAborted({.run = "r", .step = 6})->abort_reason(), "other");
-  EXPECT_FALSE(index_->FindAborted(IdOf("r", 5, 3)).has_value());
-  EXPECT_FALSE(index_->FindAborted(IdOf("s", 5, 2)).has_value());
+  EXPECT_FALSE(index_->FindAborted(IdOf("r", 5, 3)).ok());
+  EXPECT_FALSE(index_->FindAborted(IdOf("s", 5, 2)).ok());
   std::vector<std::string> reasons;
   ASSERT_TRUE(index_
                   ->ForEachAborted("r",
@@ -37,15 +37,15 @@ TEST_F(Aborted, ReasonsAreKeptAcrossARestart) {
                   .ok());
   EXPECT_THAT(reasons, testing::ElementsAre("other", "rank 4 died", "rank 3 died"));
   EXPECT_EQ(index_->CheckpointCount(), 0u);
-  EXPECT_EQ(index_->NewestIncarnation("r"), IncarnationOf(2));
+  EXPECT_EQ(*index_->NewestIncarnation("r"), IncarnationOf(2));
 }
 
 TEST_F(Aborted, AreForgottenAfterAWhile) {
   Abort(IdOf("r", 5), "x");
   ASSERT_TRUE(index_->ForgetAbortedBefore(absl::Now() - absl::Hours(1)).ok());
-  EXPECT_TRUE(index_->FindAborted(IdOf("r", 5)).has_value());
+  EXPECT_TRUE(index_->FindAborted(IdOf("r", 5)).ok());
   ASSERT_TRUE(index_->ForgetAbortedBefore(absl::Now() + absl::Seconds(1)).ok());
-  EXPECT_FALSE(index_->FindAborted(IdOf("r", 5)).has_value());
+  EXPECT_FALSE(index_->FindAborted(IdOf("r", 5)).ok());
 }
 
 }  // namespace

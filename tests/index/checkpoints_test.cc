@@ -105,12 +105,12 @@ TEST_F(Checkpoints, ATombstoneHidesAtOnceAndRemembersTheFiles) {
   Reopen();
   EXPECT_TRUE(absl::IsNotFound(index_->GetCheckpoint(made.uid).status()));
   EXPECT_EQ(index_->FindLatest("r", kStepMax, true)->manifest.id().step(), 4u);
-  EXPECT_THAT(index_->Tombstones(), ElementsAre(made.uid));
+  EXPECT_THAT(*index_->Tombstones(), ElementsAre(made.uid));
   EXPECT_EQ(index_->GetTombstone(made.uid)->manifest.parts_size(), 2);
   EXPECT_TRUE(WholePart(made.uid, 1).ok());
   ASSERT_TRUE(index_->FinishTombstone(made.uid).ok());
   ASSERT_TRUE(index_->FinishTombstone(made.uid).ok());
-  EXPECT_THAT(index_->Tombstones(), IsEmpty());
+  EXPECT_THAT(*index_->Tombstones(), IsEmpty());
   EXPECT_TRUE(absl::IsNotFound(index_->GetPartHead(made.uid, 1).status()));
   EXPECT_TRUE(absl::IsNotFound(index_->ReadBlockHashes(made.uid, 1, 0).status()));
 }
@@ -166,11 +166,11 @@ TEST_F(Checkpoints, RunsAreListedInOrderWithTheirTotals) {
 }
 
 TEST_F(Checkpoints, TheNewestIncarnationOutlivesItsCheckpoints) {
-  EXPECT_EQ(index_->NewestIncarnation("r"), std::nullopt);
+  EXPECT_EQ(*index_->NewestIncarnation("r"), std::nullopt);
   Put(IdOf("r", 1, 4));
   ASSERT_TRUE(index_->Tombstone(Put(IdOf("r", 2, 6))).ok());
   Put(IdOf("r", 3, 5));
-  EXPECT_EQ(index_->NewestIncarnation("r"), IncarnationOf(6));
+  EXPECT_EQ(*index_->NewestIncarnation("r"), IncarnationOf(6));
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ TEST(IndexOnAFullDisk, RefusesAndGoesOnOnceThereIsRoom) {
   while (status.ok() && step < 1000) status = put();
   EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
   for (int i = 0; i < 10; ++i) EXPECT_FALSE(put().ok());
-  EXPECT_TRUE((*index)->FindAborted({"run", 1, Incarnation()}).has_value()) << "it still reads";
+  EXPECT_TRUE((*index)->FindAborted({"run", 1, Incarnation()}).ok()) << "it still reads";
   disk.GiveRoom();
   const absl::Time deadline = absl::Now() + absl::Seconds(60);
   do {
@@ -37,7 +37,7 @@ TEST(IndexOnAFullDisk, RefusesAndGoesOnOnceThereIsRoom) {
   index->reset();
   index = Index::Open(disk / "index");
   ASSERT_TRUE(index.ok()) << index.status();
-  EXPECT_TRUE((*index)->FindAborted({"run", step, Incarnation()}).has_value());
+  EXPECT_TRUE((*index)->FindAborted({"run", step, Incarnation()}).ok());
 }
 
 }  // namespace

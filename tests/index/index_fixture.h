@@ -48,7 +48,7 @@ class IndexTest : public testing::Test {
       part.set_checkpoint_uid(made.uid.bytes());
       part.set_rank(rank);
       part.set_layout_digest(layout->digest());
-      *part.mutable_layout() = layout->proto();
+      *part.mutable_layout() = layout->ToProto();
       part.add_files()->set_file_id(FileId::Random().bytes());
       part.add_block_hashes(rank + 1);
       made.parts.push_back(std::move(part));
@@ -68,7 +68,7 @@ class IndexTest : public testing::Test {
     CKPT_ASSIGN_OR_RETURN(v1::PartManifest part, index_->GetPartHead(uid, rank));
     const auto layout = index_->FindLayout(part.layout_digest());
     if (layout == nullptr) return absl::NotFoundError("no layout");
-    *part.mutable_layout() = layout->proto();
+    *part.mutable_layout() = layout->ToProto();
     for (uint64_t row = 0;; ++row) {
       const auto hashes = index_->ReadBlockHashes(uid, rank, row);
       if (absl::IsNotFound(hashes.status())) break;

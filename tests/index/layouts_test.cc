@@ -19,7 +19,7 @@ class Layouts : public IndexTest {
     absl::Status status = (*cursor)->Seek(std::max(prefix, from));
     for (; status.ok() && (*cursor)->valid() && keys.size() < count; status = (*cursor)->Next()) {
       if (!absl::StartsWith((*cursor)->printed_key(), prefix)) break;
-      EXPECT_EQ(layout.printed_keys()[(*cursor)->position()], (*cursor)->printed_key());
+      EXPECT_EQ(layout.leaves().printed_key((*cursor)->position()), (*cursor)->printed_key());
       std::vector<LeafShard> shards;
       EXPECT_TRUE((*cursor)->ReadShards(shards).ok());
       EXPECT_EQ(shards.size(), 1u);
@@ -73,6 +73,33 @@ TEST_F(Layouts, UnusedOnesAreForgottenAndPutTogetherAgain) {
   EXPECT_EQ(found->serialized(), layout->serialized());
 }
 
+TEST_F(Layouts, PreparedOnesAreSeenWithTheirCheckpointAlone) {
+  const auto layout = LayoutOfSizes({100, 200});
+  const auto unused = LayoutOfSizes({1});
+  ASSERT_TRUE(index_->PrepareLayout(*layout).ok());
+  ASSERT_TRUE(index_->PrepareLayout(*layout).ok());
+  ASSERT_TRUE(index_->PrepareLayout(*unused).ok());
+  EXPECT_TRUE(absl::IsNotFound(index_->OpenLeaves(layout->digest()).status()));
+  Put(IdOf("r", 1), {100, 200});
+  EXPECT_EQ(Keys(*layout, "", "").size(), 2u);
+  ASSERT_TRUE(index_->PrepareLayout(*layout).ok());
+  index_->ForgetLayoutsUnusedSince(absl::Now() + absl::Seconds(1));
+  EXPECT_EQ(Keys(*layout, "", "").size(), 2u) << "a checkpoint references it";
+  // The other one's rows went: they are written again for a checkpoint that does come.
+  Put(IdOf("r", 2), {1});
+  EXPECT_EQ(Keys(*unused, "", "").size(), 1u);
+  // And once more after its last checkpoint took them along.
+  ASSERT_TRUE(index_->PrepareLayout(*unused).ok());
+  const CheckpointUid third = Put(IdOf("r", 3), {7});
+  ASSERT_TRUE(index_->PrepareLayout(*LayoutOfSizes({7})).ok());
+  ASSERT_TRUE(index_->Tombstone(third).ok());
+  ASSERT_TRUE(index_->FinishTombstone(third).ok());
+  Put(IdOf("r", 4), {7});
+  EXPECT_EQ(Keys(*LayoutOfSizes({7}), "", "").size(), 1u);
+  Reopen();
+  EXPECT_EQ(Keys(*layout, "", "").size(), 2u);
+}
+
 TEST_F(Layouts, OneThatNothingReferencesIsGoneAtTheNextStart) {
   const auto unused = LayoutOfSizes({1});
   const auto used = LayoutOfSizes({100});
@@ -114,7 +141,7 @@ TEST_F(Layouts, LeavesAreFoundByKey) {
 
 TEST_F(Layouts, APartWhoseLayoutIsNotItsDigestsIsRefused) {
   Made made = Make(IdOf("r", 1), {100});
-  *made.parts[0].mutable_layout() = LayoutOfSizes({200})->proto();
+  *made.parts[0].mutable_layout() = LayoutOfSizes({200})->ToProto();
   EXPECT_TRUE(absl::IsDataLoss(index_->PutCheckpoint(made.manifest, made.parts, v1::Labels())));
   EXPECT_EQ(index_->CheckpointCount(), 0u);
 }

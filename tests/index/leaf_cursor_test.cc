@@ -70,35 +70,36 @@ std::shared_ptr<const PartLayout> RandomLayout(uint32_t seed, int leaves) {
 }
 
 void ExpectLeaf(const PartLayout& layout, const LeafCursor& cursor, uint32_t number) {
-  const v1::Leaf& leaf = layout.proto().leaves(static_cast<int>(number));
+  const v1::Layout proto = layout.ToProto();
+  const v1::Leaf& leaf = proto.leaves(static_cast<int>(number));
   ASSERT_TRUE(cursor.valid());
-  ASSERT_EQ(cursor.printed_key(), layout.printed_keys()[number]);
+  ASSERT_EQ(cursor.printed_key(), PrintKey(leaf.key()));
   EXPECT_EQ(cursor.position(), number);
   EXPECT_EQ(cursor.placement(), leaf.placement());
   v1::Leaf read;
   ASSERT_TRUE(cursor.ReadLeaf(read).ok());
   EXPECT_EQ(read.SerializeAsString(), leaf.SerializeAsString());
   const LeafFacts facts = cursor.Facts(7);
-  const LeafFacts expected = FactsOf(leaf, layout.printed_keys()[number], 7);
+  const LeafFacts expected = FactsOf(leaf, cursor.printed_key(), 7);
   EXPECT_EQ(facts.top_level, expected.top_level);
   EXPECT_EQ(facts.dtype, expected.dtype);
   EXPECT_EQ(facts.bytes, expected.bytes);
   EXPECT_EQ(facts.rank, expected.rank);
   const uint32_t alias = leaf.alias_of_plus_one();
-  EXPECT_EQ(cursor.alias_target(), alias == 0 ? "" : layout.printed_keys()[alias - 1]);
+  EXPECT_EQ(cursor.alias_target(), alias == 0 ? "" : layout.leaves().printed_key(alias - 1));
   bool tied = alias != 0;
-  for (const v1::Leaf& other : layout.proto().leaves()) {
+  for (const v1::Leaf& other : proto.leaves()) {
     tied |= other.alias_of_plus_one() == number + 1;
   }
   EXPECT_EQ(cursor.tied(), tied);
   std::vector<LeafShard> shards;
   ASSERT_TRUE(cursor.ReadShards(shards).ok());
   size_t next = 0;
-  for (int s = 0; s < layout.proto().shards_size(); ++s) {
-    if (layout.proto().shards(s).leaf() != number) continue;
+  for (int s = 0; s < proto.shards_size(); ++s) {
+    if (proto.shards(s).leaf() != number) continue;
     ASSERT_LT(next, shards.size());
     const PartLayout::ShardPlace& place = layout.shards()[static_cast<size_t>(s)];
-    EXPECT_EQ(shards[next].box, Box::FromProto(layout.proto().shards(s).box()));
+    EXPECT_EQ(shards[next].box, Box::FromProto(proto.shards(s).box()));
     EXPECT_EQ(shards[next].length, place.length);
     EXPECT_EQ(shards[next].part_offset, place.part_offset);
     EXPECT_EQ(shards[next].region_offset,
@@ -112,8 +113,8 @@ void ExpectLeaf(const PartLayout& layout, const LeafCursor& cursor, uint32_t num
 
 void ExpectWalks(const PartLayout& layout, LeafCursor& cursor, uint32_t seed) {
   std::map<std::string, uint32_t> expected;
-  for (uint32_t i = 0; i < layout.printed_keys().size(); ++i) {
-    expected[layout.printed_keys()[i]] = i;
+  for (uint32_t i = 0; i < layout.leaves().size(); ++i) {
+    expected[std::string(layout.leaves().printed_key(i))] = i;
   }
   ASSERT_TRUE(cursor.Seek("").ok());
   for (const auto& [key, number] : expected) {
@@ -149,7 +150,7 @@ TEST_F(LeafCursors, WalkLikeTheLayout) {
     const auto layout = RandomLayout(static_cast<uint32_t>(leaves), leaves);
     Made made = Make(IdOf("r", static_cast<uint64_t>(leaves)));
     made.parts[0].set_layout_digest(layout->digest());
-    *made.parts[0].mutable_layout() = layout->proto();
+    *made.parts[0].mutable_layout() = layout->ToProto();
     ASSERT_TRUE(index_->PutCheckpoint(made.manifest, made.parts, {}).ok());
     const auto stored = index_->OpenLeaves(layout->digest());
     ASSERT_TRUE(stored.ok()) << stored.status();

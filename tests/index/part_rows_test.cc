@@ -38,7 +38,7 @@ TEST_F(PartRows, ValuesAreFoundByTheirKeys) {
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   Made made = Make(IdOf("r", 1));
   made.parts[0].set_layout_digest((*parsed)->digest());
-  *made.parts[0].mutable_layout() = (*parsed)->proto();
+  *made.parts[0].mutable_layout() = (*parsed)->ToProto();
   *made.parts[0].mutable_values() = values;
   ASSERT_TRUE(index_->PutCheckpoint(made.manifest, made.parts, {}).ok());
   std::map<uint32_t, std::string> expected;
@@ -46,7 +46,7 @@ TEST_F(PartRows, ValuesAreFoundByTheirKeys) {
     expected[entry.leaf()] = entry.value().text();
   }
   for (uint32_t i = 0; i < 1000; ++i) {
-    const std::string& key = (*parsed)->printed_keys()[i];
+    const std::string key((*parsed)->leaves().printed_key(i));
     const auto row = index_->ReadValues(made.uid, 0, key);
     ASSERT_TRUE(row.ok()) << row.status();
     EXPECT_LE(row->from, key);

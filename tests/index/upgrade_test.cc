@@ -22,10 +22,10 @@ TEST_F(IndexUpgrade, KeepsCheckpointsPartsAndTombstones) {
     const auto record = index_->FindStep("r", 1, std::nullopt);
     ASSERT_TRUE(record.ok()) << record.status();
     EXPECT_EQ(index_->CheckpointCount(), 1u);
-    ASSERT_EQ(index_->Tombstones().size(), 1u);
+    ASSERT_EQ(index_->Tombstones()->size(), 1u);
     for (const CheckpointUid uid :
          {*CheckpointUid::FromBytes(record->manifest.checkpoint_uid(), "uid"),
-          index_->Tombstones()[0]}) {
+          index_->Tombstones()->at(0)}) {
       for (uint32_t rank = 0; rank < 2; ++rank) {
         const auto part = WholePart(uid, rank);
         ASSERT_TRUE(part.ok()) << part.status();
@@ -52,7 +52,7 @@ TEST_F(IndexUpgrade, KeepsCheckpointsPartsAndTombstones) {
     }
     Reopen();
   }
-  ASSERT_TRUE(index_->FinishTombstone(index_->Tombstones()[0]).ok());
+  ASSERT_TRUE(index_->FinishTombstone(index_->Tombstones()->at(0)).ok());
   EXPECT_TRUE(index_->FindStep("r", 1, std::nullopt).ok());
 }
 

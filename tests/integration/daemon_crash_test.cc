@@ -63,6 +63,22 @@ TEST_F(DaemonCrash, AHandleThatWaitsForCommittedSurvivesTheRestart) {
   CKPT_EXPECT_OK(Check("run@latest", TestState::Mixed(23), 2));
 }
 
+// A rank that does nothing while the daemon is away has a channel that has not noticed: its next save
+// must not be the one that finds out.
+TEST_F(DaemonCrash, TheFirstSaveOfAnIdleRankAfterARestartGoesThrough) {
+  absl::StatusOr<std::unique_ptr<RankProcess>> rank = RankProcess::Start(daemon().socket());
+  ASSERT_TRUE(rank.ok()) << rank.status();
+  const Incarnation launch = Incarnation::TimeOrdered();
+  for (uint64_t step = 1; step <= 5; ++step) {
+    const RankSave save{.id = {"run", step, launch}, .seed = step, .bytes = 100000};
+    CKPT_ASSERT_OK((*rank)->Save(save));
+    CKPT_ASSERT_OK((*rank)->AwaitCommitted());
+    CKPT_ASSERT_OK(daemon().Restart());
+    CKPT_ASSERT_OK((*rank)->Restore("run@latest", save));
+    CKPT_ASSERT_OK(daemon().Restart());
+  }
+}
+
 TEST_F(DaemonCrash, LatestWaitsForAdoptedOnes) {
   const TestState state = TestState::Mixed(23);
   const CheckpointId id = NewId("run", 9);

@@ -64,9 +64,9 @@ TEST_F(MemoryBudget, RingsOfSeveralRanksAndOverTheStream) {
   EXPECT_LE(Used(), 24 * kMiB + kRecordBytes);
 }
 
-TEST_F(MemoryBudget, AFullBudgetRefusesWaitsOrRings) {
-  // Nothing becomes durable for a while: what is staged holds the budget.
-  StartDaemon({.memory_budget = "16MiB", .flags = {"--persist-delay=3s"}});
+TEST_F(MemoryBudget, AFullBudgetRefuses) {
+  // Nothing becomes durable: what is staged holds the budget.
+  StartDaemon({.memory_budget = "16MiB", .flags = {"--persist-delay=10m"}});
   const TestState first = TestState::Plain(1, 12 * kMiB);
   const auto holder = Connect();
   absl::StatusOr<SaveHandle> held = holder->Save(NewId("held", 1), MakeTestPart(first, 0, 1), {});
@@ -86,6 +86,16 @@ TEST_F(MemoryBudget, AFullBudgetRefusesWaitsOrRings) {
   ASSERT_TRUE(impatient.ok()) << impatient.status();
   EXPECT_EQ(impatient->AwaitStaged(absl::Seconds(60)).code(), absl::StatusCode::kResourceExhausted)
       << impatient->status();
+}
+
+TEST_F(MemoryBudget, AFullBudgetIsWaitedForOrRung) {
+  StartDaemon({.memory_budget = "16MiB", .flags = {"--persist-delay=3s"}});
+  const TestState first = TestState::Plain(1, 12 * kMiB);
+  const auto holder = Connect();
+  absl::StatusOr<SaveHandle> held = holder->Save(NewId("held", 1), MakeTestPart(first, 0, 1), {});
+  ASSERT_TRUE(held.ok()) << held.status();
+  CKPT_ASSERT_OK(held->AwaitStaged(absl::Seconds(60)));
+  const TestState second = TestState::Plain(2, 8 * kMiB);
   const auto patient_client = Connect();
   absl::StatusOr<SaveHandle> patient = patient_client->Save(
       NewId("patient", 1), MakeTestPart(second, 0, 1), {.on_full = v1::ON_FULL_WAIT});

@@ -19,6 +19,7 @@
 #include "absl/time/clock.h"
 #include "client/client.h"
 #include "nlohmann/json.hpp"
+#include "tests/fixtures/process.h"
 #include "tests/fixtures/test_state.h"
 
 namespace ckpt::testing {
@@ -45,7 +46,7 @@ class Rank {
  private:
   absl::Status Connect();
   absl::Status Save(const Json& command);
-  absl::Status Restore(const Json& command);
+  absl::Status Restore(const Json& command, Json& answer);
   absl::Status Spoil(bool truncate, Json& answer);
   absl::Status UseInFork(Json& answer);
 
@@ -112,16 +113,30 @@ absl::Status Rank::Save(const Json& command) {
   return absl::OkStatus();
 }
 
-absl::Status Rank::Restore(const Json& command) {
+absl::Status Rank::Restore(const Json& command, Json& answer) {
   const absl::StatusOr<v1::Selector> selector =
       ParseSelector(command["selector"].get<std::string>());
   if (!selector.ok()) return selector.status();
   RestoreOptions options;
   options.stream = command["stream"].get<bool>();
+  if (command.contains("together")) {  // with so many ranks of the launch
+    const auto together = command["together"].get<uint32_t>();
+    if (selector->latest()) {
+      options.group.emplace().set_world_size(together);
+      options.group->set_incarnation(
+          Incarnation::FromHex(command["incarnation"].get<std::string>(), "incarnation")->bytes());
+    } else {
+      options.ranks_together = together;
+    }
+  }
+  const uint64_t read_before = BytesReadFromDisk();
   absl::StatusOr<std::unique_ptr<RestorePlan>> plan = client_->PlanRestore(*selector, options);
   if (!plan.ok()) return plan.status();
-  return CheckRestored(**plan, StateOf(command), command["rank"].get<uint32_t>(),
-                       command["world_size"].get<uint32_t>());
+  const absl::Status restored =
+      CheckRestored(**plan, StateOf(command), command["rank"].get<uint32_t>(),
+                    command["world_size"].get<uint32_t>());
+  answer["bytes_read_from_disk"] = BytesReadFromDisk() - read_before;
+  return restored;
 }
 
 // What a careless trainer may do to memory that it still has mapped: writes over every writable
@@ -190,7 +205,7 @@ absl::Status Rank::Do(const Json& command, Json& answer) {
   const auto what = command["do"].get<std::string>();
   if (what == "connect") return Connect();
   if (what == "save") return Save(command);
-  if (what == "restore") return Restore(command);
+  if (what == "restore") return Restore(command, answer);
   if (what == "scribble") return Spoil(false, answer);
   if (what == "truncate") return Spoil(true, answer);
   if (what == "fork") return UseInFork(answer);

@@ -143,4 +143,15 @@ absl::Status RankProcess::Restore(const std::string& selector, const RankSave& s
   return StatusOf(Ask(command));
 }
 
+absl::StatusOr<uint64_t> RankProcess::RestoreTogether(const std::string& selector,
+                                                      const RankSave& save, uint32_t together) {
+  nlohmann::json command = Describe(save);
+  command["do"] = "restore";
+  command["selector"] = selector;
+  command["together"] = together;
+  const absl::StatusOr<nlohmann::json> answer = Ask(command, absl::Minutes(5));
+  CKPT_RETURN_IF_ERROR(StatusOf(answer));
+  return (*answer)["bytes_read_from_disk"].get<uint64_t>();
+}
+
 }  // namespace ckpt::testing

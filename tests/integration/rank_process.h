@@ -48,6 +48,10 @@ class RankProcess {
   absl::Status Release();    // goes on copying
   // Restores as `rank` of `world_size` and compares every byte with the state of save.seed.
   absl::Status Restore(const std::string& selector, const RankSave& save);
+  // The same at the same time as the other `together` - 1 ranks of the launch save.id.incarnation;
+  // the bytes that this rank made the kernel fetch from disk.
+  absl::StatusOr<uint64_t> RestoreTogether(const std::string& selector, const RankSave& save,
+                                           uint32_t together);
   // Any command; the answer's fields.
   absl::StatusOr<nlohmann::json> Ask(const nlohmann::json& command,
                                      absl::Duration timeout = absl::Seconds(60));

@@ -38,7 +38,7 @@ absl::Status Job::Launch(const std::vector<std::string>& more_flags) {
   SpawnOptions spawn;
   spawn.arguments = {BuiltBinary("train_lm"),
                      "launch",
-                     absl::StrCat("--ranks=", kRanks),
+                     absl::StrCat("--ranks=", options_.ranks),
                      absl::StrCat("--run=", options_.run),
                      absl::StrCat("--socket=", options_.socket),
                      absl::StrCat("--out=", options_.folder)};
@@ -57,7 +57,7 @@ std::vector<pid_t> Job::RankPids() const {
   for (const nlohmann::json& event : Events(options_.folder)) {
     if (event["event"] == "started") pids.push_back(event["pid"].get<pid_t>());
   }
-  const size_t earlier = pids.size() - std::min<size_t>(pids.size(), kRanks);
+  const size_t earlier = pids.size() - std::min(pids.size(), static_cast<size_t>(options_.ranks));
   pids.erase(pids.begin(), pids.begin() + earlier);
   return pids;
 }

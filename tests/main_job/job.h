@@ -20,12 +20,12 @@ struct JobOptions {
   std::string run;
   std::string folder;  // of its output; must exist
   std::vector<std::string> flags;
+  int ranks = 4;
 };
 
 // Launches may follow one another: the output goes on where the last one stopped. Not thread-safe.
 class Job {
  public:
-  static constexpr int kRanks = 4;
   explicit Job(JobOptions options) : options_(std::move(options)) {}
 
   absl::Status Launch(const std::vector<std::string>& more_flags = {});

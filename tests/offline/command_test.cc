@@ -26,6 +26,9 @@ class Ckptutil : public testing::Test {
     v1::Labels labels;
     labels.add_tags("best");
     ASSERT_TRUE(store_->folder().WriteLabels(uid_, labels).ok());
+    v1::RetentionPolicies policies;
+    (*policies.mutable_runs())["team/run"].set_keep_last(3);
+    ASSERT_TRUE(store_->folder().WriteRetention(policies).ok());
     auto part = store_->index().GetPartHead(uid_, 1);
     file_ = *FileId::FromBytes(part->files(0).file_id(), "id");
     header_ = part->files(0).header_length();
@@ -59,6 +62,8 @@ TEST_F(Ckptutil, SaysHowItIsUsed) {
   EXPECT_EQ(Run({"--help"}), 0);
   EXPECT_THAT(text_, HasSubstr("rebuild-index"));
   EXPECT_THAT(text_, HasSubstr("Exit codes"));
+  EXPECT_EQ(Run({"--version"}), 0);
+  EXPECT_THAT(text_, testing::MatchesRegex("ckptutil [0-9]+\\.[0-9]+\\.[0-9]+\n"));
   for (const std::vector<std::string>& wrong :
        std::vector<std::vector<std::string>>{{},
                                              {"frobnicate", path_},
@@ -91,6 +96,11 @@ TEST_F(Ckptutil, RefusesWhatIsNoDataFolder) {
   std::filesystem::create_directory(folder_.path() + "/other");
   std::ofstream(folder_.path() + "/other/thesis.txt") << "precious";
   EXPECT_EQ(Run({"rebuild-index", folder_.path() + "/other"}), 5);
+  EXPECT_THAT(errors_, HasSubstr("not a ckptd data folder (no FORMAT file): name the folder that "
+                                 "was given to ckptd --data-dir"));
+  std::filesystem::create_directory(folder_.path() + "/empty");
+  EXPECT_EQ(Run({"verify", folder_.path() + "/empty"}), 3);
+  EXPECT_THAT(errors_, HasSubstr("no FORMAT file"));
 }
 
 TEST_F(Ckptutil, VerifiesAHealthyFolder) {
@@ -102,7 +112,7 @@ TEST_F(Ckptutil, VerifiesAHealthyFolder) {
 TEST_F(Ckptutil, VerifyNamesCheckpointRankFileKeyAndOffset) {
   FlipByte(DataPath(), header_ + 2000000);
   EXPECT_EQ(Run({"verify", path_}), 6);
-  EXPECT_THAT(text_, HasSubstr("team/run@5 rank 1"));
+  EXPECT_THAT(text_, HasSubstr("team/run@5: rank 1"));
   EXPECT_THAT(text_, HasSubstr(file_.hex()));
   EXPECT_THAT(text_, HasSubstr("t0"));
   EXPECT_THAT(text_, HasSubstr(absl::StrCat("offset ", header_ + (1 << 20))));
@@ -112,11 +122,12 @@ TEST_F(Ckptutil, VerifyNamesCheckpointRankFileKeyAndOffset) {
 TEST_F(Ckptutil, VerifyFindsDamagedManifestsToo) {
   FlipByte(path_ + "/checkpoints/" + names::CheckpointManifest(other_), 30);
   FlipByte(path_ + "/checkpoints/" + names::Labels(uid_), 25);
+  FlipByte(path_ + "/" + names::kRetention, 30);
   for (const auto& file : std::filesystem::directory_iterator(path_ + "/objects")) {
     if (file.path().extension() == ".part") CutFile(file.path().string(), 50);
   }
   EXPECT_EQ(Run({"verify", path_}), 6);
-  EXPECT_THAT(text_, HasSubstr("4 places damaged"));  // two parts are still reachable
+  EXPECT_THAT(text_, HasSubstr("5 places damaged"));  // two parts are still reachable
 }
 
 TEST_F(Ckptutil, DumpsAListAndOneCheckpoint) {

@@ -1,3 +1,6 @@
+#include <thread>
+
+#include "absl/strings/str_cat.h"
 #include "common/limits.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -92,6 +95,23 @@ TEST_F(Commit, DoesNotDeleteWhatItReplacesWhenThatIsTagged) {
   EXPECT_TRUE(store_->Check(first).ok());
   EXPECT_EQ(store_->index().FindStep("r", 7, std::nullopt)->manifest.checkpoint_uid(),
             second.bytes());
+}
+
+// A tag that is answered while another attempt is committed at its step keeps what it names.
+TEST_F(Commit, ATagThatIsAnsweredWhileItsCheckpointIsReplacedStands) {
+  for (uint64_t step = 1; step <= 30; ++step) {
+    const CheckpointUid replaced = CheckpointUid::TimeOrdered();
+    ASSERT_TRUE(store_->Save(IdOf("r", step, 1), replaced, {9}).ok());
+    v1::Labels labels;
+    labels.add_tags(absl::StrCat("tag-", step));
+    absl::Status tagged;
+    std::thread tagging([&] { tagged = store_->persister().PutLabels(replaced, labels); });
+    EXPECT_TRUE(store_->Save(IdOf("r", step, 2), CheckpointUid::TimeOrdered(), {9}).ok());
+    tagging.join();
+    EXPECT_TRUE(tagged.ok() || absl::IsNotFound(tagged)) << tagged;
+    EXPECT_EQ(store_->index().FindTag("r", labels.tags(0)).ok(), tagged.ok());
+    EXPECT_EQ(store_->folder().ReadLabels(replaced)->tags_size(), tagged.ok() ? 1 : 0);
+  }
 }
 
 TEST_F(Commit, OfAnOlderIncarnationDoesNotReplaceTheNewer) {

@@ -29,7 +29,7 @@ TEST_F(Delete, RemovesTheCheckpointAndNothingElse) {
   EXPECT_TRUE(absl::IsNotFound(store_->index().GetCheckpoint(uid_).status()));
   EXPECT_EQ(store_->FilesOnDisk().size(), 2 * 2 + 1u);
   EXPECT_TRUE(store_->Check(other_, 30).ok());
-  EXPECT_THAT(store_->index().Tombstones(), testing::IsEmpty());
+  EXPECT_THAT(*store_->index().Tombstones(), testing::IsEmpty());
   EXPECT_TRUE(absl::IsNotFound(store_->persister().Delete(uid_)));
 }
 

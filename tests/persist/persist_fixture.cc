@@ -96,11 +96,12 @@ PersistOptions Store::SmallWrites() {
 }
 
 absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path, FileSystem* files,
-                                                   PersistOptions options) {
+                                                   PersistOptions options,
+                                                   IndexEnvironment* environment) {
   std::unique_ptr<Store> store(new Store);
   CKPT_ASSIGN_OR_RETURN(store->folder_,
                         DataFolder::Open(files != nullptr ? files : PosixFileSystem(), path));
-  CKPT_ASSIGN_OR_RETURN(store->index_, Index::Open(store->folder_->IndexFolder()));
+  CKPT_ASSIGN_OR_RETURN(store->index_, Index::Open(store->folder_->IndexFolder(), environment));
   store->persister_ =
       std::make_unique<Persister>(store->folder_.get(), store->index_.get(), options);
   return store;

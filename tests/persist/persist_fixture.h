@@ -57,10 +57,11 @@ class StringSource : public PartSource {
 // Data folder, index and persister on `path`; reopened as a restarted daemon would.
 class Store {
  public:
-  // `files` null: the real file system. `small`: writes of 1 MiB, so that little data makes many.
+  // `files` null: the real file system. SmallWrites: 1 MiB each, so that little data makes many.
   static absl::StatusOr<std::unique_ptr<Store>> Open(const std::string& path,
                                                      FileSystem* files = nullptr,
-                                                     PersistOptions options = SmallWrites());
+                                                     PersistOptions options = SmallWrites(),
+                                                     IndexEnvironment* environment = nullptr);
   static PersistOptions SmallWrites();
   ~Store();
 

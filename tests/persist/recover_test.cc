@@ -69,7 +69,7 @@ TEST_F(Recover, FinishesADeletionThatACrashInterrupted) {
   Open();
   EXPECT_EQ(Run().deletions_finished, 1u);
   EXPECT_THAT(store_->FilesOnDisk(), testing::IsEmpty());
-  EXPECT_THAT(store_->index().Tombstones(), testing::IsEmpty());
+  EXPECT_THAT(*store_->index().Tombstones(), testing::IsEmpty());
 }
 
 // A folder that was restored in part, or a mount that is missing: no file may go for that.

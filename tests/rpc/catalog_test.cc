@@ -100,6 +100,34 @@ TEST_F(CatalogTest, CheckpointsComeNewestFirstMergedWithLiveOnes) {
   EXPECT_THAT(Steps(*List(request)), ElementsAre(40, 30, 25, 20, 10, 5));
 }
 
+TEST_F(CatalogTest, EveryCallSaysWhenACommittedOneBecameDurable) {
+  const CheckpointUid uid = Save(IdOf("r", 1));
+  const auto times = [&] {
+    std::vector<int64_t> seconds;  // 0: unset
+    const auto add = [&](const v1::CheckpointInfo& info) {
+      seconds.push_back(info.durable_at().seconds());
+    };
+    add(Get(StepOf("r", 1))->checkpoint());
+    v1::ListCheckpointsRequest list;
+    list.set_run("r");
+    add(List(list)->checkpoints(0));
+    v1::WatchCheckpointsRequest watch;
+    watch.set_run("r");
+    EXPECT_TRUE(absl::IsCancelled(WatchCheckpoints(
+        *catalog_, watch, Never, [&](const v1::WatchCheckpointsResponse& change) {
+          if (change.has_checkpoint()) add(change.checkpoint());
+          return !change.snapshot_end();
+        })));
+    v1::PlanRestoreRequest plan;
+    *plan.mutable_selector() = StepOf("r", 1);
+    add(Plan(plan)->header.checkpoint());
+    return seconds;
+  };
+  EXPECT_THAT(times(), ElementsAre(0, 0, 0, 0));
+  live_.SetDurableAt(uid, absl::FromUnixSeconds(77));
+  EXPECT_THAT(times(), ElementsAre(77, 77, 77, 77));
+}
+
 TEST_F(CatalogTest, UnknownRunNamesTheNearest) {
   Save(IdOf("team/llama-7b", 1));
   v1::ListCheckpointsRequest request;
@@ -231,6 +259,8 @@ TEST_F(CatalogTest, BadTagsAreRefused) {
   EXPECT_TRUE(absl::IsInvalidArgument(Tag(StepOf("r", 1), {"latest"})));
   EXPECT_TRUE(absl::IsInvalidArgument(Tag(StepOf("r", 1), {"123"})));
   EXPECT_TRUE(absl::IsInvalidArgument(Tag(StepOf("r", 1), {"a/b"})));
+  EXPECT_TRUE(absl::IsInvalidArgument(Tag(StepOf("r", 1), {"-f"})));
+  EXPECT_TRUE(Tag(StepOf("r", 1), {}, {"-f"}).ok());
   EXPECT_TRUE(absl::IsInvalidArgument(Tag(StepOf("r", 1), {std::string(101, 'a')})));
   EXPECT_TRUE(absl::IsInvalidArgument(Tag(StepOf("r", 1), {"a"}, {"a"})));
   std::vector<std::string> many;

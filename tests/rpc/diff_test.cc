@@ -101,10 +101,10 @@ class DiffTest : public RpcTest {
     EXPECT_TRUE(layout.ok()) << layout.status();
     std::string bytes((*layout)->part_bytes(), '\0');
     for (size_t s = 0; s < (*layout)->shards().size(); ++s) {
-      const v1::Shard& shard = (*layout)->proto().shards(static_cast<int>(s));
-      const auto& boxes = leaves[shard.leaf()].boxes;
+      const ShardView shard = (*layout)->shard_boxes()[s];
+      const auto& boxes = leaves[shard.leaf].boxes;
       const auto filled = std::find_if(boxes.begin(), boxes.end(), [&](const FilledBox& candidate) {
-        return candidate.box == Box::FromProto(shard.box());
+        return candidate.box == shard.box();
       });
       const PartLayout::ShardPlace& place = (*layout)->shards()[s];
       for (uint64_t i = 0; i < place.length; ++i) {
@@ -257,6 +257,7 @@ TEST_F(DiffTest, WhatIsCutOtherwiseIsUnknown) {
   EXPECT_EQ(diff->summary.unknown(), 1u);
   EXPECT_EQ(diff->summary.data_bytes(), 6u);
   EXPECT_EQ(diff->summary.identical_bytes(), 0u);
+  EXPECT_EQ(diff->summary.unknown_bytes(), 6u);
 }
 
 TEST_F(DiffTest, LeavesOfRanksAreComparedRankByRank) {

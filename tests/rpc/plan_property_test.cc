@@ -217,16 +217,17 @@ class Reference {
       slices[PrintKey(slice.key())].push_back(Box::FromProto(slice.box()));
     }
     for (uint32_t rank = 0; rank < layouts.size(); ++rank) {
-      const v1::Layout& proto = layouts[rank]->proto();
-      for (int i = 0; i < proto.leaves_size(); ++i) {
-        const std::string& key = layouts[rank]->printed_keys()[static_cast<size_t>(i)];
-        if (!filter.Matches(FactsOf(proto.leaves(i), key, rank))) continue;
+      const LeafTable& table = layouts[rank]->leaves();
+      for (int i = 0; i < static_cast<int>(table.size()); ++i) {
+        const LeafView view = table[static_cast<size_t>(i)];
+        const std::string key(view.printed_key);
+        if (!filter.Matches(FactsOf(view, rank))) continue;
         ExpectedLeaf& leaf = Add(rank, i);
         leaf.selected = true;
         const LeafName own = NameOf(rank, i);
         LeafName storage = own;
-        if (proto.leaves(i).alias_of_plus_one() != 0) {
-          const int target = static_cast<int>(proto.leaves(i).alias_of_plus_one()) - 1;
+        if (view.alias_of_plus_one != 0) {
+          const int target = static_cast<int>(view.alias_of_plus_one) - 1;
           storage = NameOf(rank, target);
           Add(rank, target);
           leaves[own].alias_of = storage;
@@ -254,9 +255,9 @@ class Reference {
 
  private:
   LeafName NameOf(uint32_t rank, int i) const {
-    const bool own = layouts_[rank]->proto().leaves(i).placement() == v1::PLACEMENT_PER_RANK;
-    return {layouts_[rank]->printed_keys()[static_cast<size_t>(i)],
-            own ? static_cast<int>(rank) : -1};
+    const LeafView leaf = layouts_[rank]->leaves()[static_cast<size_t>(i)];
+    const bool own = leaf.placement == v1::PLACEMENT_PER_RANK;
+    return {std::string(leaf.printed_key), own ? static_cast<int>(rank) : -1};
   }
 
   // The rank that declares a leaf first is told apart even where that one did not select it.
@@ -264,10 +265,11 @@ class Reference {
     const auto [it, inserted] = leaves.try_emplace(NameOf(rank, i));
     if (!inserted) return it->second;
     for (uint32_t first = 0; first <= rank; ++first) {
-      const auto keys = layouts_[first]->printed_keys();
-      for (size_t j = 0; j < keys.size(); ++j) {
+      const LeafTable& table = layouts_[first]->leaves();
+      for (size_t j = 0; j < table.size(); ++j) {
         if (NameOf(first, static_cast<int>(j)) != it->first) continue;
-        v1::Leaf leaf = layouts_[first]->proto().leaves(static_cast<int>(j));
+        v1::Leaf leaf;
+        leaf.ParseFromString(std::string(table.message(j)));
         leaf.clear_alias_of_plus_one();
         it->second.rank = first;
         it->second.position = static_cast<uint32_t>(j);
@@ -279,12 +281,12 @@ class Reference {
   }
 
   void AddPieces(uint32_t rank) {
-    const v1::Layout& proto = layouts_[rank]->proto();
-    for (int s = 0; s < proto.shards_size(); ++s) {
-      const auto leaf = leaves.find(NameOf(rank, static_cast<int>(proto.shards(s).leaf())));
+    const ShardTable& shards = layouts_[rank]->shard_boxes();
+    for (size_t s = 0; s < shards.size(); ++s) {
+      const auto leaf = leaves.find(NameOf(rank, static_cast<int>(shards[s].leaf)));
       if (leaf == leaves.end()) continue;
-      const Box box = Box::FromProto(proto.shards(s).box());
-      const uint64_t element = DTypeBytes(proto.leaves(static_cast<int>(proto.shards(s).leaf())).dtype());
+      const Box box = shards[s].box();
+      const uint64_t element = DTypeBytes(layouts_[rank]->leaves()[shards[s].leaf].dtype);
       uint64_t begin = leaf->second.whole ? 0 : UINT64_MAX;
       uint64_t end = leaf->second.whole ? box.volume() * element : 0;
       for (const Box& wanted : leaf->second.whole ? std::vector<Box>() : leaf->second.boxes) {
@@ -321,10 +323,10 @@ class PlanProperty : public RpcTest {
       const std::string& part = part_bytes_[rank];
       if (name.second >= 0 && name.second != static_cast<int>(rank)) continue;
       for (size_t s = 0; s < layouts[rank]->shards().size(); ++s) {
-        const v1::Shard& shard = layouts[rank]->proto().shards(static_cast<int>(s));
+        const ShardView shard = layouts[rank]->shard_boxes()[s];
         const PartLayout::ShardPlace& place = layouts[rank]->shards()[s];
-        if (layouts[rank]->printed_keys()[shard.leaf()] == name.first &&
-            shard.box().SerializeAsString() == piece.box().SerializeAsString() &&
+        if (layouts[rank]->leaves().printed_key(shard.leaf) == name.first &&
+            shard.box() == Box::FromProto(piece.box()) &&
             part.compare(place.part_offset, place.length, bytes) == 0) {
           return rank;
         }

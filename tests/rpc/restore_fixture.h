@@ -50,6 +50,11 @@ class RestoreTest : public RpcTest {
     }
     return true;
   }
+  // Of rank 0's part manifest.
+  std::string PartPath(const CheckpointRecord& record) {
+    return store_->folder().ObjectsFolder() + "/" +
+           names::PartManifest(*FileId::FromBytes(record.manifest.parts(0).manifest_id(), "id"));
+  }
   std::string ObjectPath(const std::string& file_id) {
     return store_->folder().ObjectsFolder() + "/" +
            names::DataFile(*FileId::FromBytes(file_id, "file_id"));

@@ -1,7 +1,10 @@
 // Which checkpoint a restore plan is of: `latest`, `latest-valid`, and one answer for all ranks of a
 // launch.
+#include <filesystem>
+#include <functional>
 #include <string>
 
+#include "common/limits.h"
 #include "gmock/gmock.h"
 #include "tests/rpc/restore_fixture.h"
 
@@ -38,6 +41,93 @@ TEST_F(RestoreTest, LatestValidPassesOverDamage) {
   EXPECT_EQ(Plan(RequestOf(LatestOf("r")))->header.checkpoint().id().step(), 2u);
 }
 
+// Of each kind of damage; and nothing of the restore that was chosen is damaged.
+TEST_F(RestoreTest, LatestValidPassesOverEveryKindOfDamage) {
+  v1::Selector selector;
+  selector.set_run("r");
+  selector.set_latest_valid(true);
+  Save(IdOf("r", 1), {2 << 20});
+  const auto manifest_path = [&](const std::string& uid) {
+    return store_->folder().CheckpointsFolder() + "/" +
+           names::CheckpointManifest(*CheckpointUid::FromBytes(uid, "uid"));
+  };
+  using Damage = std::function<void(const CheckpointRecord&, const v1::DataFile&)>;
+  const std::pair<const char*, Damage> kinds[] = {
+      {"data block", [&](const CheckpointRecord&, const v1::DataFile& file) {
+         FlipByte(ObjectPath(file.file_id()), file.length() - 1);
+       }},
+      {"header", [&](const CheckpointRecord&, const v1::DataFile& file) {
+         FlipByte(ObjectPath(file.file_id()), file.header_length() - 1);
+       }},
+      {"short data file", [&](const CheckpointRecord&, const v1::DataFile& file) {
+         CutFile(ObjectPath(file.file_id()), file.length() - 1);
+       }},
+      {"missing data file", [&](const CheckpointRecord&, const v1::DataFile& file) {
+         std::filesystem::remove(ObjectPath(file.file_id()));
+       }},
+      {"part manifest", [&](const CheckpointRecord& record, const v1::DataFile&) {
+         FlipByte(PartPath(record), 40);
+       }},
+      {"missing part manifest", [&](const CheckpointRecord& record, const v1::DataFile&) {
+         std::filesystem::remove(PartPath(record));
+       }},
+      {"checkpoint manifest", [&](const CheckpointRecord& record, const v1::DataFile&) {
+         FlipByte(manifest_path(record.manifest.checkpoint_uid()), 40);
+       }},
+      {"missing checkpoint manifest", [&](const CheckpointRecord& record, const v1::DataFile&) {
+         std::filesystem::remove(manifest_path(record.manifest.checkpoint_uid()));
+       }},
+  };
+  uint64_t step = 1;
+  for (const auto& [kind, damage] : kinds) {
+    SCOPED_TRACE(kind);
+    const CheckpointUid uid = Save(IdOf("r", ++step), {2 << 20});
+    const auto record = store_->index().GetCheckpoint(uid);
+    damage(*record, store_->index().GetPartHead(uid, 0)->files(0));
+    EXPECT_EQ(finder_->damage().count(), step - 2) << "nobody has read it yet";
+    for (int again = 0; again < 2; ++again) {
+      const auto plan = Plan(RequestOf(selector));
+      ASSERT_TRUE(plan.ok()) << plan.status();
+      EXPECT_EQ(plan->header.checkpoint().id().step(), 1u);
+      EXPECT_TRUE(Verifies(plan->pieces[0], *ReadPiece(*plan, plan->pieces[0])));
+    }
+    ASSERT_TRUE(finder_->damage().Find(uid).has_value());
+    EXPECT_EQ(store_->index().FindLatest("r", kStepMax, true)->manifest.id().step(), step);
+  }
+}
+
+// Labels are no part of what is restored.
+TEST_F(RestoreTest, LatestValidTakesACheckpointWhoseLabelsAloneAreDamaged) {
+  v1::Selector selector;
+  selector.set_run("r");
+  selector.set_latest_valid(true);
+  Save(IdOf("r", 1), {2 << 20});
+  const CheckpointUid uid = Save(IdOf("r", 2), {2 << 20});
+  v1::Labels labels;
+  labels.set_note("x");
+  ASSERT_TRUE(store_->folder().WriteLabels(uid, labels).ok());
+  FlipByte(store_->folder().CheckpointsFolder() + "/" + names::Labels(uid), 20);
+  for (int again = 0; again < 2; ++again) {
+    EXPECT_EQ(Plan(RequestOf(selector))->header.checkpoint().id().step(), 2u);
+  }
+  EXPECT_TRUE(finder_->damage().Find(uid)->labels_only);
+}
+
+TEST_F(RestoreTest, LatestValidOfDamagedOnesAloneIsDataLoss) {
+  v1::Selector selector;
+  selector.set_run("r");
+  selector.set_latest_valid(true);
+  EXPECT_TRUE(absl::IsNotFound(Plan(RequestOf(selector)).status()));  // no checkpoint at all
+  for (const uint64_t step : {1, 2}) {
+    const auto part = store_->index().GetPartHead(Save(IdOf("r", step)), 0);
+    ASSERT_TRUE(part.ok()) << part.status();
+    std::filesystem::remove(ObjectPath(part->files(0).file_id()));
+  }
+  const absl::Status damaged = Plan(RequestOf(selector)).status();
+  EXPECT_TRUE(absl::IsDataLoss(damaged)) << damaged;
+  EXPECT_THAT(std::string(damaged.message()), HasSubstr("2, 1"));
+}
+
 TEST_F(RestoreTest, ShareSmallerThanItsWorldIsNeverLatest) {
   Save(IdOf("r", 1));
   const CheckpointId id = IdOf("r", 2);
@@ -54,7 +144,8 @@ TEST_F(RestoreTest, ShareSmallerThanItsWorldIsNeverLatest) {
                       Plan(RequestOf(LatestOf("r")))->header.checkpoint().checkpoint_uid(), "uid"))
                   .ok());
   const absl::Status none = Plan(RequestOf(LatestOf("r"))).status();
-  EXPECT_TRUE(absl::IsNotFound(none));
+  // Not NOT_FOUND, which a trainer takes for a fresh start.
+  EXPECT_TRUE(absl::IsFailedPrecondition(none)) << none;
   EXPECT_THAT(std::string(none.message()), AllOf(HasSubstr("1 of 4"), HasSubstr("step 2")));
 }
 

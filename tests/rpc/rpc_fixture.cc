@@ -49,6 +49,17 @@ absl::StatusOr<v1::CheckpointInfo> FakeLive::Wait(const CheckpointId& id, v1::Ch
   return absl::NotFoundError("unknown here");
 }
 
+absl::Time FakeLive::DurableAt(const CheckpointId&, CheckpointUid uid) {
+  MutexLock lock(mutex_);
+  const auto it = durable_at_.find(uid.bytes());
+  return it == durable_at_.end() ? absl::InfinitePast() : it->second;
+}
+
+void FakeLive::SetDurableAt(CheckpointUid uid, absl::Time time) {
+  MutexLock lock(mutex_);
+  durable_at_[uid.bytes()] = time;
+}
+
 absl::Status FakeLive::WaitSettled(const std::string&, absl::Time, absl::FunctionRef<bool()>) {
   return settle ? settle() : absl::OkStatus();
 }
@@ -191,8 +202,12 @@ RpcTest::RpcTest() : memory_(scratch_.path() + "/memory") {
   EXPECT_TRUE(store.ok()) << store.status();
   store_ = *std::move(store);
   finder_ = std::make_unique<CheckpointFinder>(&store_->index(), &store_->folder());
-  catalog_ = std::make_unique<Catalog>(&store_->index(), &store_->folder(), &store_->persister(),
-                                       &live_, &memory_, finder_.get());
+  retention_ = std::make_unique<Retention>(RetentionOptions{.folder = &store_->folder(),
+                                                            .index = &store_->index(),
+                                                            .persister = &store_->persister()});
+  catalog_ = std::make_unique<Catalog>(Catalog{&store_->index(), &store_->folder(),
+                                               &store_->persister(), &live_, &memory_,
+                                               finder_.get(), retention_.get()});
   restore_ = {&store_->index(), &store_->folder(), &live_,   &memory_,
               finder_.get(),    &plans_,           &groups_, &sessions_};
 }

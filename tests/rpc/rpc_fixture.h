@@ -24,6 +24,7 @@ class FakeLive : public CheckpointView {
   absl::StatusOr<v1::CheckpointInfo> Wait(const CheckpointId& id, v1::CheckpointState state,
                                           absl::Time deadline,
                                           absl::FunctionRef<bool()> cancelled) override;
+  absl::Time DurableAt(const CheckpointId& id, CheckpointUid uid) override;
   absl::Status WaitSettled(const std::string& run, absl::Time deadline,
                            absl::FunctionRef<bool()> cancelled) override;
   uint64_t Subscribe(
@@ -32,6 +33,7 @@ class FakeLive : public CheckpointView {
   void Announce(const v1::CheckpointInfo& info, bool deleted) override;
 
   void Add(const CheckpointId& id, v1::CheckpointState state);
+  void SetDurableAt(CheckpointUid uid, absl::Time time);
   size_t subscribers();
 
   // Called by WaitSettled, before it answers: something may commit meanwhile.
@@ -40,6 +42,7 @@ class FakeLive : public CheckpointView {
  private:
   Mutex mutex_;
   std::vector<v1::CheckpointInfo> live_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, absl::Time> durable_at_ ABSL_GUARDED_BY(mutex_);  // by uid
   std::map<uint64_t, absl::AnyInvocable<void(const v1::CheckpointInfo&, bool)>> subscribers_
       ABSL_GUARDED_BY(mutex_);
   uint64_t next_ ABSL_GUARDED_BY(mutex_) = 1;
@@ -82,6 +85,7 @@ class FakeSession : public Session {
   const SessionToken token_ = SessionToken::Random();
   bool closed_ = false;
   uint64_t next_ = 1;
+  std::map<std::string, absl::Time> durable_at_ ABSL_GUARDED_BY(mutex_);  // by uid
   std::map<uint64_t, absl::AnyInvocable<void()>> on_close_;
 };
 
@@ -127,6 +131,7 @@ class RpcTest : public ::testing::Test {
   FakeMemory memory_;
   FakeSessions sessions_;
   std::unique_ptr<CheckpointFinder> finder_;
+  std::unique_ptr<Retention> retention_;  // not started: it deletes nothing
   std::unique_ptr<Catalog> catalog_;
   PlanTable plans_;
   RestoreGroups groups_;

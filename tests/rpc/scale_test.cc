@@ -1,10 +1,10 @@
 // A real daemon over a checkpoint of a million tensors and a catalogue of ten thousand checkpoints:
-// listing, filtering, partial restore, deletion and restart, and how much memory that takes. Times
-// are printed, not asserted.
+// listing, filtering, partial restore, deletion, restart and saving, and how much memory that takes.
+// Times are printed, not asserted.
+#include <array>
 #include <chrono>
 #include <fstream>
 #include <iostream>
-#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -16,11 +16,12 @@
 #include "absl/time/clock.h"
 #include "ckpt/v1/catalog.grpc.pb.h"
 #include "ckpt/v1/restore.grpc.pb.h"
-#include "common/digest.h"
+#include "client/client.h"
 #include "common/key.h"
 #include "gmock/gmock.h"
 #include "grpcpp/grpcpp.h"
 #include "tests/fixtures/daemon.h"
+#include "tests/fixtures/large_catalogue.h"
 #include "tests/persist/persist_fixture.h"
 
 namespace ckpt {
@@ -33,35 +34,10 @@ constexpr bool kFullScale = true;
 #else
 constexpr bool kFullScale = false;
 #endif
-constexpr uint32_t kTensorsPerRank = kFullScale ? 500'000 : 5'000;
-constexpr uint32_t kRanks = 2;
-constexpr uint32_t kCheckpoints = kFullScale ? 10'000 : 200;
-constexpr uint32_t kTensorsOfEach = 1000;
-constexpr uint32_t kRuns = 10;
+constexpr testing::CatalogueCounts kCounts =
+    kFullScale ? testing::CatalogueCounts{}
+               : testing::CatalogueCounts{.tensors_per_rank = 5'000, .checkpoints = 200};
 constexpr uint64_t kResidentBytesMax = uint64_t{256} << 20;
-constexpr uint64_t kTensorBytes = 8;
-
-std::string TensorKey(uint32_t i) {
-  return absl::StrFormat("model.layers.%d.block%d.weight", i / 10, i % 10);
-}
-
-std::shared_ptr<const PartLayout> LayoutOf(uint32_t tensors, absl::string_view root) {
-  v1::Layout layout;
-  for (uint32_t i = 0; i < tensors; ++i) {
-    v1::Leaf* leaf = layout.add_leaves();
-    *leaf->mutable_key() = MakeKey({root, "layers", absl::StrCat(i / 10),
-                                    absl::StrCat("block", i % 10), "weight"});
-    leaf->set_kind(v1::LEAF_KIND_TENSOR);
-    leaf->set_placement(v1::PLACEMENT_PER_RANK);
-    leaf->set_dtype(v1::DTYPE_F32);
-    leaf->add_shape(kTensorBytes / 4);
-    v1::Shard* shard = layout.add_shards();
-    shard->set_leaf(i);
-    shard->mutable_box()->add_offset(0);
-    shard->mutable_box()->add_extent(kTensorBytes / 4);
-  }
-  return *PartLayout::FromProto(std::move(layout));
-}
 
 class Watch {
  public:
@@ -79,11 +55,10 @@ class ScaleTest : public ::testing::Test {
  protected:
   void SetUp() override {
     const Watch watch;
-    auto store = Store::Open(data_);
-    ASSERT_TRUE(store.ok()) << store.status();
-    SaveLarge(**store);
-    SaveCatalogue(**store);
-    store->reset();
+    auto made = testing::MakeLargeCatalogue(data_, kCounts);
+    ASSERT_TRUE(made.ok()) << made.status();
+    made_ = *std::move(made);
+    Report("commit of the large checkpoint", absl::ToDoubleMilliseconds(made_.commit_time));
     Report("made", watch.Milliseconds());
     auto daemon = testing::Daemon::Start({.memory_budget = "64MiB",
                                           .log_level = "info",
@@ -92,70 +67,6 @@ class ScaleTest : public ::testing::Test {
     ASSERT_TRUE(daemon.ok()) << daemon.status();
     daemon_ = *std::move(daemon);
     Connect();
-  }
-
-  void SaveLarge(Store& store) {
-    const CheckpointId id = IdOf("large", 1);
-    const CheckpointUid uid = CheckpointUid::TimeOrdered();
-    const auto layout = LayoutOf(kTensorsPerRank, "model");
-    bytes_of_rank_1_ = PartBytes(*layout, 2).substr(0, 1 << 20);
-    layout_ = layout;
-    std::vector<DurablePart> parts;
-    for (uint32_t rank = 0; rank < kRanks; ++rank) {
-      auto part = store.Persist(MakePart(id, uid, layout, rank + 1, rank, kRanks));
-      ASSERT_TRUE(part.ok()) << part.status();
-      parts.push_back(*std::move(part));
-    }
-    store.index().KeepLayout(layout);  // as a daemon does when a plan arrives
-    const Watch watch;
-    const auto record = store.persister().Commit(id, uid, kRanks, {0, 1}, parts);
-    ASSERT_TRUE(record.ok()) << record.status();
-    Report("commit of the large checkpoint", watch.Milliseconds());
-  }
-
-  // As commits leave them, but for the part manifests' files and the tensors.
-  void SaveCatalogue(Store& store) {
-    std::map<uint32_t, std::vector<v1::PartManifest>> parts;  // by run: little of them changes
-    for (uint32_t i = 0; i < kCheckpoints; ++i) {
-      const CheckpointUid uid = CheckpointUid::TimeOrdered();
-      const CheckpointId id = IdOf(absl::StrCat("team/run-", i % kRuns), 10 + i / kRuns);
-      const auto& layout = LayoutOfRun(i % kRuns);
-      v1::CheckpointManifest manifest;
-      manifest.set_format_version(1);
-      *manifest.mutable_id() = id.ToProto();
-      manifest.set_checkpoint_uid(uid.bytes());
-      manifest.set_world_size(1);
-      manifest.add_share(0);
-      v1::PartReference* reference = manifest.add_parts();
-      reference->set_manifest_id(FileId::Random().bytes());
-      reference->set_data_bytes(layout->data_bytes());
-      std::vector<v1::PartManifest>& of_run = parts[i % kRuns];
-      if (of_run.empty()) {
-        *of_run.emplace_back().mutable_layout() = layout->proto();
-        of_run[0].set_world_size(1);
-        of_run[0].add_share(0);
-        of_run[0].set_layout_digest(layout->digest());
-        of_run[0].set_block_bytes(1 << 20);
-        of_run[0].add_files()->set_shard_count(kTensorsOfEach);
-        of_run[0].mutable_block_hashes()->Resize(static_cast<int>(layout->block_count()), 0);
-      }
-      v1::PartManifest& part = of_run[0];
-      *part.mutable_id() = id.ToProto();
-      part.set_checkpoint_uid(uid.bytes());
-      part.mutable_files(0)->set_file_id(FileId::Random().bytes());
-      for (int b = 0; b < part.block_hashes_size(); ++b) {
-        part.set_block_hashes(b, Xxh3(absl::StrCat(i, " ", b)));
-      }
-      ASSERT_TRUE(store.folder().PublishCheckpointManifest(manifest).ok());
-      const absl::Status put = store.index().PutCheckpoint(manifest, of_run, {});
-      ASSERT_TRUE(put.ok()) << put;
-    }
-  }
-
-  const std::shared_ptr<const PartLayout>& LayoutOfRun(uint32_t run) {
-    auto& layout = layouts_[run];
-    if (layout == nullptr) layout = LayoutOf(kTensorsOfEach, absl::StrCat("net", run));
-    return layout;
   }
 
   void Connect() {
@@ -182,12 +93,29 @@ class ScaleTest : public ::testing::Test {
     return Ask<v1::ListCheckpointsResponse>(&v1::CatalogService::Stub::ListCheckpoints, request);
   }
 
-  static v1::PlanRestoreRequest PlanOfLarge() {
+  // Page by page.
+  uint64_t CheckpointsOf(const std::string& run) {
+    uint64_t listed = 0;
+    std::string token;
+    do {
+      const Watch watch;
+      const auto page = ListPage(run, token);
+      if (run == testing::CatalogueRun(0) && token.empty()) {
+        Report("page of 100 checkpoints", watch.Milliseconds());
+      }
+      listed += static_cast<uint64_t>(page.checkpoints_size());
+      token = page.next_page_token();
+    } while (!token.empty());
+    return listed;
+  }
+
+  static v1::PlanRestoreRequest PlanOf(const CheckpointId& id) {
     v1::PlanRestoreRequest request;
-    request.mutable_selector()->set_run("large");
-    request.mutable_selector()->set_step(1);
+    request.mutable_selector()->set_run(id.run);
+    request.mutable_selector()->set_step(id.step);
     return request;
   }
+  static v1::PlanRestoreRequest PlanOfLarge() { return PlanOf(testing::LargeCheckpoint()); }
 
   // Without keeping it.
   v1::PlanSummary Stream(const v1::PlanRestoreRequest& request, uint64_t& leaves,
@@ -206,14 +134,16 @@ class ScaleTest : public ::testing::Test {
     return summary;
   }
 
-  // Of one tensor, as a tool reads it: by key, over the socket.
-  std::string ReadTensor(const std::string& key) {
-    v1::PlanRestoreRequest request = PlanOfLarge();
+  // Of one tensor of the last rank, as a tool reads it: by key, over the socket.
+  std::string ReadTensor(const CheckpointId& id, const std::string& key) {
+    v1::PlanRestoreRequest request = PlanOf(id);
     v1::Key* named = request.mutable_selection()->add_keys();
     for (const absl::string_view segment : absl::StrSplit(key, '.')) {
       named->add_segments()->set_name(std::string(segment));
     }
-    request.mutable_selection()->add_exclude_matching()->add_ranks(0);
+    if (id == testing::LargeCheckpoint()) {
+      request.mutable_selection()->add_exclude_matching()->add_ranks(0);
+    }
     grpc::ClientContext context;
     const auto reader = restore_->PlanRestore(&context, request);
     v1::ReadPiecesRequest read;
@@ -232,6 +162,40 @@ class ScaleTest : public ::testing::Test {
     for (v1::ReadPiecesResponse chunk; chunks->Read(&chunk);) bytes += chunk.data();
     EXPECT_TRUE(chunks->Finish().ok());
     return bytes;
+  }
+
+  // From `ranks` clients, each with `tensors` of its own that all hold `data`.
+  void Save(const CheckpointId& id, uint32_t ranks, uint32_t tensors,
+            const std::array<float, 2>& data) {
+    std::vector<std::unique_ptr<Client>> clients;
+    for (uint32_t rank = 0; rank < ranks; ++rank) {
+      auto client = Client::Connect({.socket = daemon_->socket()});
+      ASSERT_TRUE(client.ok()) << client.status();
+      clients.push_back(*std::move(client));
+    }
+    std::vector<SaveHandle> saves;
+    const Watch watch;
+    for (uint32_t rank = 0; rank < ranks; ++rank) {
+      Part part{.rank = rank, .world_size = ranks};
+      part.leaves.reserve(tensors);
+      for (uint32_t i = 0; i < tensors; ++i) {
+        part.leaves.push_back(TensorLeaf(testing::LargeTensorKey(i), v1::DTYPE_F32, {data.size()},
+                                         data.data(), v1::PLACEMENT_PER_RANK));
+      }
+      auto save = clients[rank]->Save(id, std::move(part), {});
+      ASSERT_TRUE(save.ok()) << save.status();
+      saves.push_back(*std::move(save));
+    }
+    for (SaveHandle& save : saves) ASSERT_TRUE(save.AwaitCommitted().ok()) << save.status();
+    Report(absl::StrCat("save of ", ranks * tensors, " tensors"), watch.Milliseconds());
+  }
+
+  void Delete(const CheckpointId& id) {
+    v1::DeleteCheckpointRequest deletion;
+    *deletion.mutable_selector() = PlanOf(id).selector();
+    const Watch watch;
+    Ask<v1::DeleteCheckpointResponse>(&v1::CatalogService::Stub::DeleteCheckpoint, deletion);
+    Report(absl::StrCat("deletion of ", id.run, "@", id.step), watch.Milliseconds());
   }
 
   // Of the daemon's own memory: what it has allocated and its program, but not the memory tier.
@@ -259,9 +223,7 @@ class ScaleTest : public ::testing::Test {
 
   const TemporaryFolder folder_;
   const std::string data_ = folder_.path() + "/data";
-  std::map<uint32_t, std::shared_ptr<const PartLayout>> layouts_;
-  std::shared_ptr<const PartLayout> layout_;
-  std::string bytes_of_rank_1_;
+  testing::LargeCatalogue made_;
   std::unique_ptr<testing::Daemon> daemon_;
   std::unique_ptr<v1::CatalogService::Stub> catalog_;
   std::unique_ptr<v1::RestoreService::Stub> restore_;
@@ -272,45 +234,28 @@ TEST_F(ScaleTest, AMillionTensorsAndTenThousandCheckpoints) {
 
   // The first tensor, of a daemon that has read nothing yet; the channel is there.
   Ask<v1::ListRunsResponse>(&v1::CatalogService::Stub::ListRuns, v1::ListRunsRequest());
-  const auto position_of = [&](const std::string& key) {
-    const auto keys = layout_->printed_keys();
-    for (size_t s = 0; s < layout_->shards().size(); ++s) {
-      if (keys[layout_->proto().shards(static_cast<int>(s)).leaf()] == key) {
-        return layout_->shards()[s].part_offset;
-      }
-    }
-    return uint64_t{0};
-  };
-  for (const uint32_t i : {3u, kTensorsPerRank / 2, 7u}) {
+  for (const uint32_t i : {3u, kCounts.tensors_per_rank / 2, 7u}) {
+    const std::string key = PrintKey(testing::LargeTensorKey(i));
     const Watch watch;
-    const std::string bytes = ReadTensor(TensorKey(i));
-    Report(absl::StrCat("one tensor (", TensorKey(i), ")"), watch.Milliseconds());
-    ASSERT_EQ(bytes.size(), kTensorBytes);
-    const uint64_t offset = position_of(TensorKey(i));
-    if (offset + kTensorBytes <= bytes_of_rank_1_.size()) {
-      EXPECT_EQ(bytes, bytes_of_rank_1_.substr(offset, kTensorBytes));
-    }
+    const std::string bytes = ReadTensor(testing::LargeCheckpoint(), key);
+    Report(absl::StrCat("one tensor (", key, ")"), watch.Milliseconds());
+    const auto expected = testing::LargeTensorBytes(*made_.layout, 1, i);
+    ASSERT_TRUE(expected.ok()) << expected.status();
+    EXPECT_EQ(bytes, *expected) << key;
   }
 
   // Checkpoints, page by page.
   uint64_t listed = 0;
-  for (uint32_t run = 0; run < kRuns; ++run) {
-    std::string token;
-    do {
-      const Watch watch;
-      const auto page = ListPage(absl::StrCat("team/run-", run), token);
-      if (run < 2 && token.empty()) Report("page of 100 checkpoints", watch.Milliseconds());
-      listed += static_cast<uint64_t>(page.checkpoints_size());
-      token = page.next_page_token();
-    } while (!token.empty());
+  for (uint32_t run = 0; run < kCounts.runs; ++run) {
+    listed += CheckpointsOf(testing::CatalogueRun(run));
   }
-  EXPECT_EQ(listed, kCheckpoints);
+  EXPECT_EQ(listed, kCounts.checkpoints);
   {
     const Watch watch;
     const auto runs =
         Ask<v1::ListRunsResponse>(&v1::CatalogService::Stub::ListRuns, v1::ListRunsRequest());
     Report("list of runs", watch.Milliseconds());
-    EXPECT_EQ(runs.runs_size(), static_cast<int>(kRuns) + 1);
+    EXPECT_EQ(runs.runs_size(), static_cast<int>(kCounts.runs) + 1);
   }
   {
     grpc::ClientContext context;
@@ -321,7 +266,7 @@ TEST_F(ScaleTest, AMillionTensorsAndTenThousandCheckpoints) {
       ++seen;
     }
     Report("what a watcher is sent first", watch.Milliseconds());
-    EXPECT_EQ(seen, kCheckpoints + 1);
+    EXPECT_EQ(seen, kCounts.checkpoints + 1);
     context.TryCancel();
   }
   ExpectModest("listing checkpoints");
@@ -348,13 +293,14 @@ TEST_F(ScaleTest, AMillionTensorsAndTenThousandCheckpoints) {
   request.mutable_selection()->add_include("model.layers.12?.**");
   {
     const Watch watch;
-    EXPECT_EQ(Stream(request, leaves, pieces).tensors(), 10 * 10 * kRanks);
+    EXPECT_EQ(Stream(request, leaves, pieces).tensors(), 10 * 10 * kCounts.ranks);
     Report("dry run of a glob with a beginning", watch.Milliseconds());
   }
   request.mutable_selection()->set_include(0, "**.block7.weight");
   {
     const Watch watch;
-    EXPECT_EQ(Stream(request, leaves, pieces).tensors(), kTensorsPerRank / 10 * kRanks);
+    EXPECT_EQ(Stream(request, leaves, pieces).tensors(),
+              kCounts.tensors_per_rank / 10 * kCounts.ranks);
     Report("dry run of a glob without one", watch.Milliseconds());
   }
   ExpectModest("globs");
@@ -363,10 +309,10 @@ TEST_F(ScaleTest, AMillionTensorsAndTenThousandCheckpoints) {
     const Watch watch;
     const v1::PlanSummary summary = Stream(request, leaves, pieces);
     Report("plan of everything, streamed", watch.Milliseconds());
-    EXPECT_EQ(leaves, uint64_t{kTensorsPerRank} * kRanks);
+    EXPECT_EQ(leaves, uint64_t{kCounts.tensors_per_rank} * kCounts.ranks);
     EXPECT_EQ(pieces, leaves);
-    EXPECT_EQ(summary.bytes(), leaves * kTensorBytes);
-    EXPECT_EQ(summary.bytes_from_disk(), leaves * kTensorBytes);
+    EXPECT_EQ(summary.bytes(), leaves * testing::kCatalogueTensorBytes);
+    EXPECT_EQ(summary.bytes_from_disk(), leaves * testing::kCatalogueTensorBytes);
   }
   ExpectModest("two plans of everything, both open");
 
@@ -387,25 +333,36 @@ TEST_F(ScaleTest, AMillionTensorsAndTenThousandCheckpoints) {
   }
 
   // Deletion, and a start after it.
-  {
-    v1::DeleteCheckpointRequest deletion;
-    *deletion.mutable_selector() = PlanOfLarge().selector();
-    const Watch watch;
-    Ask<v1::DeleteCheckpointResponse>(&v1::CatalogService::Stub::DeleteCheckpoint, deletion);
-    Report("deletion of the large checkpoint", watch.Milliseconds());
-  }
+  Delete(testing::LargeCheckpoint());
   ExpectModest("the deletion");
   const Watch watch;
   ASSERT_TRUE(daemon_->Restart().ok()) << daemon_->Log();
   Report("restart", watch.Milliseconds());
   Connect();
-  EXPECT_EQ(ListPage("team/run-3", "").checkpoints_size(),
-            std::min<int>(100, kCheckpoints / kRuns));
+  EXPECT_EQ(ListPage(testing::CatalogueRun(3), "").checkpoints_size(),
+            std::min<int>(100, kCounts.checkpoints / kCounts.runs));
   EXPECT_EQ(
       Ask<v1::ListRunsResponse>(&v1::CatalogService::Stub::ListRuns, v1::ListRunsRequest())
           .runs_size(),
-      static_cast<int>(kRuns));
+      static_cast<int>(kCounts.runs));
   ExpectModest("the restart");
+
+  // Saves beside ten thousand checkpoints: one as small as they are, and a million tensors.
+  const CheckpointId small{testing::CatalogueRun(3), 1'000'000, Incarnation::TimeOrdered()};
+  const CheckpointId large{"saved", 1, Incarnation::TimeOrdered()};
+  const std::array<float, 2> data = {1.5f, -2.5f};
+  const std::string expected(reinterpret_cast<const char*>(data.data()), sizeof(data));
+  Save(small, 1, kCounts.tensors_of_each, data);
+  Save(large, 1, kCounts.tensors_per_rank * kCounts.ranks, data);
+  for (const CheckpointId& id : {small, large}) {
+    const std::string key = PrintKey(testing::LargeTensorKey(kCounts.tensors_of_each - 1));
+    const Watch one;
+    EXPECT_EQ(ReadTensor(id, key), expected);
+    Report(absl::StrCat("one tensor of ", id.run, "@", id.step), one.Milliseconds());
+    Delete(id);
+  }
+  Delete({testing::CatalogueRun(3), 10, Incarnation()});  // and one that was there before
+  EXPECT_EQ(CheckpointsOf(testing::CatalogueRun(3)), kCounts.checkpoints / kCounts.runs - 1);
 }
 
 }  // namespace

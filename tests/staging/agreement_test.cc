@@ -60,7 +60,7 @@ TEST(Agreement, PerRankTensorsMayDiffer) {
 }
 
 TEST(Agreement, PerRankTensorMustBeWhole) {
-  v1::Layout layout = PlainLayout(10)->proto();
+  v1::Layout layout = PlainLayout(10)->ToProto();
   layout.mutable_shards(0)->mutable_box()->set_extent(0, 9);
   EXPECT_FALSE(Check({PartLayout::FromProto(layout).value()}).ok());
 }

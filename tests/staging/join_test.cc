@@ -121,7 +121,7 @@ TEST_F(JoinTest, AnAbortIsRememberedAcrossARestart) {
     opened->stream->GiveUp(absl::InvalidArgumentError("a broken chunk"));
   }
   // The reason is written in the background: wait for it by asking the index.
-  while (!rig_.index().FindAborted(rig_.Id(7)).has_value()) absl::SleepFor(absl::Milliseconds(1));
+  while (!rig_.index().FindAborted(rig_.Id(7)).ok()) absl::SleepFor(absl::Milliseconds(1));
   rig_.Crash();
   rig_.Start();
   const absl::Status waited = rig_.WaitFor(rig_.Id(7), v1::CHECKPOINT_STATE_COMMITTED);

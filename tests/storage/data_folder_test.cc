@@ -195,5 +195,26 @@ TEST_F(DataFolderTest, PinsHoldAFileAndEndWithIt) {
   EXPECT_TRUE((*folder)->DeletePartManifest(id).ok());
 }
 
+// Found by the crash points: the folder's own name was never synced, and a power cut took all of it.
+TEST_F(DataFolderTest, TheNameOfANewFolderSurvivesAPowerCut) {
+  const TemporaryFolder shadow;
+  FaultyFileSystem files(shadow.path());
+  ASSERT_TRUE(DataFolder::Open(&files, path_).ok());
+  files.PowerLoss();
+  EXPECT_TRUE(std::filesystem::exists(path_ + "/FORMAT"));
+  EXPECT_TRUE(DataFolder::OpenExisting(&files, path_).ok());
+}
+
+TEST_F(DataFolderTest, RemovesWhatARebuiltIndexHasLeft) {
+  ASSERT_TRUE(Open().ok());
+  for (const std::string name : {"/index.rebuild", "/index.replaced"}) {
+    std::filesystem::create_directory(path_ + name);
+    WriteText(path_ + name + "/CURRENT", "MANIFEST-000001");
+  }
+  ASSERT_TRUE(Open().ok());
+  EXPECT_FALSE(std::filesystem::exists(path_ + "/index.rebuild"));
+  EXPECT_FALSE(std::filesystem::exists(path_ + "/index.replaced"));
+}
+
 }  // namespace
 }  // namespace ckpt

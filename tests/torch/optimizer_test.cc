@@ -14,6 +14,8 @@ struct Kind {
                                      double lr);
 };
 
+void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
+
 using Groups = std::vector<torch::optim::OptimizerParamGroup>;
 
 const Kind kKinds[] = {
@@ -158,6 +160,62 @@ TEST_P(OptimizerKinds, AnErrorLeavesItUntouched) {
           *tensor,
           TensorAt(Dict(Dict(Dict(*now, "optimizer"), "state"), parameter.key), field.key)));
     }
+  }
+}
+
+// What LibTorch's class cannot do must not be forgotten silently: it would train differently.
+TEST_P(OptimizerKinds, AnOptionThatItCannotDoIsRefused) {
+  auto model = SmallModel(1);
+  auto optimizer = Make(model, 0.02);
+  const auto saved = ToStateDict(*optimizer);
+  ASSERT_OK(saved.status());
+  const auto load = [&](const char* option, bool value) {
+    StateDict stored = *saved;
+    StateDict& group = *(*stored.Find("param_groups")->If<StateList>())[1].If<StateDict>();
+    group[option] = value;
+    group["lr"] = 0.5;
+    StateDict state{{"optimizer", *optimizer}};
+    return LoadFrom(Saved({{"optimizer", stored}}), state).status();
+  };
+  std::vector<const char*> options = {"maximize"};
+  // With it, Adam of later PyTorch is AdamW in all but its name.
+  if (GetParam().name == std::string("Adam")) options.push_back("decoupled_weight_decay");
+  for (const char* option : options) {
+    optimizer->param_groups()[1].options().set_lr(0.01);
+    const absl::Status status = load(option, true);
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr(std::string(option) + ": LibTorch's optimizer can only do false"));
+    EXPECT_EQ(optimizer->param_groups()[1].options().get_lr(), 0.01);
+    ASSERT_OK(load(option, false));
+    EXPECT_EQ(optimizer->param_groups()[1].options().get_lr(), 0.5);
+  }
+}
+
+// PyTorch 2 takes a scalar tensor as the learning rate, and keeps it in its state_dict().
+TEST_P(OptimizerKinds, ATensorIsALearningRateToo) {
+  auto model = SmallModel(1);
+  auto optimizer = Make(model, 0.02);
+  const auto saved = ToStateDict(*optimizer);
+  ASSERT_OK(saved.status());
+  const auto load = [&](at::Tensor lr) {
+    StateDict stored = *saved;
+    StateDict& group = *(*stored.Find("param_groups")->If<StateList>())[1].If<StateDict>();
+    group["lr"] = std::move(lr);
+    StateDict state{{"optimizer", *optimizer}};
+    return LoadFrom(Saved({{"optimizer", stored}}), state).status();
+  };
+  optimizer->param_groups()[0].options().set_lr(0.7);
+  ASSERT_OK(load(torch::tensor(0.125f)));
+  EXPECT_EQ(optimizer->param_groups()[0].options().get_lr(), 0.02);
+  EXPECT_EQ(optimizer->param_groups()[1].options().get_lr(), 0.125);
+  ASSERT_OK(load(torch::tensor({0.25}, torch::kFloat64)));
+  EXPECT_EQ(optimizer->param_groups()[1].options().get_lr(), 0.25);
+  for (const at::Tensor& no_rate : {torch::ones({2}), torch::tensor(true)}) {
+    const absl::Status status = load(no_rate);
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("optimizer.param_groups.1: lr: "));
+    EXPECT_EQ(optimizer->param_groups()[1].options().get_lr(), 0.25);
   }
 }
 

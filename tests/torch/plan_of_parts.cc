@@ -10,7 +10,7 @@ namespace ckpt::testing {
 namespace {
 
 std::string DenseBytes(const PartLeaf& leaf) {
-  std::string bytes(leaf.box.volume() * DTypeBytes(leaf.leaf.dtype()), '\0');
+  std::string bytes(leaf.box.volume() * DTypeBytes(leaf.dtype), '\0');
   if (bytes.empty()) return bytes;
   auto* out = reinterpret_cast<std::byte*>(bytes.data());
   if (leaf.data != nullptr) {
@@ -35,26 +35,32 @@ PlanOfParts::PlanOfParts(const std::vector<Part>& parts, uint64_t step) {
   for (const Part& part : parts) {
     std::vector<uint32_t> number_of;  // by leaf of the part
     for (const PartLeaf& leaf : part.leaves) {
-      const bool own = leaf.leaf.placement() == v1::PLACEMENT_PER_RANK;
-      const std::string name = absl::StrCat(PrintKey(leaf.leaf.key()), own ? "@" : "",
+      const bool own = leaf.placement == v1::PLACEMENT_PER_RANK;
+      const std::string name = absl::StrCat(PrintKey(leaf.key), own ? "@" : "",
                                             own ? absl::StrCat(part.rank) : "");
       const auto [found, is_new] = numbers.emplace(name, leaves_.size());
       number_of.push_back(found->second);
       if (is_new) {
         v1::PlannedLeaf& planned = leaves_.emplace_back();
-        *planned.mutable_leaf() = leaf.leaf;
+        v1::Leaf& declared = *planned.mutable_leaf();
+        *declared.mutable_key() = leaf.key.ToProto();
+        declared.set_kind(leaf.kind);
+        declared.set_placement(leaf.placement);
+        declared.set_dtype(leaf.dtype);
+        declared.mutable_shape()->Add(leaf.shape.begin(), leaf.shape.end());
+        declared.set_alias_of_plus_one(leaf.alias_of_plus_one);
         planned.set_leaf_number(found->second);
         planned.set_rank(part.rank);
         planned.set_selected(true);
         *planned.mutable_value() = leaf.value;
-        if (leaf.leaf.alias_of_plus_one() > 0) {
-          planned.set_alias_of(number_of[leaf.leaf.alias_of_plus_one() - 1]);
+        if (leaf.alias_of_plus_one > 0) {
+          planned.set_alias_of(number_of[leaf.alias_of_plus_one - 1]);
         }
         stored_.emplace_back();
       }
-      const bool tensor = IsTensorKind(leaf.leaf.kind()) && leaf.leaf.alias_of_plus_one() == 0;
+      const bool tensor = IsTensorKind(leaf.kind) && leaf.alias_of_plus_one == 0;
       if (!tensor) continue;
-      if (is_new || leaf.leaf.placement() == v1::PLACEMENT_SHARDED) {
+      if (is_new || leaf.placement == v1::PLACEMENT_SHARDED) {
         stored_[found->second].push_back({leaf.box, DenseBytes(leaf)});
       }
     }

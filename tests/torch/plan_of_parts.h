@@ -21,6 +21,10 @@ class PlanOfParts : public RestorePlan {
   absl::StatusOr<uint32_t> Find(const std::string& printed_key, uint32_t rank) const override;
   absl::Status Check(absl::Span<const ReadTarget> targets) const override;
   absl::Status Read(absl::Span<const ReadTarget> targets, ReadStatistics* statistics) override;
+  const v1::PlanSummary& summary() const override { return summary_; }
+  absl::StatusOr<TensorView> View(uint32_t, const Box&) const override {
+    return absl::UnimplementedError("there is no file to view");
+  }
 
   // Elements of targets asked for so far.
   uint64_t elements_read() const { return elements_read_; }
@@ -35,6 +39,7 @@ class PlanOfParts : public RestorePlan {
     std::string bytes;
   };
   v1::CheckpointInfo checkpoint_;
+  v1::PlanSummary summary_;  // all zero
   std::vector<v1::PlannedLeaf> leaves_;
   std::vector<std::vector<Stored>> stored_;  // by leaf
   uint64_t elements_read_ = 0;

@@ -10,13 +10,13 @@ using ::testing::HasSubstr;
 
 std::vector<std::string> PrintedKeys(const Part& part) {
   std::vector<std::string> keys;
-  for (const PartLeaf& leaf : part.leaves) keys.push_back(PrintKey(leaf.leaf.key()));
+  for (const PartLeaf& leaf : part.leaves) keys.push_back(PrintKey(leaf.key));
   return keys;
 }
 
 const PartLeaf* LeafAt(const Part& part, const std::string& printed) {
   for (const PartLeaf& leaf : part.leaves) {
-    if (PrintKey(leaf.leaf.key()) == printed) return &leaf;
+    if (PrintKey(leaf.key) == printed) return &leaf;
   }
   ADD_FAILURE() << "no leaf " << printed;
   return nullptr;
@@ -30,7 +30,7 @@ TEST(SaveUnwrap, ModuleNamesAreOneSegmentEach) {
               ElementsAre("model.0.weight", "model.0.bias", "model.1.weight", "model.1.bias",
                           "model.1.running_mean", "model.1.running_var",
                           "model.1.num_batches_tracked", "model.3.weight", "model.3.bias"));
-  const v1::Key& key = part->leaves[0].leaf.key();
+  const v1::Key key = part->leaves[0].key.ToProto();
   ASSERT_EQ(key.segments_size(), 2);
   EXPECT_EQ(key.segments(1).name(), "0.weight");
 }
@@ -59,9 +59,9 @@ TEST(SaveUnwrap, OptimizerIsLaidOutAsPythonDoes) {
 
   const auto part = PartOf({{"optimizer", optimizer}});
   ASSERT_OK(part.status());
-  const v1::Key& key = LeafAt(*part, "optimizer.state.0.exp_avg")->leaf.key();
+  const v1::Key key = LeafAt(*part, "optimizer.state.0.exp_avg")->key.ToProto();
   EXPECT_TRUE(key.segments(2).has_number());
-  const v1::Key& beta = LeafAt(*part, "optimizer.param_groups.0.betas.1")->leaf.key();
+  const v1::Key beta = LeafAt(*part, "optimizer.param_groups.0.betas.1")->key.ToProto();
   EXPECT_TRUE(beta.segments(2).has_index() && beta.segments(4).has_index());
 }
 
@@ -96,7 +96,7 @@ TEST(SavePlacement, DefaultsFollowTheKindAndMarkersWin) {
                             {"shard", Sharded{torch::ones({1, 2}), {4, 2}, {3, 0}}}});
   ASSERT_OK(part.status());
   const auto placement = [&](const std::string& key) {
-    return LeafAt(*part, key)->leaf.placement();
+    return LeafAt(*part, key)->placement;
   };
   EXPECT_EQ(placement("model.weight"), v1::PLACEMENT_REPLICATED);
   EXPECT_EQ(placement("optimizer.state"), v1::PLACEMENT_REPLICATED);
@@ -123,16 +123,16 @@ TEST(SaveTied, SharedStorageIsStoredOnce) {
   const auto part = PartOf(
       {{"a", tensor}, {"b", tensor.view({2, 3})}, {"c", tensor[0]}, {"d", Replicated(tensor)}});
   ASSERT_OK(part.status());
-  EXPECT_EQ(LeafAt(*part, "b")->leaf.alias_of_plus_one(), 1u);
+  EXPECT_EQ(LeafAt(*part, "b")->alias_of_plus_one, 1u);
   // Another shape or placement is another tensor.
-  EXPECT_EQ(LeafAt(*part, "c")->leaf.alias_of_plus_one(), 0u);
-  EXPECT_EQ(LeafAt(*part, "d")->leaf.alias_of_plus_one(), 0u);
+  EXPECT_EQ(LeafAt(*part, "c")->alias_of_plus_one, 0u);
+  EXPECT_EQ(LeafAt(*part, "d")->alias_of_plus_one, 0u);
 }
 
 TEST(SaveTied, EmptyTensorsAreNotTakenForOne) {
   const auto part = PartOf({{"a", torch::empty({0, 3})}, {"b", torch::empty({0, 3})}});
   ASSERT_OK(part.status());
-  EXPECT_EQ(LeafAt(*part, "b")->leaf.alias_of_plus_one(), 0u);
+  EXPECT_EQ(LeafAt(*part, "b")->alias_of_plus_one, 0u);
 }
 
 // A rank that holds nothing of two tensors may well say so with one and the same empty tensor.

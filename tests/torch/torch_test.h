@@ -50,7 +50,7 @@ inline std::shared_ptr<PlanOfParts> SavedBy(const std::vector<StateDict>& states
     const auto plan = MakePartPlan(*part);
     EXPECT_TRUE(plan.ok()) << plan.status();
     if (!plan.ok()) return nullptr;
-    const std::string& digest = plan->layout->proto().replicated_digest();
+    const std::string digest(plan->layout->replicated_digest());
     if (rank == 0) replicated = digest;
     EXPECT_EQ(digest, replicated) << "rank " << rank << " has another list of replicated leaves";
     parts.push_back(*std::move(part));

@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "client/torch/checkpointer.h"
+#include "client/torch/launch.h"
 
 int main() {
   torch::nn::Linear layer(3, 2);

@@ -1,0 +1,142 @@
+#include "tests/crash/oracle.h"
+
+#include <map>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/status_macros.h"
+#include "tests/crash/folders_at_rest.h"
+#include "tests/crash/job.h"
+#include "tests/crash/with_context.h"
+
+namespace ckpt::testing {
+namespace {
+
+constexpr absl::Duration kSettleWithin = absl::Seconds(60);
+constexpr absl::Duration kPoll = absl::Milliseconds(1);
+constexpr size_t kGoneAsked = 4;
+
+// OK with the checkpoints that are there, or what is still going on, or left over.
+absl::StatusOr<std::set<CheckpointId>> LookAtRest(const Daemon& daemon, DaemonCalls& calls) {
+  CKPT_ASSIGN_OR_RETURN(const v1::GetStatusResponse status, calls.Status());
+  if (status.open_saves() + status.persisting_parts() + status.open_plans() > 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(status.open_saves(), " open saves, ", status.persisting_parts(),
+                     " parts being persisted, ", status.open_plans(), " open plans"));
+  }
+  CKPT_ASSIGN_OR_RETURN(const std::vector<v1::CheckpointInfo> listed, calls.List(kRun));
+  for (const v1::CheckpointInfo& info : listed) {
+    if (info.state() == v1::CHECKPOINT_STATE_COMMITTED) continue;
+    return absl::FailedPreconditionError(absl::StrCat(
+        "step ", info.id().step(), " is ", v1::CheckpointState_Name(info.state())));
+  }
+  return CheckpointsAtRest(daemon.data_folder(), daemon.memory_folder());
+}
+
+absl::StatusOr<std::set<CheckpointId>> AwaitRest(const Daemon& daemon, DaemonCalls& calls) {
+  const absl::Time deadline = absl::Now() + kSettleWithin;
+  for (;;) {
+    absl::StatusOr<std::set<CheckpointId>> there = LookAtRest(daemon, calls);
+    if (there.ok()) return there;
+    if (absl::Now() > deadline) return With("does not come to rest", there.status());
+    absl::SleepFor(kPoll);
+  }
+}
+
+}  // namespace
+
+absl::Status Oracle::AwaitPromised() {
+  for (const Attempt& attempt : history_.attempts()) {
+    if (!attempt.staged || attempt.committed || attempt.gone) continue;
+    const absl::Status status = calls_.AwaitCommitted(attempt.id, kSettleWithin);
+    if (status.ok()) {
+      CKPT_RETURN_IF_ERROR(history_.SawCommitted(attempt.id).status());
+    } else if (!absl::IsNotFound(status)) {  // deleted or replaced, or AtRest finds it missing
+      return With(absl::StrCat("all ranks saw ", attempt.id.ToString(), " staged, and it is not "
+                               "committed"), status);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Oracle::CheckTags() {
+  for (const std::string& tag : history_.tags()) {
+    CKPT_ASSIGN_OR_RETURN(const v1::Selector selector, ParseSelector(absl::StrCat(kRun, "@", tag)));
+    const absl::StatusOr<v1::CheckpointInfo> holder = calls_.Get(selector);
+    std::optional<CheckpointId> id;
+    if (holder.ok()) {
+      CKPT_ASSIGN_OR_RETURN(id, CheckpointId::FromProto(holder->id()));
+    } else if (!absl::IsNotFound(holder.status())) {
+      return With(absl::StrCat("looking for tag ", tag), holder.status());
+    }
+    CKPT_RETURN_IF_ERROR(history_.TagAtRest(tag, id));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Oracle::CheckList(const std::set<CheckpointId>& there) {
+  std::map<uint64_t, CheckpointId> winners;  // by step
+  for (const CheckpointId& id : there) winners[id.step] = id;  // ascending by incarnation
+  CKPT_ASSIGN_OR_RETURN(const std::vector<v1::CheckpointInfo> listed, calls_.List(kRun));
+  std::set<uint64_t> steps;
+  for (const v1::CheckpointInfo& info : listed) {
+    CKPT_ASSIGN_OR_RETURN(const CheckpointId id, CheckpointId::FromProto(info.id()));
+    const auto winner = winners.find(id.step);
+    if (winner == winners.end() || winner->second != id) {
+      return absl::DataLossError(absl::StrCat(id.ToString(), " is listed, and should not be"));
+    }
+    steps.insert(id.step);
+  }
+  for (const auto& [step, id] : winners) {
+    if (!steps.contains(step)) {
+      return absl::DataLossError(absl::StrCat(id.ToString(), " is on disk and not listed"));
+    }
+  }
+  newest_.reset();
+  if (winners.empty()) return absl::OkStatus();
+  newest_ = history_.Find(winners.rbegin()->second);
+  CKPT_ASSIGN_OR_RETURN(const v1::Selector latest, ParseSelector(absl::StrCat(kRun, "@latest")));
+  CKPT_ASSIGN_OR_RETURN(const v1::CheckpointInfo info, calls_.Get(latest));
+  CKPT_ASSIGN_OR_RETURN(const CheckpointId id, CheckpointId::FromProto(info.id()));
+  if (id == newest_->id) return absl::OkStatus();
+  return absl::DataLossError(
+      absl::StrCat("latest is ", id.ToString(), ", not ", newest_->id.ToString()));
+}
+
+absl::Status Oracle::CheckBytes(Client& client, const CheckpointId& id, bool by_stream) {
+  CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<RestorePlan> plan,
+                        client.PlanRestore(ExactSelector(id), {.stream = by_stream}));
+  ++restored_;
+  return CheckRestoredWhole(*plan, history_.Find(id)->state());
+}
+
+absl::Status Oracle::CheckGone() {
+  std::vector<Attempt> attempts = history_.attempts();
+  size_t asked = 0;
+  for (auto it = attempts.rbegin(); it != attempts.rend() && asked < kGoneAsked; ++it) {
+    if (!it->gone || !it->committed) continue;
+    ++asked;
+    const absl::StatusOr<v1::CheckpointInfo> found = calls_.Get(ExactSelector(it->id));
+    if (absl::IsNotFound(found.status())) continue;
+    return absl::DataLossError(absl::StrCat("deleted ", it->id.ToString(), " is answered by ",
+                                            found.ok() ? found->ShortDebugString()
+                                                       : found.status().ToString()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Oracle::Check(Client& client, bool by_stream) {
+  CKPT_RETURN_IF_ERROR(AwaitPromised());
+  CKPT_ASSIGN_OR_RETURN(const std::set<CheckpointId> there, AwaitRest(daemon_, calls_));
+  CKPT_RETURN_IF_ERROR(history_.AtRest(there));
+  CKPT_RETURN_IF_ERROR(CheckTags());
+  CKPT_RETURN_IF_ERROR(CheckList(there));
+  for (const CheckpointId& id : there) {
+    CKPT_RETURN_IF_ERROR(
+        With(absl::StrCat("restoring ", id.ToString()), CheckBytes(client, id, by_stream)));
+  }
+  return CheckGone();
+}
+
+}  // namespace ckpt::testing

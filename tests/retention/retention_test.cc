@@ -1,0 +1,232 @@
+// The thread that deletes: on a real store, with MakeRoom as the way to wait until it has looked.
+#include "server/retention/retention.h"
+
+#include <filesystem>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/persist/persist_fixture.h"
+#include "tests/retention/keep_last.h"
+
+namespace ckpt {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+class RetentionTest : public testing::Test {
+ protected:
+  void SetUp() override { Open(); }
+
+  void Open(RetentionPolicies::Settings settings = {}) {
+    retention_.reset();
+    store_.reset();
+    auto store = Store::Open(path_, &files_);
+    ASSERT_TRUE(store.ok()) << store.status();
+    store_ = *std::move(store);
+    const auto report = RecoverDataFolder(&store_->folder(), &store_->index(), {});
+    ASSERT_TRUE(report.ok()) << report.status();
+    retention_ = std::make_unique<Retention>(
+        RetentionOptions{.folder = &store_->folder(),
+                         .index = &store_->index(),
+                         .persister = &store_->persister(),
+                         .settings = std::move(settings),
+                         .look_again = absl::Hours(1),
+                         .now = [this] { return absl::Now() + later_; }});
+  }
+  void Start() {
+    retention_->Start({.activity = [this](const std::string&) { return activity_; },
+                       .deleted =
+                           [this](const CheckpointRecord& record) {
+                             MutexLock lock(mutex_);
+                             told_.push_back(record.manifest.id().step());
+                           }});
+  }
+  CheckpointUid Save(const std::string& run, uint64_t step) {
+    const CheckpointUid uid = CheckpointUid::TimeOrdered();
+    const auto record = store_->Save(IdOf(run, step), uid, {100});
+    EXPECT_TRUE(record.ok()) << record.status();
+    return uid;
+  }
+  void SetPolicy(const std::string& run, const v1::RetentionPolicy& policy) {
+    const absl::Status set = retention_->SetPolicy(run, policy);
+    ASSERT_TRUE(set.ok()) << set;
+  }
+  // Oldest last.
+  std::vector<uint64_t> Steps(const std::string& run) {
+    std::vector<uint64_t> steps;
+    const absl::Status read =
+        store_->index().ForEachCheckpoint(run, std::nullopt, [&](const CheckpointRecord& record) {
+          steps.push_back(record.manifest.id().step());
+          return true;
+        });
+    EXPECT_TRUE(read.ok()) << read;
+    return steps;
+  }
+  std::vector<uint64_t> Told() {
+    MutexLock lock(mutex_);
+    return told_;
+  }
+
+  TemporaryFolder scratch_;
+  TemporaryFolder shadow_;
+  const std::string path_ = scratch_.path() + "/data";
+  FaultyFileSystem files_{shadow_.path()};
+  RunActivity activity_;   // before Start
+  absl::Duration later_;   // before Start
+  Mutex mutex_;
+  std::vector<uint64_t> told_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<Retention> retention_;
+};
+
+TEST_F(RetentionTest, WithoutAPolicyNothingIsDeletedAndNothingIsWaitedFor) {
+  for (uint64_t step = 1; step <= 3; ++step) Save("r", step);
+  Start();
+  EXPECT_EQ(retention_->MakeRoom(), DiskRoom::kNone);
+  EXPECT_THAT(Steps("r"), ElementsAre(3, 2, 1));
+}
+
+TEST_F(RetentionTest, TrimsEachRunByItsPolicyAndTellsOfIt) {
+  Open({.defaults = KeepLast(3)});
+  for (uint64_t step = 1; step <= 20; ++step) Save("a", step);
+  for (uint64_t step = 1; step <= 4; ++step) Save("b", step);
+  SetPolicy("a", KeepLast(1));
+  Start();
+  retention_->MakeRoom();
+  EXPECT_THAT(Steps("a"), ElementsAre(20));
+  EXPECT_THAT(Steps("b"), ElementsAre(4, 3, 2));
+  EXPECT_EQ(Told().size(), 20u);
+  EXPECT_EQ(store_->FilesOnDisk().size(), 4u * 3);
+  EXPECT_EQ(retention_->MakeRoom(), DiskRoom::kNotNow);
+  Save("b", 5);
+  EXPECT_EQ(retention_->MakeRoom(), DiskRoom::kMade);
+  EXPECT_THAT(Steps("b"), ElementsAre(5, 4, 3));
+}
+
+TEST_F(RetentionTest, ARunThatChangedIsLookedAt) {
+  SetPolicy("r", KeepLast(1));
+  Start();
+  for (uint64_t step = 1; step <= 3; ++step) Save("r", step);
+  retention_->RunChanged("r");
+  const absl::Time patience = absl::Now() + absl::Seconds(60);
+  while (Told().size() < 2 && absl::Now() < patience) absl::SleepFor(absl::Milliseconds(5));
+  EXPECT_THAT(Told(), ElementsAre(1, 2));  // the oldest first
+}
+
+TEST_F(RetentionTest, ADryRunDeletesNothing) {
+  for (uint64_t step = 1; step <= 3; ++step) Save("r", step);
+  Start();
+  const auto plan = retention_->Plan("r", KeepLast(1));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ASSERT_EQ(plan->verdicts.size(), 3u);
+  EXPECT_TRUE(plan->verdicts[0].keep);
+  EXPECT_FALSE(plan->verdicts[1].keep);
+  EXPECT_FALSE(plan->verdicts[2].keep);
+  const auto own = retention_->Plan("r", std::nullopt);
+  ASSERT_TRUE(own.ok()) << own.status();
+  EXPECT_TRUE(own->verdicts[2].keep);
+  retention_->MakeRoom();
+  EXPECT_THAT(Steps("r"), ElementsAre(3, 2, 1));
+  EXPECT_TRUE(retention_->Plan("unknown", std::nullopt)->checkpoints.empty());
+  v1::RetentionPolicy bad;
+  bad.mutable_keep_best();
+  EXPECT_TRUE(absl::IsInvalidArgument(retention_->Plan("r", bad).status()));
+}
+
+TEST_F(RetentionTest, AfterARebuiltIndexNothingIsDeletedBeforeSomebodyConfirms) {
+  for (uint64_t step = 1; step <= 3; ++step) Save("r", step);
+  SetPolicy("r", KeepLast(1));
+  retention_.reset();
+  store_.reset();
+  std::filesystem::remove_all(path_ + "/index");
+  Open();
+  Start();
+  EXPECT_TRUE(retention_->AwaitsConfirmation().value());
+  EXPECT_TRUE(retention_->Plan("r", std::nullopt)->awaits_confirmation);
+  EXPECT_FALSE(retention_->Plan("r", std::nullopt)->verdicts[2].keep);  // what it would do
+  EXPECT_EQ(retention_->MakeRoom(), DiskRoom::kNone);
+  EXPECT_THAT(Steps("r"), ElementsAre(3, 2, 1));
+  Open();  // nor after another start
+  Start();
+  EXPECT_EQ(retention_->MakeRoom(), DiskRoom::kNone);
+  EXPECT_THAT(Steps("r"), ElementsAre(3, 2, 1));
+  EXPECT_TRUE(retention_->Confirm().value());
+  EXPECT_FALSE(retention_->Confirm().value());
+  retention_->MakeRoom();
+  EXPECT_THAT(Steps("r"), ElementsAre(3));
+}
+
+TEST_F(RetentionTest, APinThatCannotBeReadAnyMoreStillHolds) {
+  const CheckpointUid first = Save("r", 1);
+  const CheckpointUid second = Save("r", 2);
+  Save("r", 3);
+  v1::Labels pinned;
+  pinned.set_pinned(true);
+  ASSERT_TRUE(store_->folder().WriteLabels(first, pinned).ok());
+  ASSERT_TRUE(store_->folder().WriteLabels(second, pinned).ok());
+  SetPolicy("r", KeepLast(1));
+  FlipByte(store_->folder().CheckpointsFolder() + "/" + first.hex() + ".labels", 25);
+  // The index has not been told of the second one's pin, either.
+  Start();
+  retention_->MakeRoom();
+  EXPECT_THAT(Steps("r"), ElementsAre(3, 2, 1));
+}
+
+TEST_F(RetentionTest, AnIndexMadeAnewOfAnEmptyFolderNeedsNoConfirmation) {
+  EXPECT_FALSE(retention_->AwaitsConfirmation().value());
+}
+
+TEST_F(RetentionTest, WhatIsInFlightProtectsItsPredecessor) {
+  for (uint64_t step = 1; step <= 4; ++step) Save("r", step);
+  SetPolicy("r", KeepLast(1));
+  activity_.steps_in_flight = {3, 5};
+  Start();
+  retention_->MakeRoom();
+  EXPECT_THAT(Steps("r"), ElementsAre(4, 3));
+}
+
+TEST_F(RetentionTest, AgesPass) {
+  for (uint64_t step = 1; step <= 3; ++step) Save("r", step);
+  v1::RetentionPolicy policy;
+  policy.mutable_max_age()->set_seconds(3600);
+  SetPolicy("r", policy);
+  Start();
+  retention_->MakeRoom();
+  EXPECT_THAT(Steps("r"), ElementsAre(3, 2, 1));
+  later_ = absl::Hours(2);
+  Open();
+  Start();
+  retention_->MakeRoom();
+  EXPECT_THAT(Steps("r"), ElementsAre(3));
+}
+
+TEST_F(RetentionTest, AnErrorIsTriedAgainAndTheOtherRunsGoOn) {
+  const CheckpointUid first = Save("a", 1);
+  for (const char* run : {"a", "b"}) {
+    for (uint64_t step = 2; step <= 4; ++step) Save(run, step);
+    SetPolicy(run, KeepLast(1));
+  }
+  files_.FailOn(FaultyFileSystem::Call::kUnlink, first.hex(), 1, absl::InternalError("EIO"));
+  Start();
+  retention_->MakeRoom();
+  retention_->MakeRoom();
+  EXPECT_THAT(Steps("a"), ElementsAre(4));
+  EXPECT_THAT(Steps("b"), ElementsAre(4));
+  EXPECT_EQ(Told().size(), 5u);
+  Open();  // finishes what was left of the first
+  EXPECT_EQ(store_->FilesOnDisk().size(), 2u * 3);
+}
+
+TEST_F(RetentionTest, AStoppedOneMakesNoRoom) {
+  for (uint64_t step = 1; step <= 3; ++step) Save("r", step);
+  Start();
+  retention_->MakeRoom();
+  retention_->Stop();
+  SetPolicy("r", KeepLast(1));
+  EXPECT_EQ(retention_->MakeRoom(), DiskRoom::kNone);
+  EXPECT_THAT(Told(), IsEmpty());
+}
+
+}  // namespace
+}  // namespace ckpt
