@@ -37,9 +37,12 @@ absl::Status RestoreOnce(Client& client, History& history, const RestoreOptions&
 absl::Status RestoreNewest(Client& client, History& history, bool by_stream,
                            const std::atomic<bool>& stop, uint64_t& restored) {
   while (!stop) {
+    const uint64_t power_cuts = history.power_cuts();
     const absl::Status status = RestoreOnce(
         client, history, {.settle_timeout = absl::Seconds(1), .stream = by_stream});
-    if (!status.ok() && !MayBe(status)) return status;
+    // It reads the files itself, and would have died with the power.
+    const bool outlived_its_machine = history.power_cuts() != power_cuts;
+    if (!status.ok() && !MayBe(status) && !outlived_its_machine) return status;
     restored += status.ok() ? 1 : 0;
     absl::SleepFor(kPause);
   }

@@ -161,9 +161,8 @@ class Episode {
       case Victim::kPower:
         job_->KillAll();
         daemon_->Kill();  // first: it could tell of I/O errors that no power cut lets it see
-        CKPT_RETURN_IF_ERROR(disk_->Cut());
         history_.PowerCut();
-        break;
+        return disk_->Cut();
     }
     return absl::OkStatus();
   }

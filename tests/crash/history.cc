@@ -105,7 +105,13 @@ void History::TagAnswered(const std::string& tag, const CheckpointId& id) {
 void History::PowerCut() {
   MutexLock lock(mutex_);
   Write("power cut");
+  ++power_cuts_;
   for (auto& [id, attempt] : attempts_) attempt.staged = attempt.staged && attempt.committed;
+}
+
+uint64_t History::power_cuts() const {
+  MutexLock lock(mutex_);
+  return power_cuts_;
 }
 
 absl::Status History::AtRest(const std::set<CheckpointId>& there) {

@@ -55,8 +55,10 @@ class History {
   absl::Status DeleteAnswered(const CheckpointId& id, bool asked_before, const absl::Status& answer);
   void AskTag(const std::string& tag, const CheckpointId& id);
   void TagAnswered(const std::string& tag, const CheckpointId& id);
-  // Memory is lost: what was only staged may be, too.
+  // Right before it. Memory is lost: what was only staged may be, too. Of a process that lived then
+  // nobody hears what it saw afterwards.
   void PowerCut();
+  uint64_t power_cuts() const;
 
   // Everything is at rest, and these are there: what must be and is not, or is and must not be, is
   // DATA_LOSS. Afterwards there is no doubt left about any attempt.
@@ -79,6 +81,7 @@ class History {
   mutable Mutex mutex_;
   const absl::Time began_;
   std::ofstream file_ ABSL_GUARDED_BY(mutex_);
+  uint64_t power_cuts_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<CheckpointId, Attempt> attempts_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Tag> tags_ ABSL_GUARDED_BY(mutex_);
 };
