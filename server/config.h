@@ -44,6 +44,7 @@ struct Config {
   absl::Duration drain_deadline = absl::Seconds(60);
 
   absl::Duration persist_delay;  // tests and demonstrations: staged parts wait so long in memory
+  bool hash_blocks = true;       // benchmarks: false saves what fails every check
 
   observe::LineFormat log_format = observe::LineFormat::kText;
   observe::Severity log_level = observe::Severity::kInfo;

@@ -93,10 +93,14 @@ absl::Status ApplyListen(Config& config, absl::string_view value) {
   return absl::OkStatus();
 }
 
-absl::Status ApplyInsecureTcp(Config& config, absl::string_view value) {
-  if (value != "true" && value != "false") return Wrong("true or false", value);
-  config.insecure_tcp = value == "true";
+absl::Status ParseSwitch(absl::string_view text, bool& on) {
+  if (text != "true" && text != "false") return Wrong("true or false", text);
+  on = text == "true";
   return absl::OkStatus();
+}
+
+absl::Status ApplyInsecureTcp(Config& config, absl::string_view value) {
+  return ParseSwitch(value, config.insecure_tcp);
 }
 
 absl::Status ApplyMemoryBudget(Config& config, absl::string_view value) {
@@ -236,6 +240,12 @@ const std::vector<Setting>& Settings() {
          CKPT_ASSIGN_OR_RETURN(config.persist_delay,
                                ParseDuration(value, absl::ZeroDuration(), absl::Hours(1)));
          return absl::OkStatus();
+       }},
+      {"hash-blocks", "Testing", "true|false", "true",
+       "Benchmarks: false writes checkpoints without hashes. They fail every check and restore "
+       "only unverified.",
+       [](Config& config, absl::string_view value) {
+         return ParseSwitch(value, config.hash_blocks);
        }},
   };
   return *settings;

@@ -24,11 +24,12 @@ constexpr size_t kBatchExtentsMax = 400;  // two buffers each still fit in one p
 constexpr uint64_t kGapBytesMax = uint64_t{64} << 10;
 constexpr size_t kProblemsShownMax = 20;
 
-// Collects what is wrong with the targets; one error tells all of it.
+// Collects what is wrong with the targets; one error tells all of it. Data that is lost is the
+// worst: no other request brings it back.
 class Problems {
  public:
   void Add(absl::StatusCode code, std::string text) {
-    if (count_++ == 0) code_ = code;
+    if (count_++ == 0 || code == absl::StatusCode::kDataLoss) code_ = code;
     if (count_ <= kProblemsShownMax) absl::StrAppend(&text_, count_ > 1 ? "; " : "", text);
   }
   absl::Status ToStatus() const {
@@ -157,6 +158,7 @@ class Scheduling {
   // The blocks of one piece that its copies touch, cut into extents; each extent knows its copies.
   void AddPiece(uint32_t number, absl::Span<const uint32_t> copies) {
     const StoredPiece& stored = plan_.pieces[number];
+    if (!Note(CheckReadable(stored))) return;
     const uint32_t holder = stored.piece.leaf_number();
     const bool wanted = WantedByOthers(plan_.leaves[holder].leaf(), asked_[holder],
                                        plan_.ranks_together);
@@ -238,6 +240,12 @@ absl::Status CheckSelected(const StoredPiece& stored, uint64_t begin, uint64_t e
   return absl::FailedPreconditionError(
       absl::StrCat(stored.key, " ", stored.box.ToString(),
                    ": the plan's selection did not ask for this region"));
+}
+
+absl::Status CheckReadable(const StoredPiece& stored) {
+  if (stored.piece.unreadable().empty()) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(stored.key, " ", stored.box.ToString(), ": ",
+                                          stored.piece.unreadable()));
 }
 
 absl::StatusOr<ReadSchedule> MakeReadSchedule(const PlannedPieces& plan,

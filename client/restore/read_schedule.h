@@ -50,7 +50,7 @@ struct PlannedPieces {
   uint32_t ranks_together = 1;  // of a launch, that restore by the same plan
 };
 
-// INVALID_ARGUMENT and FAILED_PRECONDITION as RestorePlan::Read; all problems are in one text. Work
+// INVALID_ARGUMENT, FAILED_PRECONDITION and DATA_LOSS as RestorePlan::Read before it reads; all problems are in one text. Work
 // is in proportion to the targets, the pieces and blocks that they touch, times a logarithm.
 absl::StatusOr<ReadSchedule> MakeReadSchedule(const PlannedPieces& plan,
                                               absl::Span<const ReadTarget> targets);
@@ -61,6 +61,9 @@ absl::Status CheckRegion(absl::Span<const v1::PlannedLeaf> leaves, uint32_t leaf
 // The plan must have brought the hash of every block of the piece's bytes [begin, end), which are
 // not empty: FAILED_PRECONDITION where its selection left them out.
 absl::Status CheckSelected(const StoredPiece& piece, uint64_t begin, uint64_t end);
+
+// DATA_LOSS: the daemon has said that nothing of the piece can be read.
+absl::Status CheckReadable(const StoredPiece& piece);
 
 // Extents that lie close together in one file and are read in one go.
 struct Batch {

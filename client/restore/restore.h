@@ -91,13 +91,16 @@ class RestorePlan {
   // proportion to the ranks that have the key; where it is not there, to all keys.
   virtual absl::StatusOr<uint32_t> Find(const std::string& printed_key, uint32_t rank) const = 0;
 
+  // Some data file is missing: Check and Read say DATA_LOSS of what lay in it, before anything is
+  // read; the rest can be had.
+  virtual bool has_unreadable() const = 0;
   // What Read would refuse before it reads: for a caller that has more to complain of. Reads
   // nothing. Cost: that of making Read's schedule, so in proportion to targets, and to pieces and
   // blocks that they touch.
   virtual absl::Status Check(absl::Span<const ReadTarget> targets) const = 0;
   // Checks all targets before it reads one byte: INVALID_ARGUMENT (region outside the leaf),
-  // FAILED_PRECONDITION (stored boxes do not cover the region: lists the leaves). Then reads,
-  // verifies, places. DATA_LOSS names checkpoint, key and offset; on an error the contents of the
+  // FAILED_PRECONDITION (stored boxes do not cover the region: lists the leaves), DATA_LOSS (their
+  // data file is missing: lists the leaves). Then reads, verifies, places. DATA_LOSS names checkpoint, key and offset; on an error the contents of the
   // targets are unspecified, except that a block that failed its hash is never reported as good.
   // Each block that a target touches is read and hashed once, however many targets touch it, in the
   // order of the files, neighbours in one go, several reads in flight. Cost beside the bytes: in

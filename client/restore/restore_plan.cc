@@ -52,6 +52,7 @@ struct PlanState {
   PieceSource source;
   std::shared_ptr<Session> session;  // null: remote, or stream asked for
   uint32_t ranks_together = 1;       // of a launch that restore by the same plan
+  bool has_unreadable = false;
 
   absl::Status Take(v1::PlanRestoreResponse& response);
   absl::Status TakePiece(v1::Piece& piece);
@@ -82,6 +83,7 @@ class PlanImpl : public RestorePlan {
   const v1::PlanSummary& summary() const override { return state_->summary; }
   absl::Span<const v1::PlannedLeaf> leaves() const override { return state_->leaves; }
   absl::StatusOr<uint32_t> Find(const std::string& printed_key, uint32_t rank) const override;
+  bool has_unreadable() const override { return state_->has_unreadable; }
   absl::Status Check(absl::Span<const ReadTarget> targets) const override {
     return MakeReadSchedule(state_->planned(), targets).status();
   }
@@ -134,7 +136,11 @@ absl::Status PlanState::TakePiece(v1::Piece& piece) {
   if (piece.block_bytes() == 0 || piece.tier() == v1::TIER_UNSPECIFIED) {
     return Malformed("a piece without block size or tier");
   }
-  CKPT_ASSIGN_OR_RETURN(stored.file, FileId::FromBytes(piece.file_id(), "a piece's file id"));
+  if (piece.unreadable().empty()) {
+    CKPT_ASSIGN_OR_RETURN(stored.file, FileId::FromBytes(piece.file_id(), "a piece's file id"));
+  } else {
+    has_unreadable = true;
+  }
   if (!piece.disk_file_id().empty()) {
     CKPT_ASSIGN_OR_RETURN(stored.disk_file,
                           FileId::FromBytes(piece.disk_file_id(), "a piece's disk file id"));

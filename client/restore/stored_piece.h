@@ -13,7 +13,7 @@ namespace ckpt {
 struct StoredPiece {
   v1::Piece piece;
   Box box;
-  FileId file;
+  FileId file;       // none() where Piece.unreadable says why
   FileId disk_file;  // none() where there is no second copy
   std::string key;   // printed, for errors
 };

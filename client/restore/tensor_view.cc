@@ -136,6 +136,7 @@ absl::StatusOr<TensorView> MakeTensorView(const PlannedPieces& plan, const Piece
   const v1::PlannedLeaf& leaf = plan.leaves[leaf_number];
   const uint32_t holder = leaf.has_alias_of() ? leaf.alias_of() : leaf_number;
   CKPT_ASSIGN_OR_RETURN(const StoredPiece* const stored, FindRun(plan, leaf, holder, region));
+  CKPT_RETURN_IF_ERROR(CheckReadable(*stored));
   const v1::Piece& piece = stored->piece;
 
   const bool in_memory = piece.tier() == v1::TIER_MEMORY;

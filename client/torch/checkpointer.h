@@ -232,7 +232,9 @@ class Checkpointer {
   //                        (some ranks' parts are elsewhere); `latest` of a run of which this node
   //                        has nothing but such shares
   //
-  //   DATA_LOSS            a file of the checkpoint is missing: nothing has been touched. Or a stored
+  //   DATA_LOSS            a file of the checkpoint is missing that holds something of what was asked
+  //                        for: nothing has been touched, and the error lists what is lost beside
+  //                        all else that is wrong, the report as `damaged`. Or a stored
   //                        block does not match its hash, or cannot be read: known only once it is
   //                        read, so tensors have been touched then. All that was asked for is gone
   //                        through, and the error names every damaged tensor (20 of them;

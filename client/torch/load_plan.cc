@@ -290,15 +290,29 @@ absl::Status LoadPlan::Check(const RestorePlan& plan) {
   complain("missing from the checkpoint", missing_);
   complain("unexpected in the checkpoint", unexpected_);
   complain("mismatched", mismatched_);
-  if (complaints.empty()) return absl::OkStatus();  // Read checks the rest before it reads
-  if (const absl::Status status = plan.Check(ReadTargets()); !status.ok()) {
-    complaints.push_back(absl::StrCat("cannot be read: ", status.message()));
+  if (complaints.empty() && !plan.has_unreadable()) {
+    return absl::OkStatus();  // Read checks the rest before it reads
+  }
+  const absl::Status readable = plan.Check(ReadTargets());
+  if (!readable.ok()) complaints.push_back(absl::StrCat("cannot be read: ", readable.message()));
+  if (complaints.empty()) return absl::OkStatus();  // what is lost is not wanted
+  if (absl::IsDataLoss(readable)) {
+    NoteUnreadable(plan);
+    hints_.push_back("`latest-valid` is the newest checkpoint that verifies");
   }
   const std::string text = absl::StrCat("cannot load ", NameOf(plan), ": ",
                                         absl::StrJoin(complaints, "; "), ". Nothing was changed",
                                         hints_.empty() ? "" : ". ", absl::StrJoin(hints_, ". "));
+  if (absl::IsDataLoss(readable)) return absl::DataLossError(text);
   return missing_key_ && !never_tolerated ? absl::NotFoundError(text)
                                           : absl::InvalidArgumentError(text);
+}
+
+void LoadPlan::NoteUnreadable(const RestorePlan& plan) {
+  for (const ReadTarget& target : ReadTargets()) {
+    if (!absl::IsDataLoss(plan.Check({&target, 1}))) continue;
+    report_.damaged.push_back(PrintKey(plan.leaves()[target.leaf_number].leaf().key()));
+  }
 }
 
 // Targets may be views of the same memory without being the same tensor: reading into them at once

@@ -106,6 +106,8 @@ class LoadPlan {
   };
   void SeparateOverlaps();
   std::vector<ReadTarget> ReadTargets() const;
+  // Of a plan whose files are not all there: which targets are lost, for the report.
+  void NoteUnreadable(const RestorePlan& plan);
   // Reads again, one tensor at a time, after a read that found damage: which are whole.
   absl::Status FindDamage(RestorePlan& plan, const absl::Status& first);
   LeafFacts FactsOfName(const std::string& printed) const;

@@ -65,6 +65,10 @@ class RunningDaemon final : public Daemon {
     PersistOptions persist;
     persist.writer_threads = static_cast<int>(config_.writer_threads);
     persist.delay = config_.persist_delay;
+    persist.hash_blocks = config_.hash_blocks;
+    if (!config_.hash_blocks) {
+      observe::Warning("--hash-blocks=false: what is saved from now on fails every check");
+    }
     persister_ = std::make_unique<Persister>(folder_.get(), index_.get(), persist);
     retention_ = std::make_unique<Retention>(
         RetentionOptions{.folder = folder_.get(),

@@ -14,7 +14,8 @@ namespace ckpt {
 
 class BlockHasher {
  public:
-  explicit BlockHasher(const PartLayout* layout);
+  // `compute` false: every hash is 0, and nothing is spent on it.
+  explicit BlockHasher(const PartLayout* layout, bool compute = true);
   // The part's next bytes, at part offset `offset`: ascending, every byte of every shard once.
   // Bytes between data files are skipped by the caller.
   void Update(uint64_t offset, const char* data, uint64_t bytes);
@@ -23,6 +24,7 @@ class BlockHasher {
 
  private:
   const PartLayout* const layout_;
+  const bool compute_;
   std::vector<uint64_t> hashes_;
   size_t shard_ = 0;      // the next byte belongs to this one
   uint64_t at_ = 0;       // bytes of it that have passed

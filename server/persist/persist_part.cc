@@ -46,7 +46,7 @@ constexpr uint64_t kReadBytes = 1 << 20;
 class PartJob {
  public:
   PartJob(const PersistTools& tools, const PartToPersist& part)
-      : tools_(tools), part_(part), hasher_(part.layout.get()), manifest_id_(FileId::Random()) {}
+      : tools_(tools), part_(part), hasher_(part.layout.get(), tools.hash_blocks), manifest_id_(FileId::Random()) {}
 
   absl::StatusOr<DurablePart> Run() {
     absl::StatusOr<DurablePart> durable = Protocol();

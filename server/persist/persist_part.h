@@ -15,6 +15,7 @@ struct PersistTools {
   WriteBuffers* buffers = nullptr;
   WriterPool* pool = nullptr;
   Reservation* reservation = nullptr;
+  bool hash_blocks = true;  // PersistOptions::hash_blocks
 };
 
 // Blocking, on the part's own thread. On failure nothing of the part is left on disk.

@@ -130,7 +130,8 @@ class Persister::Impl {
   // The job, then whatever is queued. A streaming part's thread takes nothing from the queue.
   void Work(Job job, Reader& reader) {
     const PersistTools tools{
-        .folder = folder_, .buffers = &buffers_, .pool = &pool_, .reservation = &reservation_};
+        .folder = folder_, .buffers = &buffers_, .pool = &pool_, .reservation = &reservation_,
+        .hash_blocks = options_.hash_blocks};
     for (;;) {
       const bool streaming = job.part.streaming;
       if (!streaming) Delay();

@@ -98,6 +98,12 @@ absl::Status PlanWriter::ReferenceFile(const CommittedPart& part, const LeafShar
     file.disk_id = FileId();
     return absl::OkStatus();
   }
+  // A client library compares the whole plan with what it wants, and tells of everything together.
+  if (absl::IsDataLoss(status) && session_ != nullptr) {
+    observe::Error("planned without a data file", {{"file", file.disk_id.hex()}, {"error", status}});
+    file.unreadable = std::string(status.message());
+    return absl::OkStatus();
+  }
   CKPT_RETURN_IF_ERROR(status);
   if (opened == nullptr || opened->descriptor() < 0) return absl::OkStatus();
   return session_->Grant(file.disk_id, v1::FILE_ACCESS_READ, opened->size(), opened->descriptor());
@@ -132,7 +138,8 @@ absl::Status PlanWriter::AddPiece(CommittedPart& part, uint32_t leaf_number,
     }
   } else {
     piece->set_tier(v1::TIER_DISK);
-    piece->set_file_id(file.disk_id.bytes());
+    piece->set_unreadable(file.unreadable);
+    if (file.unreadable.empty()) piece->set_file_id(file.disk_id.bytes());
     piece->set_file_offset(disk_offset);
   }
   piece->set_length(shard.length);

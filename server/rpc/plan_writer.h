@@ -57,6 +57,7 @@ class PlanWriter {
     bool known = false;
     FileId disk_id;  // none: it cannot be opened, memory alone has the bytes
     uint32_t disk = 0;
+    std::string unreadable;  // why nobody can read it
   };
   struct PartPlace {
     bool in_memory = false;

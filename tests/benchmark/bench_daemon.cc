@@ -77,11 +77,26 @@ absl::StatusOr<uint64_t> ProcessorTicks(pid_t pid) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<BenchDaemon>> BenchDaemon::Start(const Options& options) {
-  return StartOn(options, [](const std::string&) { return absl::OkStatus(); });
+  return StartWith(options, {});
+}
+
+absl::StatusOr<std::unique_ptr<BenchDaemon>> BenchDaemon::StartWith(
+    const Options& options, std::vector<std::string> flags) {
+  CKPT_ASSIGN_OR_RETURN(std::unique_ptr<BenchDaemon> daemon, MakeFolders(options));
+  daemon->flags_ = std::move(flags);
+  CKPT_RETURN_IF_ERROR(daemon->Spawn());
+  return daemon;
 }
 
 absl::StatusOr<std::unique_ptr<BenchDaemon>> BenchDaemon::StartOn(
     const Options& options, absl::FunctionRef<absl::Status(const std::string& data_folder)> fill) {
+  CKPT_ASSIGN_OR_RETURN(std::unique_ptr<BenchDaemon> daemon, MakeFolders(options));
+  CKPT_RETURN_IF_ERROR(fill(daemon->data_folder_));
+  CKPT_RETURN_IF_ERROR(daemon->Spawn());
+  return daemon;
+}
+
+absl::StatusOr<std::unique_ptr<BenchDaemon>> BenchDaemon::MakeFolders(const Options& options) {
   std::error_code error;
   if (!fs::exists(options.ckptd, error)) {
     return absl::NotFoundError(
@@ -108,8 +123,6 @@ absl::StatusOr<std::unique_ptr<BenchDaemon>> BenchDaemon::StartOn(
   CKPT_ASSIGN_OR_RETURN(daemon->socket_folder_, MakeFolder("/tmp"));  // socket paths are short
   daemon->data_folder_ = absl::StrCat(daemon->disk_folder_, "/data");
   daemon->socket_ = absl::StrCat(daemon->socket_folder_, "/s");
-  CKPT_RETURN_IF_ERROR(fill(daemon->data_folder_));
-  CKPT_RETURN_IF_ERROR(daemon->Spawn());
   return daemon;
 }
 
@@ -129,6 +142,7 @@ absl::Status BenchDaemon::Spawn() {
   spawn.arguments = {ckptd_,         "--socket",     socket_,        "--data-dir",
                      data_folder_,   "--memory-dir", memory_folder_, "--memory-budget",
                      memory_budget_, "--log-level",  "warning"};
+  spawn.arguments.insert(spawn.arguments.end(), flags_.begin(), flags_.end());
   spawn.errors = absl::StrCat(disk_folder_, "/ckptd.log");
   spawn.output = spawn.errors;
   CKPT_ASSIGN_OR_RETURN(pid_, testing::Spawn(spawn));

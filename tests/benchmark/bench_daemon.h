@@ -27,6 +27,8 @@ class BenchDaemon {
   static absl::StatusOr<std::unique_ptr<BenchDaemon>> StartOn(
       const Options& options,
       absl::FunctionRef<absl::Status(const std::string& data_folder)> fill);
+  static absl::StatusOr<std::unique_ptr<BenchDaemon>> StartWith(const Options& options,
+                                                                std::vector<std::string> flags);
   ~BenchDaemon();
 
   const std::string& socket() const { return socket_; }
@@ -50,11 +52,13 @@ class BenchDaemon {
 
  private:
   BenchDaemon() = default;
+  static absl::StatusOr<std::unique_ptr<BenchDaemon>> MakeFolders(const Options& options);
   absl::Status Spawn();
   absl::Status Stop();
 
   std::string ckptd_;
   std::string memory_budget_;
+  std::vector<std::string> flags_;  // beside those that all daemons get
   std::string disk_folder_;
   std::string data_folder_;  // inside disk_folder_
   std::string memory_folder_;

@@ -66,6 +66,7 @@ int Main(const std::vector<std::string>& arguments) {
     return absl::SimpleAtoi(arguments[3], &bytes) ? FreshRestore(arguments[1], arguments[2], bytes)
                                                   : 2;
   }
+  if (arguments.size() == 6 && arguments[0] == "--busy-rank") return BusyRank(arguments);
   if (arguments.size() == 5 && arguments[0] == "--restore-rank") {
     uint64_t bytes = 0;
     uint32_t together = 0;

@@ -1,19 +1,12 @@
 // Eight rank processes restore the same checkpoint at the same time: what the disk gives for it.
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstdio>
 #include <iostream>
-#include <utility>
 
-#include "absl/cleanup/cleanup.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "common/byte_size.h"
 #include "common/status_macros.h"
 #include "tests/benchmark/measure.h"
+#include "tests/benchmark/rank_process.h"
 #include "tests/benchmark/rows.h"
 #include "tests/fixtures/process.h"
 
@@ -21,51 +14,6 @@ namespace ckpt::bench {
 namespace {
 
 constexpr uint32_t kRanks = 8;
-
-// A rank: says that it is ready, waits until its stdin ends, restores, says what it read from disk.
-class RankProcess {
- public:
-  static absl::StatusOr<std::unique_ptr<RankProcess>> Start(std::vector<std::string> arguments) {
-    std::unique_ptr<RankProcess> rank(new RankProcess());
-    int input[2];
-    int output[2];
-    if (pipe2(input, O_CLOEXEC) != 0) return absl::ErrnoToStatus(errno, "pipe");
-    rank->go_ = input[1];
-    const absl::Cleanup close_input = [&] { close(input[0]); };
-    if (pipe2(output, O_CLOEXEC) != 0) return absl::ErrnoToStatus(errno, "pipe");
-    rank->answers_ = fdopen(output[0], "r");
-    const absl::Cleanup close_output = [&] { close(output[1]); };
-    testing::SpawnOptions spawn;
-    spawn.arguments = std::move(arguments);
-    spawn.input = input[0];
-    spawn.output_descriptor = output[1];
-    spawn.errors_descriptor = STDERR_FILENO;
-    CKPT_ASSIGN_OR_RETURN(rank->pid_, testing::Spawn(spawn));
-    return rank;
-  }
-  ~RankProcess() {
-    Go();
-    if (pid_ != 0) (void)testing::AwaitProcess(pid_, absl::Minutes(5));
-    if (answers_ != nullptr) fclose(answers_);
-  }
-  // The next line that it says.
-  absl::StatusOr<std::string> Listen() {
-    char line[64];
-    if (fgets(line, sizeof(line), answers_) != nullptr) {
-      return std::string(absl::StripAsciiWhitespace(line));
-    }
-    return absl::InternalError("a restoring rank ended early");
-  }
-  void Go() {
-    if (go_ >= 0) close(std::exchange(go_, -1));
-  }
-
- private:
-  RankProcess() = default;
-  pid_t pid_ = 0;
-  int go_ = -1;
-  FILE* answers_ = nullptr;
-};
 
 // Bytes that all of them together read from disk.
 absl::StatusOr<uint64_t> RestoreTogether(Bench& bench, const CheckpointId& id,
@@ -131,8 +79,7 @@ int RestoreRank(const std::string& socket, const std::string& selector, uint64_t
     ClientOptions client_options;
     client_options.socket = socket;
     CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<Client> client, Client::Connect(client_options));
-    std::cout << "ready" << std::endl;
-    std::cin.get();
+    SayReadyAndWait();
     RestoreOptions options;
     options.threads = 2;
     options.ranks_together = together;

@@ -21,8 +21,11 @@ constexpr Row kRows[] = {
     {"durable", "bytes made durable per second", DurableRow},
     {"restore-memory", "restore from the memory tier", RestoreMemoryRow},
     {"restore-disk", "restore from cold disk", RestoreDiskRow},
+    {"verification", "what hashing and checking cost", VerificationRow},
     {"partial", "one percent of a checkpoint, bytes read for it, and views", PartialRow},
     {"read-once", "ranks of a node that restore the same", ReadOnceRow},
+    {"fair", "many ranks at once: the slowest beside the fastest", FairRow},
+    {"calls", "short calls and watchers while a trainer saves", CallsRow},
     {"stream", "the stream transport", StreamRow},
     {"commit", "commit latency past the last durable byte", CommitRow},
     {"glob", "filtering keys by globs", GlobRow},
@@ -79,7 +82,11 @@ absl::StatusOr<SaveTimes> SaveAndWait(Bench& bench, Client& client, Part part,
 }
 
 absl::StatusOr<std::unique_ptr<Client>> WarmClient(Bench& bench) {
-  CKPT_ASSIGN_OR_RETURN(std::unique_ptr<Client> client, bench.daemon().Connect());
+  return WarmClient(bench, bench.daemon());
+}
+
+absl::StatusOr<std::unique_ptr<Client>> WarmClient(Bench& bench, BenchDaemon& daemon) {
+  CKPT_ASSIGN_OR_RETURN(std::unique_ptr<Client> client, daemon.Connect());
   // Files of an earlier session may still be on their way out.
   const absl::Time deadline = absl::Now() + absl::Seconds(30);
   absl::Status status = client->Prepare(bench.state().bytes());
@@ -91,7 +98,7 @@ absl::StatusOr<std::unique_ptr<Client>> WarmClient(Bench& bench) {
   for (int i = 0; i < 2; ++i) {
     CKPT_ASSIGN_OR_RETURN(const SaveTimes times,
                           SaveAndWait(bench, *client, bench.state().MakePart(), {}));
-    CKPT_RETURN_IF_ERROR(bench.daemon().Delete(times.id));
+    CKPT_RETURN_IF_ERROR(daemon.Delete(times.id));
   }
   return client;
 }

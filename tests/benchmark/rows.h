@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -67,6 +68,7 @@ absl::StatusOr<SaveTimes> SaveAndWait(Bench& bench, Client& client, Part part,
                                       const SaveOptions& options);
 // A session whose saves go at their steady speed: prepared, two saves done.
 absl::StatusOr<std::unique_ptr<Client>> WarmClient(Bench& bench);
+absl::StatusOr<std::unique_ptr<Client>> WarmClient(Bench& bench, BenchDaemon& daemon);
 
 v1::Selector SelectorOf(const CheckpointId& id);
 
@@ -82,8 +84,11 @@ absl::Status FirstSaveRow(Bench& bench);
 absl::Status DurableRow(Bench& bench);
 absl::Status RestoreMemoryRow(Bench& bench);
 absl::Status RestoreDiskRow(Bench& bench);
+absl::Status VerificationRow(Bench& bench);
 absl::Status PartialRow(Bench& bench);
 absl::Status ReadOnceRow(Bench& bench);
+absl::Status FairRow(Bench& bench);
+absl::Status CallsRow(Bench& bench);
 absl::Status StreamRow(Bench& bench);
 absl::Status CommitRow(Bench& bench);
 absl::Status GlobRow(Bench& bench);
@@ -98,6 +103,9 @@ int FreshRestore(const std::string& socket, const std::string& selector, uint64_
 // `ckpt_bench --restore-rank SOCKET RUN@STEP BYTES RANKS`: one of the ranks of ReadOnceRow.
 int RestoreRank(const std::string& socket, const std::string& selector, uint64_t state_bytes,
                 uint32_t together);
+
+// `ckpt_bench --busy-rank SOCKET RUN BYTES MILLISECONDS save|restore`: one of the ranks of FairRow.
+int BusyRank(const std::vector<std::string>& arguments);
 
 }  // namespace ckpt::bench
 

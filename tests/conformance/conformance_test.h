@@ -23,6 +23,7 @@
 
 namespace ckpt::testing {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;

@@ -316,6 +316,52 @@ TEST_F(Conformance, load_all_or_nothing) {
   ASSERT_OK(checkpointer->Load(1, here).status());
 }
 
+// A data file that is gone is told with the rest, and what did not lie in it can be had.
+TEST_F(Conformance, load_all_or_nothing_with_a_lost_file) {
+  const at::Tensor wide = torch::arange(8, torch::kFloat).reshape({4, 2});
+  const auto state_of = [&](int64_t rank) {
+    return StateDict{{"model", StateDict{{"weight", torch::ones({2, 2})}, {"extra", torch::ones(2)}}},
+                     {"shape", torch::ones(2)},
+                     {"wide", Sharded{wide.slice(0, 2 * rank, 2 * rank + 2).clone(), {4, 2},
+                                      {2 * rank, 0}}}};
+  };
+  ASSERT_OK(Save(1, {state_of(0), state_of(1)}));
+  ForgetMemory();
+  ASSERT_TRUE(std::filesystem::remove(PlaceOf(wide.slice(0, 2, 4)).path));
+
+  auto model = torch::nn::Linear(2, 2);
+  const at::Tensor weight = model->weight.detach().clone();
+  auto whole = torch::zeros({4, 2});
+  StateDict state{{"model", model}, {"shape", torch::zeros(3)}, {"wide", whole}, {"wider", 1}};
+  LoadReport report;
+  LoadOptions options;
+  options.report = &report;
+  const absl::Status status = Load(1, state, options).status();
+  EXPECT_TRUE(absl::IsDataLoss(status)) << status;
+  const std::string text(status.message());
+  EXPECT_THAT(text, HasSubstr("wider (nearest: wide)"));
+  EXPECT_THAT(text, HasSubstr("unexpected in the checkpoint (1): model.extra"));
+  EXPECT_THAT(text, HasSubstr("mismatched (1): shape: stored as F32 [2], expected F32 [3]"));
+  EXPECT_THAT(text, HasSubstr("wide [2:4, 0:2]"));
+  EXPECT_THAT(text, HasSubstr(".safetensors is missing on disk"));
+  EXPECT_THAT(text, HasSubstr("Nothing was changed"));
+  EXPECT_THAT(report.damaged, Contains("wide"));
+  EXPECT_THAT(report.restored, IsEmpty());
+  EXPECT_TRUE(BitEqual(model->weight, weight));
+  EXPECT_TRUE(BitEqual(whole, torch::zeros({4, 2})));
+  // Alone.
+  StateDict only{{"wide", whole}};
+  const absl::Status lost = Load(1, only, options).status();
+  EXPECT_TRUE(absl::IsDataLoss(lost)) << lost;
+  EXPECT_THAT(std::string(lost.message()), HasSubstr("Nothing was changed"));
+  EXPECT_THAT(report.damaged, ElementsAre("wide"));
+  EXPECT_TRUE(BitEqual(whole, torch::zeros({4, 2})));
+  // The half that the other file holds.
+  StateDict here{{"wide", Sharded{torch::zeros({2, 2}), {4, 2}, {0, 0}}}};
+  ASSERT_OK(Load(1, here, options).status());
+  EXPECT_THAT(report.damaged, IsEmpty());
+}
+
 // From memory, and from disk after the daemon was started anew.
 TEST_F(Conformance, load_optimizer) {
   const auto make = [](torch::nn::Sequential& model, double lr) {

@@ -215,6 +215,7 @@ const std::map<std::string, Sample>& Samples() {
       {"log-format", {"json", [](Config& c) { c.log_format = observe::LineFormat::kJson; }}},
       {"log-level", {"debug", [](Config& c) { c.log_level = observe::Severity::kDebug; }}},
       {"persist-delay", {"14s", [](Config& c) { c.persist_delay = absl::Seconds(14); }}},
+      {"hash-blocks", {"false", [](Config& c) { c.hash_blocks = false; }}},
   };
   return *samples;
 }
@@ -223,11 +224,12 @@ const std::map<std::string, Sample>& Samples() {
 auto Fields(const Config& config) {
   const auto& [socket, socket_mode, listen, insecure_tcp, sessions_max, data_dir, memory_dir,
                memory_budget, writer_threads, scrub_rate, scrub_interval, retention, retention_file,
-               join_deadline, grace, drain_deadline, persist_delay, log_format, log_level] = config;
+               join_deadline, grace, drain_deadline, persist_delay, hash_blocks, log_format,
+               log_level] = config;
   return std::make_tuple(socket, socket_mode, listen, insecure_tcp, sessions_max, data_dir,
                          memory_dir, memory_budget, writer_threads, scrub_rate, scrub_interval,
                          PrintRetentionPolicy(retention), retention_file, join_deadline, grace,
-                         drain_deadline, persist_delay, static_cast<int>(log_format),
+                         drain_deadline, persist_delay, hash_blocks, static_cast<int>(log_format),
                          static_cast<int>(log_level));
 }
 

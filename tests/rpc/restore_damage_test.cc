@@ -34,12 +34,26 @@ TEST_F(RestoreTest, AMissingDataFileIsServedFromMemoryOrIsDataLoss) {
     const auto session = sessions_.Open();
     if (with_session) request.set_session_token(session->token().bytes());
     const size_t plans = plans_.count();
-    const absl::Status lost = Plan(request).status();
-    EXPECT_TRUE(absl::IsDataLoss(lost)) << lost;
-    EXPECT_THAT(std::string(lost.message()),
-                AllOf(HasSubstr("r@1"), HasSubstr("rank 1"), HasSubstr(".safetensors is missing"),
-                      HasSubstr("ckptctl checkpoint verify r@1")));
-    EXPECT_EQ(plans_.count(), plans);
+    const auto names_the_file =
+        AllOf(HasSubstr("r@1"), HasSubstr("rank 1"), HasSubstr(".safetensors is missing"),
+              HasSubstr("ckptctl checkpoint verify r@1"));
+    if (const auto lost = Plan(request); with_session) {
+      // A client library is told of all that is lost, together with all that is there.
+      ASSERT_TRUE(lost.ok()) << lost.status();
+      ASSERT_EQ(lost->pieces.size(), 4u);
+      for (const v1::Piece& piece : lost->pieces) {
+        const bool in_memory = piece.tier() == v1::TIER_MEMORY;
+        EXPECT_EQ(piece.unreadable().empty(), in_memory);
+        EXPECT_EQ(piece.file_id().empty(), !in_memory);
+        if (in_memory) continue;
+        EXPECT_THAT(piece.unreadable(), names_the_file);
+        EXPECT_TRUE(absl::IsDataLoss(ReadPiece(*lost, piece).status()));
+      }
+    } else {
+      EXPECT_TRUE(absl::IsDataLoss(lost.status())) << lost.status();
+      EXPECT_THAT(std::string(lost.status().message()), names_the_file);
+      EXPECT_EQ(plans_.count(), plans);
+    }
     const int grants = session->grants;
     // Of what memory holds all is given.
     request.mutable_selection()->add_include_matching()->add_ranks(0);

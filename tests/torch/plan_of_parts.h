@@ -19,6 +19,7 @@ class PlanOfParts : public RestorePlan {
   const v1::CheckpointInfo& checkpoint() const override { return checkpoint_; }
   absl::Span<const v1::PlannedLeaf> leaves() const override { return leaves_; }
   absl::StatusOr<uint32_t> Find(const std::string& printed_key, uint32_t rank) const override;
+  bool has_unreadable() const override { return false; }
   absl::Status Check(absl::Span<const ReadTarget> targets) const override;
   absl::Status Read(absl::Span<const ReadTarget> targets, ReadStatistics* statistics) override;
   const v1::PlanSummary& summary() const override { return summary_; }

@@ -1,0 +1,154 @@
+// Nothing that clients come and go with stays behind: many rounds of saving, watching, restoring and
+// deleting, of clients that vanish in the middle, and then the daemon has no more descriptors,
+// threads, files and (but for what the allocator keeps) memory than before. CKPT_ENDURANCE_ROUNDS=N
+// for more rounds: 360 are what a job that saves every ten seconds does in an hour.
+#include <signal.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "ckpt/v1/save.grpc.pb.h"
+#include "grpcpp/client_context.h"
+#include "tests/fixtures/daemon_calls.h"
+#include "tests/integration/integration_test.h"
+#include "tests/integration/rank_process.h"
+
+namespace ckpt::testing {
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kOwnAllocator = false;  // what is freed stays in quarantine or shadow
+constexpr int kRounds = 12;
+#else
+constexpr bool kOwnAllocator = true;
+constexpr int kRounds = 60;
+#endif
+constexpr int kWarmUp = 12;  // pools, arenas and caches have their size by then
+constexpr uint64_t kGrowthMax = 24 << 20;
+
+int Rounds() {
+  const char* asked = std::getenv("CKPT_ENDURANCE_ROUNDS");
+  int rounds = 0;
+  return asked != nullptr && absl::SimpleAtoi(asked, &rounds) ? rounds : kRounds;
+}
+
+// What the kernel says that a process holds.
+struct Held {
+  size_t descriptors = 0;
+  size_t threads = 0;
+  uint64_t bytes = 0;  // its own memory, without the memory tier
+};
+
+Held HeldBy(pid_t pid) {
+  const std::filesystem::path folder = absl::StrCat("/proc/", pid);
+  const auto count = [](const std::filesystem::path& path) {
+    return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(path), {}));
+  };
+  Held held{count(folder / "fd"), count(folder / "task")};
+  std::ifstream status(folder / "status");
+  for (std::string word; status >> word;) {
+    uint64_t kilobytes = 0;
+    if (word == "RssAnon:" && status >> kilobytes) held.bytes = kilobytes << 10;
+  }
+  return held;
+}
+
+class Endurance : public IntegrationTest {
+ protected:
+  // A job of two ranks saves and resumes, another is watched and deleted.
+  void HealthyRound(uint64_t step) {
+    const CheckpointId id = NewId("endures/run", step);
+    const TestState state = TestState::Mixed(step, 2 << 20);
+    SaveOptions options;
+    if (step % 2 == 0) options.transport = v1::TRANSPORT_STREAM;
+    CKPT_ASSERT_OK(SaveCommitted(id, state, 2, options));
+    CKPT_ASSERT_OK(Check(absl::StrCat("endures/run@", step), state, 2));
+    {
+      grpc::ClientContext context;
+      v1::WatchCheckpointsRequest request;
+      request.set_run("endures/run");
+      const auto watch = v1::CatalogService::NewStub(channel())->WatchCheckpoints(&context, request);
+      v1::WatchCheckpointsResponse response;
+      ASSERT_TRUE(watch->Read(&response));
+      context.TryCancel();  // and goes without a word
+      (void)watch->Finish();
+    }
+    CKPT_ASSERT_OK(DaemonCalls(daemon().socket()).Delete(id));
+    DropClients();
+  }
+
+  // One rank never begins and the other dies while it copies; a client has a plan open and is killed.
+  void BrokenRound(uint64_t step) {
+    auto copies = RankProcess::Start(daemon().socket());
+    CKPT_ASSERT_OK(copies.status());
+    RankSave save{.id = NewId("endures/broken", step), .world_size = 2, .bytes = 1 << 20};
+    save.hold_at = 1000;
+    save.stream = step % 2 == 0;
+    CKPT_ASSERT_OK((*copies)->Save(save));
+    CKPT_ASSERT_OK((*copies)->AwaitHeld());
+    (*copies)->Kill();
+    // Connected to nobody, in the middle of a call: never a Begin, never an end.
+    grpc::ClientContext context;
+    const auto half_open = v1::SaveService::NewStub(channel())->Save(&context);
+    half_open->WritesDone();
+    v1::SaveResponse response;
+    EXPECT_FALSE(half_open->Read(&response));
+    EXPECT_FALSE(half_open->Finish().ok());
+  }
+
+  // As soon as nothing is under way any more.
+  Held AtRest() {
+    CKPT_EXPECT_OK(Eventually("all saves, sessions and plans have ended", [&] {
+      const auto status = Status();
+      return status.ok() && status->open_saves() == 0 && status->sessions() == 0 &&
+             status->open_plans() == 0 && status->persisting_parts() == 0;
+    }));
+    // gRPC's own threads end when they have had nothing to do for a while.
+    Held held = HeldBy(daemon().pid());
+    for (int steady = 0; steady < 20; ++steady) {
+      absl::SleepFor(absl::Milliseconds(50));
+      const Held now = HeldBy(daemon().pid());
+      if (now.descriptors < held.descriptors || now.threads < held.threads) steady = 0;
+      held = now;
+    }
+    return held;
+  }
+};
+
+TEST_F(Endurance, WhatClientsComeAndGoWithDoesNotStay) {
+  StartDaemon({.grace = "100ms", .log_level = "warning"});
+  uint64_t step = 0;
+  const auto rounds = [&](int count) {
+    for (int i = 0; i < count && !HasFatalFailure(); ++i) {
+      HealthyRound(++step);
+      if (step % 3 == 0) BrokenRound(step);
+    }
+  };
+  rounds(kWarmUp);
+  ASSERT_FALSE(HasFatalFailure());
+  const Held before = AtRest();
+  rounds(Rounds());
+  ASSERT_FALSE(HasFatalFailure());
+  const Held after = AtRest();
+  std::cout << "endurance: " << Rounds() << " rounds: descriptors " << before.descriptors << " -> "
+            << after.descriptors << ", threads " << before.threads << " -> " << after.threads
+            << ", memory " << (before.bytes >> 10) << " -> " << (after.bytes >> 10) << " KiB\n";
+  // Pools of threads and connections that are closing differ by a few; a leak by each round.
+  const auto some = static_cast<size_t>(Rounds()) / 4;
+  EXPECT_LT(after.descriptors, before.descriptors + some);
+  EXPECT_LT(after.threads, before.threads + some);
+  if (kOwnAllocator) {
+    EXPECT_LT(after.bytes, before.bytes + kGrowthMax);
+  }
+  EXPECT_TRUE(daemon().DataFiles().empty());
+  EXPECT_TRUE(CommittedSteps("endures/run").empty());
+}
+
+}  // namespace
+}  // namespace ckpt::testing
