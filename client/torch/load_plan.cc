@@ -296,10 +296,7 @@ absl::Status LoadPlan::Check(const RestorePlan& plan) {
   const absl::Status readable = plan.Check(ReadTargets());
   if (!readable.ok()) complaints.push_back(absl::StrCat("cannot be read: ", readable.message()));
   if (complaints.empty()) return absl::OkStatus();  // what is lost is not wanted
-  if (absl::IsDataLoss(readable)) {
-    NoteUnreadable(plan);
-    hints_.push_back("`latest-valid` is the newest checkpoint that verifies");
-  }
+  if (absl::IsDataLoss(readable)) NoteUnreadable(plan);
   const std::string text = absl::StrCat("cannot load ", NameOf(plan), ": ",
                                         absl::StrJoin(complaints, "; "), ". Nothing was changed",
                                         hints_.empty() ? "" : ". ", absl::StrJoin(hints_, ". "));

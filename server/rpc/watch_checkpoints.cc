@@ -25,7 +25,9 @@ namespace {
 
 constexpr size_t kPendingMax = 65536;
 constexpr size_t kSnapshotBatch = 1000;
-constexpr absl::Duration kPollEvery = absl::Milliseconds(100);
+// How soon an idle watch notices that its caller has gone or the daemon stops. Five hundred of them
+// at once should cost nothing to speak of.
+constexpr absl::Duration kPollEvery = absl::Milliseconds(500);
 
 class Pending {
  public:

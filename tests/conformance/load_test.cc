@@ -336,7 +336,7 @@ TEST_F(Conformance, load_all_or_nothing_with_a_lost_file) {
   LoadReport report;
   LoadOptions options;
   options.report = &report;
-  const absl::Status status = Load(1, state, options).status();
+  const absl::Status status = Load(1, state, options, 0, 2).status();
   EXPECT_TRUE(absl::IsDataLoss(status)) << status;
   const std::string text(status.message());
   EXPECT_THAT(text, HasSubstr("wider (nearest: wide)"));
@@ -351,14 +351,14 @@ TEST_F(Conformance, load_all_or_nothing_with_a_lost_file) {
   EXPECT_TRUE(BitEqual(whole, torch::zeros({4, 2})));
   // Alone.
   StateDict only{{"wide", whole}};
-  const absl::Status lost = Load(1, only, options).status();
+  const absl::Status lost = Load(1, only, options, 0, 2).status();
   EXPECT_TRUE(absl::IsDataLoss(lost)) << lost;
   EXPECT_THAT(std::string(lost.message()), HasSubstr("Nothing was changed"));
   EXPECT_THAT(report.damaged, ElementsAre("wide"));
   EXPECT_TRUE(BitEqual(whole, torch::zeros({4, 2})));
   // The half that the other file holds.
   StateDict here{{"wide", Sharded{torch::zeros({2, 2}), {4, 2}, {0, 0}}}};
-  ASSERT_OK(Load(1, here, options).status());
+  ASSERT_OK(Load(1, here, options, 0, 2).status());
   EXPECT_THAT(report.damaged, IsEmpty());
 }
 

@@ -15,7 +15,6 @@
 #include "absl/time/clock.h"
 #include "ckpt/v1/save.grpc.pb.h"
 #include "grpcpp/client_context.h"
-#include "tests/fixtures/daemon_calls.h"
 #include "tests/integration/integration_test.h"
 #include "tests/integration/rank_process.h"
 
@@ -79,7 +78,7 @@ class Endurance : public IntegrationTest {
       context.TryCancel();  // and goes without a word
       (void)watch->Finish();
     }
-    CKPT_ASSERT_OK(DaemonCalls(daemon().socket()).Delete(id));
+    CKPT_ASSERT_OK(calls().Delete(id));
     DropClients();
   }
 

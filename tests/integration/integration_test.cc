@@ -3,21 +3,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "common/status_macros.h"
-#include "grpcpp/create_channel.h"
-#include "grpcpp/security/credentials.h"
 
 namespace ckpt::testing {
-namespace {
-
-absl::Status FromGrpc(const grpc::Status& status) {
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
-}
-
-}  // namespace
-
 void IntegrationTest::StartDaemon(DaemonOptions options) {
   absl::StatusOr<std::unique_ptr<Daemon>> started = Daemon::Start(std::move(options));
   ASSERT_TRUE(started.ok()) << started.status();
@@ -36,17 +25,12 @@ std::unique_ptr<Client> IntegrationTest::Connect() {
   return client.ok() ? *std::move(client) : nullptr;
 }
 
-std::shared_ptr<grpc::Channel> IntegrationTest::channel() {
-  if (channel_ == nullptr) {
-    grpc::ChannelArguments arguments;
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 10);
-    arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 50);
-    channel_ = grpc::CreateCustomChannel(absl::StrCat("unix:", daemon().socket()),
-                                         grpc::InsecureChannelCredentials(), arguments);
-  }
-  return channel_;
+DaemonCalls& IntegrationTest::calls() {
+  if (calls_ == nullptr) calls_ = std::make_unique<DaemonCalls>(daemon().socket());
+  return *calls_;
 }
+
+std::shared_ptr<grpc::Channel> IntegrationTest::channel() { return calls().channel(); }
 
 std::vector<SaveHandle> IntegrationTest::StartSaves(const CheckpointId& id, const TestState& state,
                                                     uint32_t world_size,
@@ -84,36 +68,18 @@ absl::Status IntegrationTest::Check(const std::string& selector, const TestState
   return CheckRestoredWhole(*plan, state);
 }
 
-absl::StatusOr<v1::GetStatusResponse> IntegrationTest::Status() {
-  grpc::ClientContext context;
-  v1::GetStatusResponse response;
-  CKPT_RETURN_IF_ERROR(
-      FromGrpc(v1::AdminService::NewStub(channel())->GetStatus(&context, {}, &response)));
-  return response;
-}
+absl::StatusOr<v1::GetStatusResponse> IntegrationTest::Status() { return calls().Status(); }
 
 absl::StatusOr<v1::CheckpointInfo> IntegrationTest::Info(const std::string& selector) {
-  v1::GetCheckpointRequest request;
-  CKPT_ASSIGN_OR_RETURN(*request.mutable_selector(), ParseSelector(selector));
-  grpc::ClientContext context;
-  v1::GetCheckpointResponse response;
-  CKPT_RETURN_IF_ERROR(FromGrpc(
-      v1::CatalogService::NewStub(channel())->GetCheckpoint(&context, request, &response)));
-  return response.checkpoint();
+  CKPT_ASSIGN_OR_RETURN(const v1::Selector parsed, ParseSelector(selector));
+  return calls().Get(parsed);
 }
 
 std::vector<v1::CheckpointInfo> IntegrationTest::List(const std::string& run,
                                                       bool include_aborted) {
-  v1::ListCheckpointsRequest request;
-  request.set_run(run);
-  request.set_page_size(1000);
-  request.set_include_aborted(include_aborted);
-  grpc::ClientContext context;
-  v1::ListCheckpointsResponse response;
-  const absl::Status status = FromGrpc(
-      v1::CatalogService::NewStub(channel())->ListCheckpoints(&context, request, &response));
-  EXPECT_TRUE(status.ok() || absl::IsNotFound(status)) << status;
-  return {response.checkpoints().begin(), response.checkpoints().end()};
+  const auto listed = calls().List(run, include_aborted);
+  EXPECT_TRUE(listed.ok()) << listed.status();
+  return listed.value_or(std::vector<v1::CheckpointInfo>());
 }
 
 std::vector<uint64_t> IntegrationTest::CommittedSteps(const std::string& run) {
@@ -125,18 +91,8 @@ std::vector<uint64_t> IntegrationTest::CommittedSteps(const std::string& run) {
 }
 
 absl::Status IntegrationTest::Verify(const std::string& selector) {
-  v1::VerifyCheckpointRequest request;
-  CKPT_ASSIGN_OR_RETURN(*request.mutable_selector(), ParseSelector(selector));
-  grpc::ClientContext context;
-  const auto stub = v1::CatalogService::NewStub(channel());
-  const auto reader = stub->VerifyCheckpoint(&context, request);
-  v1::VerifyCheckpointResponse response;
-  std::vector<std::string> damage;
-  while (reader->Read(&response)) {
-    damage.insert(damage.end(), response.damage().begin(), response.damage().end());
-  }
-  CKPT_RETURN_IF_ERROR(FromGrpc(reader->Finish()));
-  return damage.empty() ? absl::OkStatus() : absl::DataLossError(absl::StrJoin(damage, "\n"));
+  CKPT_ASSIGN_OR_RETURN(const v1::Selector parsed, ParseSelector(selector));
+  return calls().Verify(parsed);
 }
 
 absl::Status IntegrationTest::Eventually(absl::string_view what,

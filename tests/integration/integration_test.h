@@ -17,6 +17,7 @@
 #include "grpcpp/channel.h"
 #include "gtest/gtest.h"
 #include "tests/fixtures/daemon.h"
+#include "tests/fixtures/daemon_calls.h"
 #include "tests/fixtures/test_state.h"
 
 #define CKPT_ASSERT_OK(expression)                                \
@@ -46,7 +47,8 @@ class IntegrationTest : public ::testing::Test {
   Daemon& daemon();  // started with default options where StartDaemon was not called
 
   std::unique_ptr<Client> Connect();
-  std::shared_ptr<grpc::Channel> channel();
+  DaemonCalls& calls();
+  std::shared_ptr<grpc::Channel> channel();  // of these calls
 
   // One save of every rank, each by a client of its own; the clients stay until the test ends or
   // DropClients.
@@ -74,7 +76,7 @@ class IntegrationTest : public ::testing::Test {
 
  private:
   std::unique_ptr<Daemon> daemon_;
-  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<DaemonCalls> calls_;
   std::vector<std::unique_ptr<Client>> clients_;
 };
 

@@ -2,6 +2,7 @@
 // and a budget that is held makes a save wait or be refused, as it asked.
 #include "absl/strings/str_cat.h"
 #include "ckpt/v1/save.grpc.pb.h"
+#include "common/status_macros.h"
 #include "tests/integration/integration_test.h"
 
 namespace ckpt::testing {
@@ -18,6 +19,19 @@ class MemoryBudget : public IntegrationTest {
     EXPECT_TRUE(status.ok()) << status.status();
     return status->memory_used_bytes();
   }
+  // A save of 12 MiB, held@1, by a client that stays.
+  absl::StatusOr<SaveHandle> StageHeld() {
+    holder_ = Connect();
+    CKPT_ASSIGN_OR_RETURN(SaveHandle held,
+                          holder_->Save(NewId("held", 1), MakeTestPart(held_state_, 0, 1), {}));
+    CKPT_RETURN_IF_ERROR(held.AwaitStaged(absl::Seconds(60)));
+    return held;
+  }
+
+  const TestState held_state_ = TestState::Plain(1, 12 * kMiB);
+
+ private:
+  std::unique_ptr<Client> holder_;
 };
 
 TEST_F(MemoryBudget, PagesAreRecycledFromSaveToSave) {
@@ -67,12 +81,8 @@ TEST_F(MemoryBudget, RingsOfSeveralRanksAndOverTheStream) {
 TEST_F(MemoryBudget, AFullBudgetRefuses) {
   // Nothing becomes durable: what is staged holds the budget.
   StartDaemon({.memory_budget = "16MiB", .flags = {"--persist-delay=10m"}});
-  const TestState first = TestState::Plain(1, 12 * kMiB);
-  const auto holder = Connect();
-  absl::StatusOr<SaveHandle> held = holder->Save(NewId("held", 1), MakeTestPart(first, 0, 1), {});
+  const auto held = StageHeld();
   ASSERT_TRUE(held.ok()) << held.status();
-  CKPT_ASSERT_OK(held->AwaitStaged(absl::Seconds(60)));
-
   const TestState second = TestState::Plain(2, 8 * kMiB);
   const auto client = Connect();
   absl::StatusOr<SaveHandle> refused = client->Save(NewId("refused", 1), MakeTestPart(second, 0, 1),
@@ -90,11 +100,8 @@ TEST_F(MemoryBudget, AFullBudgetRefuses) {
 
 TEST_F(MemoryBudget, AFullBudgetIsWaitedForOrRung) {
   StartDaemon({.memory_budget = "16MiB", .flags = {"--persist-delay=3s"}});
-  const TestState first = TestState::Plain(1, 12 * kMiB);
-  const auto holder = Connect();
-  absl::StatusOr<SaveHandle> held = holder->Save(NewId("held", 1), MakeTestPart(first, 0, 1), {});
+  auto held = StageHeld();
   ASSERT_TRUE(held.ok()) << held.status();
-  CKPT_ASSERT_OK(held->AwaitStaged(absl::Seconds(60)));
   const TestState second = TestState::Plain(2, 8 * kMiB);
   const auto patient_client = Connect();
   absl::StatusOr<SaveHandle> patient = patient_client->Save(
@@ -107,7 +114,7 @@ TEST_F(MemoryBudget, AFullBudgetIsWaitedForOrRung) {
   CKPT_EXPECT_OK(patient->AwaitCommitted(absl::Seconds(60)));
   CKPT_EXPECT_OK(through->AwaitCommitted(absl::Seconds(60)));
   CKPT_EXPECT_OK(held->AwaitCommitted(absl::Seconds(60)));
-  CKPT_EXPECT_OK(Check("held@1", first));
+  CKPT_EXPECT_OK(Check("held@1", held_state_));
   CKPT_EXPECT_OK(Check("patient@1", second));
   CKPT_EXPECT_OK(Check("through@1", second));
   EXPECT_LE(Used(), 16 * kMiB + kRecordBytes);
