@@ -261,6 +261,10 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(ClientOptions options) {
     const bool set = from_environment != nullptr && *from_environment != '\0';
     connection_options.socket = set ? from_environment : kDefaultSocket;
   }
+  connection_options.token = options.token;
+  if (const char* token = std::getenv("CKPTD_TOKEN"); options.token.empty() && token != nullptr) {
+    connection_options.token = token;
+  }
   connection_options.name = options.name;
   connection_options.connect_timeout = options.connect_timeout;
   CKPT_ASSIGN_OR_RETURN(std::shared_ptr<Connection> connection,

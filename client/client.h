@@ -38,6 +38,9 @@ struct ClientOptions {
   std::string socket;
   // host:port instead of a socket: stream transport only, no shared memory. Both: INVALID_ARGUMENT.
   std::string address;
+  // Bearer token for daemons that ask for one (ckptd --token-file), sent with every call; empty:
+  // $CKPTD_TOKEN, if that is set. It must reach nobody else: over TCP use TLS.
+  std::string token;
   std::string name;  // shown in the daemon's logs
   absl::Duration connect_timeout = absl::Seconds(10);
   std::function<void(LogLevel, absl::string_view)> log;  // may be called from any thread
@@ -46,8 +49,9 @@ struct ClientOptions {
 class Client {
  public:
   // UNAVAILABLE: nobody listens there (says where it looked and how to start the daemon);
-  // PERMISSION_DENIED: the socket's mode; INVALID_ARGUMENT: socket and address, or a path that is
-  // too long.
+  // PERMISSION_DENIED: the socket's mode, or the daemon does not serve this user; INVALID_ARGUMENT:
+  // socket and address, a path that is too long, or a token with other than printable characters.
+  // Whether the token is known is found out by the first call: UNAUTHENTICATED says what to do.
   static absl::StatusOr<std::unique_ptr<Client>> Connect(ClientOptions options);
   virtual ~Client() = default;  // cancels saves that are not staged; what is staged is the daemon's
 

@@ -7,6 +7,8 @@
 #ifndef CKPT_SERVER_CONFIG_H_
 #define CKPT_SERVER_CONFIG_H_
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -17,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "ckpt/v1/retention.pb.h"
+#include "server/access/rights.h"
 #include "server/observe/log.h"
 
 namespace ckpt {
@@ -27,6 +30,11 @@ struct Config {
   std::string listen;  // host:port of a TCP socket; empty: none
   bool insecure_tcp = false;
   uint64_t sessions_max = 4096;
+
+  std::vector<uid_t> allow_uids;  // both empty: whoever the sockets' mode lets in
+  std::vector<gid_t> allow_gids;
+  std::optional<Verb> socket_rights = Verb::kAdmin;  // without a token; nullopt: none
+  std::string token_file;                            // empty: there are no tokens
 
   std::string data_dir = "/var/lib/ckptd";
   std::string memory_dir;      // default: DefaultMemoryFolder(data_dir)

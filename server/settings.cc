@@ -9,6 +9,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "common/byte_size.h"
 #include "common/retention_policy.h"
@@ -103,6 +104,25 @@ absl::Status ApplyInsecureTcp(Config& config, absl::string_view value) {
   return ParseSwitch(value, config.insecure_tcp);
 }
 
+// A comma list of user or group numbers.
+absl::Status ApplyIds(std::vector<uint32_t>& ids, absl::string_view value) {
+  ids.clear();
+  for (const absl::string_view word : absl::StrSplit(value, ',')) {
+    uint32_t id = 0;
+    if (!absl::SimpleAtoi(word, &id)) {
+      return Wrong("a comma list of numbers, such as 1000,1001 (id prints them)", value);
+    }
+    ids.push_back(id);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ApplySocketRights(Config& config, absl::string_view value) {
+  config.socket_rights = ParseVerbs(value);
+  if (config.socket_rights.has_value() || value == "none") return absl::OkStatus();
+  return Wrong("none, or a comma list of read, write and admin", value);
+}
+
 absl::Status ApplyMemoryBudget(Config& config, absl::string_view value) {
   CKPT_ASSIGN_OR_RETURN(config.memory_budget, ParseByteSize(value));
   if (config.memory_budget < kMemoryBudgetMin || config.memory_budget > (uint64_t{1} << 50)) {
@@ -143,6 +163,23 @@ const std::vector<Setting>& Settings() {
       {"session-max", "Sockets", "N", "4096", "Client processes connected at once.",
        [](Config& config, absl::string_view value) {
          CKPT_ASSIGN_OR_RETURN(config.sessions_max, ParseCount(value, 1, 65536));
+         return absl::OkStatus();
+       }},
+      {"allow-uid", "Access", "UIDS", "whoever the sockets' mode lets in",
+       "Users whose processes may connect to the sockets, such as 1000,1001; root and the daemon's own "
+       "always may.",
+       [](Config& config, absl::string_view value) { return ApplyIds(config.allow_uids, value); }},
+      {"allow-gid", "Access", "GIDS", "whoever the sockets' mode lets in",
+       "The same by group, a process's own or a supplementary one.",
+       [](Config& config, absl::string_view value) { return ApplyIds(config.allow_gids, value); }},
+      {"socket-rights", "Access", "VERBS", "read,write,admin",
+       "What callers on the socket may do to all runs without a token; none: they need one.",
+       ApplySocketRights},
+      {"token-file", "Access", "FILE", "none",
+       "Bearer tokens, a line each: SHA256-OF-TOKEN NAME RUN-PATTERN read,write,admin. Over TCP one is "
+       "needed then. Read again when it changes.",
+       [](Config& config, absl::string_view value) {
+         CKPT_ASSIGN_OR_RETURN(config.token_file, ParsePath(value));
          return absl::OkStatus();
        }},
       {"data-dir", "Storage", "FOLDER", "/var/lib/ckptd",

@@ -208,7 +208,7 @@ absl::StatusOr<ExitCode> Diff(VerbContext& context) {
   CKPT_ASSIGN_OR_RETURN(const v1::DiffCheckpointsRequest request, RequestOf(context.arguments));
   DiffPrinter printer(context.format, context.arguments.Has("summary"));
   grpc::ClientContext call;
-  context.connection.SetDeadline(call);
+  context.connection.Prepare(call);
   const auto reader = context.connection.catalog().DiffCheckpoints(&call, request);
   std::optional<v1::DiffSummary> summary;
   v1::DiffCheckpointsResponse response;

@@ -21,7 +21,7 @@ absl::StatusOr<VerifyOutcome> VerifyOne(VerbContext& context, const std::string&
   CKPT_ASSIGN_OR_RETURN(*request.mutable_selector(), ParseSelector(name));
   ProgressBar bar(name);
   grpc::ClientContext call;
-  context.connection.SetDeadline(call);
+  context.connection.Prepare(call);
   const auto reader = context.connection.catalog().VerifyCheckpoint(&call, request);
   VerifyOutcome outcome;
   bool done = false;

@@ -35,7 +35,7 @@ absl::StatusOr<ExitCode> WatchCheckpoints(VerbContext& context) {
   const auto& positionals = context.arguments.positionals();
   if (!positionals.empty()) request.set_run(positionals[0]);
   grpc::ClientContext call;
-  context.connection.SetDeadline(call);
+  context.connection.Prepare(call);
   const auto reader = context.connection.catalog().WatchCheckpoints(&call, request);
   v1::WatchCheckpointsResponse event;
   bool answered = false;

@@ -49,7 +49,7 @@ absl::Status NobodyAnswers(const std::string& socket, absl::string_view found) {
   struct stat status {};
   std::string why =
       "a socket is there, but nobody answers on it: the daemon was killed, is "
-      "stopping, or still starting";
+      "stopping, still starting, or does not serve this user (--allow-uid, --allow-gid)";
   if (stat(socket.c_str(), &status) != 0) {
     if (errno == EACCES) {
       return absl::PermissionDeniedError(
@@ -132,7 +132,8 @@ Connection::Connection(std::string socket, std::string address, absl::Duration t
   retention_ = v1::RetentionService::NewStub(channel_);
 }
 
-void Connection::SetDeadline(grpc::ClientContext& context) const {
+void Connection::Prepare(grpc::ClientContext& context) const {
+  if (!token_.empty()) context.AddMetadata("authorization", absl::StrCat("Bearer ", token_));
   if (deadline_ != absl::InfiniteFuture()) context.set_deadline(absl::ToChronoTime(deadline_));
 }
 
@@ -162,7 +163,7 @@ absl::Status Connection::FromGrpc(const grpc::Status& status,
 
 absl::Status Connection::Call(absl::FunctionRef<grpc::Status(grpc::ClientContext*)> call) {
   grpc::ClientContext context;
-  SetDeadline(context);
+  Prepare(context);
   return FromGrpc(call(&context), &context);
 }
 
@@ -189,6 +190,7 @@ absl::StatusOr<std::unique_ptr<Client>> Connection::ConnectClient() {
   CKPT_RETURN_IF_ERROR(Serving().status());
   return Client::Connect({.socket = socket_,
                           .address = address_,
+                          .token = token_,
                           .name = "ckptctl",
                           .connect_timeout = std::min(timeout_, absl::Seconds(30))});
 }

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -30,6 +31,9 @@ class Connection {
   static absl::StatusOr<std::unique_ptr<Connection>> MakeRemote(const std::string& address,
                                                                 absl::Duration timeout);
 
+  // Sends this token with every call; empty: none.
+  void UseToken(std::string token) { token_ = std::move(token); }
+
   v1::CatalogService::Stub& catalog() { return *catalog_; }
   v1::AdminService::Stub& admin() { return *admin_; }
   v1::RestoreService::Stub& restore() { return *restore_; }
@@ -46,7 +50,8 @@ class Connection {
   // nobody being there.
   absl::Status FromGrpc(const grpc::Status& status,
                         const grpc::ClientContext* context = nullptr) const;
-  void SetDeadline(grpc::ClientContext& context) const;
+  // What a call of a stream needs: the deadline, and the token.
+  void Prepare(grpc::ClientContext& context) const;
 
   // grpc.health.v1 of the whole server. UNAVAILABLE where nobody answers.
   absl::StatusOr<bool> Serving();
@@ -60,6 +65,7 @@ class Connection {
   const std::string address_;
   const absl::Duration timeout_;
   const absl::Time deadline_;
+  std::string token_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::CatalogService::Stub> catalog_;
   std::unique_ptr<v1::AdminService::Stub> admin_;

@@ -22,7 +22,7 @@ absl::Status DryRun(VerbContext& context, const v1::Selector& selector,
   *request.mutable_selection() = selection;
   request.set_summary_only(true);
   grpc::ClientContext call;
-  context.connection.SetDeadline(call);
+  context.connection.Prepare(call);
   const auto reader = context.connection.restore().PlanRestore(&call, request);
   v1::CheckpointId id;
   std::optional<v1::PlanSummary> summary;

@@ -17,6 +17,7 @@
 #include "client/cli/exit_code.h"
 #include "client/cli/output.h"
 #include "client/cli/terminal.h"
+#include "client/cli/token.h"
 #include "client/cli/verb.h"
 #include "common/key.h"
 #include "common/status_macros.h"
@@ -64,6 +65,10 @@ const std::vector<FlagSpec>& CommonFlags() {
       {.name = "address",
        .value = "HOST:PORT",
        .help = "instead of the socket: what ckptd --listen was given"},
+      {.name = "token-file",
+       .value = "FILE",
+       .help = "the file with the token to call with; default $CKPTD_TOKEN, then none",
+       .is_path = true},
       {.name = "timeout", .value = "TIME", .help = "give up after 30s, 5m, ... with exit code 7"},
       {.name = "help", .help = "this text", .letter = 'h'}};
   return *flags;
@@ -89,7 +94,7 @@ size_t SkipFlags(const std::vector<std::string>& words) {
   while (i < words.size() && words[i].size() > 1 && words[i][0] == '-') {
     const std::string& word = words[i];
     const bool valued = word == "-o" || word == "--output" || word == "--socket" ||
-                        word == "--address" || word == "--timeout";
+                        word == "--address" || word == "--token-file" || word == "--timeout";
     i += valued ? 2 : 1;
   }
   return std::min(i, words.size());
@@ -172,6 +177,8 @@ absl::StatusOr<ExitCode> RunVerb(const Verb& verb, const Arguments& arguments) {
                         arguments.Duration("timeout", verb.default_timeout));
   CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<Connection> connection,
                         ConnectionOf(arguments, timeout));
+  CKPT_ASSIGN_OR_RETURN(std::string token, FindToken(arguments.Get("token-file")));
+  connection->UseToken(std::move(token));
   VerbContext context{arguments, format, *connection};
   return verb.run(context);
 }

@@ -117,7 +117,7 @@ absl::StatusOr<ExitCode> ShowPlan(VerbContext& context, const std::string& run,
   request.set_run(run);
   if (policy != nullptr) *request.mutable_policy() = *policy;
   grpc::ClientContext call;
-  context.connection.SetDeadline(call);
+  context.connection.Prepare(call);
   const auto reader = context.connection.retention().PlanRetention(&call, request);
   v1::PlanRetentionResponse response;
   v1::RetentionSummary summary;

@@ -11,6 +11,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "ckpt/v1/catalog.grpc.pb.h"
@@ -25,6 +26,8 @@ namespace ckpt {
 namespace {
 
 constexpr char kReadPiecesMethod[] = "/ckpt.v1.RestoreService/ReadPieces";
+constexpr char kAuthorization[] = "authorization";
+constexpr char kBearer[] = "Bearer ";
 // sockaddr_un's, less ".fd" for the session socket and the final zero.
 constexpr size_t kSocketPathBytesMax = 104;
 constexpr absl::Duration kRetryPause = absl::Milliseconds(50);
@@ -140,6 +143,10 @@ struct Connection::Impl {
     MutexLock lock(wire_mutex);
     return current_wire;
   }
+  // What every call carries.
+  void Prepare(grpc::ClientContext& context) const {
+    if (!options.token.empty()) context.AddMetadata(kAuthorization, kBearer + options.token);
+  }
   bool Connect(absl::Time deadline) {  // makes a new one
     auto made = std::make_shared<const Wire>(options);
     if (!made->channel->WaitForConnected(absl::ToChronoTime(deadline))) return false;
@@ -160,6 +167,7 @@ template <typename Impl>
 class Call {
  public:
   explicit Call(Impl& impl) : impl_(impl) {
+    impl_.Prepare(context);
     MutexLock lock(impl_.calls_mutex);
     impl_.calls.insert(&context);
     if (impl_.closed) context.TryCancel();
@@ -194,6 +202,12 @@ absl::StatusOr<std::shared_ptr<Connection>> Connection::Open(const ConnectionOpt
   if (options.socket.size() > kSocketPathBytesMax) {
     return absl::InvalidArgumentError(absl::StrCat(
         "a socket path may have at most ", kSocketPathBytesMax, " bytes: ", options.socket));
+  }
+  // gRPC would end the process over metadata that HTTP cannot carry.
+  for (const char c : options.token) {
+    if (absl::ascii_isgraph(c)) continue;
+    return absl::InvalidArgumentError(
+        "the token has a character that is no printable ASCII: a line break at its end, perhaps?");
   }
   auto impl = std::make_unique<Impl>();
   impl->options = options;
@@ -264,6 +278,7 @@ void Connection::Close() {
 absl::StatusOr<std::unique_ptr<SaveStream>> Connection::OpenSave() {
   CKPT_RETURN_IF_ERROR(impl_->mark.Check());
   auto context = std::make_shared<grpc::ClientContext>();
+  impl_->Prepare(*context);
   {
     MutexLock lock(impl_->calls_mutex);
     if (impl_->closed) return absl::CancelledError("the client was closed");
@@ -346,6 +361,7 @@ void Connection::ReleasePlan(const std::string& plan_id) {
   if (impl_->mark.forked()) return;
   const std::shared_ptr<const Wire> wire = impl_->wire();
   grpc::ClientContext context;
+  impl_->Prepare(context);
   SetDeadline(context, absl::Now() + kReleaseTimeout);
   v1::ReleasePlanRequest request;
   request.set_plan_id(plan_id);

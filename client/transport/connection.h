@@ -26,6 +26,7 @@ namespace ckpt {
 struct ConnectionOptions {
   std::string socket;   // path; empty where address is set
   std::string address;  // host:port
+  std::string token;    // sent with every call; empty: none
   std::string name;
   absl::Duration connect_timeout = absl::Seconds(10);
 };

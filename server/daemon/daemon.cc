@@ -24,6 +24,8 @@
 #include "absl/time/clock.h"
 #include "common/byte_size.h"
 #include "common/status_macros.h"
+#include "server/access/allowed_peers.h"
+#include "server/access/gatekeeper.h"
 #include "server/daemon/folders.h"
 #include "server/daemon/grpc_face.h"
 #include "server/daemon/socket_lock.h"
@@ -52,7 +54,8 @@ constexpr absl::Duration kCallsEndWithin = absl::Seconds(2);
 
 class RunningDaemon final : public Daemon {
  public:
-  explicit RunningDaemon(Config config) : config_(std::move(config)) {}
+  explicit RunningDaemon(Config config)
+      : config_(std::move(config)), peers_(config_.allow_uids, config_.allow_gids) {}
   ~RunningDaemon() override { EndCalls(); }
 
   absl::Status Open() {
@@ -60,6 +63,8 @@ class RunningDaemon final : public Daemon {
     if (!config_.retention_file.empty()) {
       CKPT_ASSIGN_OR_RETURN(retention.sections, ReadRetentionFile(config_.retention_file));
     }
+    CKPT_ASSIGN_OR_RETURN(gatekeeper_, Gatekeeper::Open({.socket_rights = config_.socket_rights,
+                                                         .token_file = config_.token_file}));
     CKPT_RETURN_IF_ERROR(OpenFolders());
     CKPT_RETURN_IF_ERROR(Recover());
     PersistOptions persist;
@@ -176,11 +181,14 @@ class RunningDaemon final : public Daemon {
   }
 
   absl::Status Serve() {
+    const auto authorize = [this](const PeerCredentials& peer) { return peers_.Admit(peer); };
+    const Gate gate(gatekeeper_.get(), finder_.get());
     SessionServerOptions sessions;
     sessions.socket_path = config_.socket + ".fd";
     sessions.socket_mode = config_.socket_mode;
     sessions.daemon_version = VersionText();
     sessions.sessions_max = config_.sessions_max;
+    sessions.authorize = authorize;
     CKPT_ASSIGN_OR_RETURN(sessions_, SessionServer::Start(std::move(sessions)));
 
     ScrubOptions scrub;
@@ -194,13 +202,13 @@ class RunningDaemon final : public Daemon {
                                                  table_.get(), tier_.get(), finder_.get(),
                                                  retention_.get()});
     plans_ = std::make_unique<PlanTable>();
-    catalog_service_ = std::make_unique<CatalogService>(catalog_.get(), &stop_);
+    catalog_service_ = std::make_unique<CatalogService>(catalog_.get(), gate, &stop_);
     restore_service_ = std::make_unique<RestoreService>(
         Restore{index_.get(), folder_.get(), table_.get(), tier_.get(), finder_.get(), plans_.get(),
                 &groups_, sessions_.get()},
-        &stop_);
+        gate, &stop_);
     retention_service_ =
-        std::make_unique<RetentionService>(retention_.get(), finder_.get(), &stop_);
+        std::make_unique<RetentionService>(retention_.get(), finder_.get(), gate, &stop_);
     Admin admin;
     admin.version = VersionText();
     admin.memory_folder = config_.memory_dir;
@@ -215,16 +223,18 @@ class RunningDaemon final : public Daemon {
     admin.plans = plans_.get();
     admin.scrubber = scrubber_.get();
     admin.damage = &finder_->damage();
-    admin_service_ = std::make_unique<AdminService>(std::move(admin), &stop_);
+    admin_service_ = std::make_unique<AdminService>(std::move(admin), gate, &stop_);
     SaveServiceOptions save;
     save.sessions = sessions_.get();
     save.table = table_.get();
     save.tier = tier_.get();
+    save.gate = gate;
     save_service_ = std::make_unique<SaveService>(save);
 
     GrpcFaceOptions face;
     face.socket = config_.socket;
     face.socket_mode = config_.socket_mode;
+    face.authorize = authorize;
     face.listen = config_.listen;
     face.services = {save_service_->service(), restore_service_.get(), catalog_service_.get(),
                      retention_service_.get(), admin_service_.get()};
@@ -236,7 +246,9 @@ class RunningDaemon final : public Daemon {
                               {"memory_dir", config_.memory_dir},
                               {"memory_budget", config_.memory_budget}});
     if (!config_.listen.empty()) {
-      observe::Warning("the TCP port is neither encrypted nor authenticated",
+      observe::Warning(config_.token_file.empty()
+                           ? "the TCP port is neither encrypted nor authenticated"
+                           : "the TCP port is not encrypted: tokens can be read on the way",
                        {{"listen", config_.listen}});
     }
     return absl::OkStatus();
@@ -255,6 +267,8 @@ class RunningDaemon final : public Daemon {
   // In the order of construction; destroyed in the opposite order, after EndCalls.
   Config config_;
   StopSignal stop_;
+  AllowedPeers peers_;
+  std::unique_ptr<Gatekeeper> gatekeeper_;
   std::unique_ptr<SocketLock> socket_lock_;
   std::unique_ptr<DataFolder> folder_;
   std::unique_ptr<Index> index_;

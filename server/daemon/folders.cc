@@ -55,6 +55,14 @@ absl::Status CheckMemoryFolder(Config& config) {
                      " is on a disk, not on a tmpfs: staging there would be as slow as the disk; "
                      "use a folder below /dev/shm, or mount a tmpfs"));
   }
+  // /dev/shm is everybody's, and what lies staged in the folder is adopted.
+  struct stat owner;
+  if (::stat(config.memory_dir.c_str(), &owner) == 0 && owner.st_uid != ::geteuid() &&
+      owner.st_uid != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--memory-dir: folder ", config.memory_dir, " belongs to uid ", owner.st_uid,
+                     ", who could put checkpoints into it: remove it, or name another one"));
+  }
   const uint64_t total = static_cast<uint64_t>(kind.f_blocks) * kind.f_bsize;
   if (config.memory_budget == 0) {
     config.memory_budget = DefaultMemoryBudget();

@@ -1,13 +1,8 @@
 #include "server/daemon/grpc_face.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
-
 #include "absl/strings/str_cat.h"
 #include "common/limits.h"
+#include "common/status_macros.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/resource_quota.h"
@@ -39,16 +34,11 @@ void SetLimits(grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 16 << 20);
 }
 
-// Between bind and chmod nobody but the daemon's user gets in. The mask is the process's: folders
-// that a first call makes meanwhile have their usual mode.
-class SocketUmask {
- public:
-  SocketUmask() : before_(::umask(0077)) {}
-  ~SocketUmask() { ::umask(before_); }
-
- private:
-  const mode_t before_;
-};
+void HandOver(grpc::experimental::ExternalConnectionAcceptor& acceptor, int connection) {
+  grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters parameters;
+  parameters.fd = connection;
+  acceptor.HandleNewConnection(&parameters);
+}
 
 }  // namespace
 
@@ -56,31 +46,32 @@ absl::StatusOr<std::unique_ptr<GrpcFace>> GrpcFace::Start(const GrpcFaceOptions&
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   std::unique_ptr<GrpcFace> face(new GrpcFace);
-  face->socket_ = options.socket;
   grpc::ServerBuilder builder;
   SetLimits(builder);
-  builder.AddListeningPort(absl::StrCat("unix:", options.socket),
-                           grpc::InsecureServerCredentials());
+  face->acceptor_ = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+      grpc::InsecureServerCredentials());
   if (!options.listen.empty()) {
     builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &face->tcp_port_);
   }
   for (grpc::Service* service : options.services) builder.RegisterService(service);
-  {
-    const SocketUmask umask;
-    face->server_ = builder.BuildAndStart();
-  }
+  face->server_ = builder.BuildAndStart();
   if (face->server_ == nullptr || (!options.listen.empty() && face->tcp_port_ == 0)) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "cannot serve on ", options.socket,
+    return absl::FailedPreconditionError(
         options.listen.empty()
-            ? ""
-            : absl::StrCat(" and ", options.listen, ": is the port taken, or not of this host?")));
-  }
-  if (::chmod(options.socket.c_str(), options.socket_mode) != 0) {
-    return absl::InternalError(absl::StrCat("socket ", options.socket,
-                                            " cannot be given its mode: ", std::strerror(errno)));
+            ? "gRPC cannot start a server"
+            : absl::StrCat("cannot serve on ", options.listen,
+                           ": is the port taken, or not of this host?"));
   }
   face->server_->GetHealthCheckService()->SetServingStatus(true);
+  CKPT_ASSIGN_OR_RETURN(
+      face->listener_,
+      UnixListener::Start({.path = options.socket,
+                           .mode = options.socket_mode,
+                           .authorize = options.authorize,
+                           .connected = [acceptor = face->acceptor_.get()](int connection) {
+                             HandOver(*acceptor, connection);
+                           }}));
   return face;
 }
 
@@ -90,10 +81,10 @@ void GrpcFace::SetNotServing() { server_->GetHealthCheckService()->SetServingSta
 
 void GrpcFace::Stop(absl::Duration grace) {
   if (server_ == nullptr) return;
+  listener_.reset();
   server_->Shutdown(absl::ToChronoTime(absl::Now() + grace));
   server_->Wait();
   server_.reset();
-  ::unlink(socket_.c_str());
 }
 
 }  // namespace ckpt

@@ -3,6 +3,7 @@
 #define CKPT_SERVER_DAEMON_GRPC_FACE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,12 +11,16 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "grpcpp/server.h"
+#include "grpcpp/server_builder.h"
+#include "server/daemon/unix_listener.h"
 
 namespace ckpt {
 
 struct GrpcFaceOptions {
   std::string socket;  // path; the caller holds its lock
   uint32_t socket_mode = 0660;
+  // Who may connect to the socket beyond what its mode says; null: whoever can.
+  std::function<absl::Status(const PeerCredentials&)> authorize;
   std::string listen;  // host:port, unencrypted; empty: none
   std::vector<grpc::Service*> services;
 };
@@ -29,7 +34,7 @@ class GrpcFace {
 
   // grpc.health.v1 says NOT_SERVING from now on; calls are still answered.
   void SetNotServing();
-  // New calls are refused; those still at work when `grace` is over are cancelled. Returns when all
+  // The unix socket goes, new calls are refused; those still at work when `grace` is over are cancelled. Returns when all
   // have ended.
   void Stop(absl::Duration grace);
   int tcp_port() const { return tcp_port_; }
@@ -37,7 +42,9 @@ class GrpcFace {
  private:
   GrpcFace() = default;
   std::unique_ptr<grpc::Server> server_;
-  std::string socket_;
+  // Connections of the unix socket, from the listener that has looked at their peers to the server.
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;
+  std::unique_ptr<UnixListener> listener_;
   int tcp_port_ = 0;
 };
 

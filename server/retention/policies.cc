@@ -42,7 +42,7 @@ absl::StatusOr<HoldingPolicy> RetentionPolicies::Of(const std::string& run) cons
     }
   }
   for (const RetentionSection& section : settings_.sections) {
-    if (RunMatches(section.pattern, run)) {
+    if (section.pattern.Matches(run)) {
       return HoldingPolicy{section.policy, v1::RETENTION_SOURCE_FILE, section.where};
     }
   }

@@ -10,8 +10,6 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "common/glob.h"
-#include "common/limits.h"
 #include "common/retention_policy.h"
 
 namespace ckpt {
@@ -19,31 +17,7 @@ namespace {
 
 constexpr size_t kFileBytesMax = 1 << 20;
 
-// Globs divide keys at '.'; runs are divided at '/', and may have dots in them.
-std::string AsKey(absl::string_view run) {
-  std::string key(run);
-  for (char& c : key) c = c == '/' ? '.' : c == '.' ? '/' : c;
-  return key;
-}
-
-absl::Status CheckPattern(absl::string_view pattern) {
-  bool good = !pattern.empty() && pattern.size() <= kRunBytesMax;
-  for (const char c : pattern.substr(0, kRunBytesMax)) {
-    good = good && (absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-' || c == '/' ||
-                    c == '*' || c == '?');
-  }
-  if (good) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("a pattern is at most ", kRunBytesMax,
-                   " letters, digits, '.', '_', '-', '/', '*' and '?', got '",
-                   absl::CHexEscape(pattern.substr(0, 100)), "'"));
-}
-
 }  // namespace
-
-bool RunMatches(absl::string_view pattern, absl::string_view run) {
-  return GlobMatches(AsKey(pattern), AsKey(run));
-}
 
 absl::StatusOr<std::vector<RetentionSection>> ParseRetentionFile(absl::string_view text,
                                                                  const std::string& name) {
@@ -63,13 +37,12 @@ absl::StatusOr<std::vector<RetentionSection>> ParseRetentionFile(absl::string_vi
       if (line.back() != ']') return wrong("a section is [PATTERN]");
       const absl::string_view pattern =
           absl::StripAsciiWhitespace(line.substr(1, line.size() - 2));
-      if (const absl::Status status = CheckPattern(pattern); !status.ok()) {
-        return wrong(status.message());
-      }
+      absl::StatusOr<RunPattern> parsed = RunPattern::Parse(pattern);
+      if (!parsed.ok()) return wrong(parsed.status().message());
       if (!patterns.insert(std::string(pattern)).second) {
         return wrong(absl::StrCat("a second section [", pattern, "], which would never be used"));
       }
-      sections.push_back({.pattern = std::string(pattern),
+      sections.push_back({.pattern = *std::move(parsed),
                           .where = absl::StrCat(where, " [", pattern, "]")});
       rules.clear();
       continue;

@@ -7,8 +7,7 @@
 //     keep-last = 3
 //     keep-every = 10000
 //
-// In a pattern * is any run of characters but '/', ** any at all, ? one character. A section without
-// rules keeps everything.
+// Patterns are those of common/run_pattern.h. A section without rules keeps everything.
 #ifndef CKPT_SERVER_RETENTION_POLICY_FILE_H_
 #define CKPT_SERVER_RETENTION_POLICY_FILE_H_
 
@@ -18,11 +17,12 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "ckpt/v1/retention.pb.h"
+#include "common/run_pattern.h"
 
 namespace ckpt {
 
 struct RetentionSection {
-  std::string pattern;
+  RunPattern pattern;
   v1::RetentionPolicy policy;
   std::string where;  // "/etc/ckptd-retention.conf:2 [team/*]"
 };
@@ -32,8 +32,6 @@ absl::StatusOr<std::vector<RetentionSection>> ReadRetentionFile(const std::strin
 // The same of its text; `name` goes into errors.
 absl::StatusOr<std::vector<RetentionSection>> ParseRetentionFile(absl::string_view text,
                                                                  const std::string& name);
-
-bool RunMatches(absl::string_view pattern, absl::string_view run);
 
 }  // namespace ckpt
 

@@ -6,13 +6,15 @@
 
 #include "ckpt/v1/admin.grpc.pb.h"
 #include "server/rpc/admin.h"
+#include "server/rpc/gate.h"
 #include "server/rpc/stop_signal.h"
 
 namespace ckpt {
 
 class AdminService final : public v1::AdminService::Service {
  public:
-  AdminService(Admin admin, const StopSignal* stop) : admin_(std::move(admin)), stop_(*stop) {}
+  AdminService(Admin admin, Gate gate, const StopSignal* stop)
+      : admin_(std::move(admin)), gate_(gate), stop_(*stop) {}
 
   grpc::Status GetStatus(grpc::ServerContext* context, const v1::GetStatusRequest* request,
                          v1::GetStatusResponse* response) override;
@@ -21,6 +23,7 @@ class AdminService final : public v1::AdminService::Service {
 
  private:
   Admin admin_;
+  const Gate gate_;
   const StopSignal& stop_;
 };
 

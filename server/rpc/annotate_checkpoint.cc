@@ -45,7 +45,7 @@ absl::Status AnnotateCheckpoint(Catalog& catalog, const v1::AnnotateCheckpointRe
   CKPT_RETURN_IF_ERROR(ValidateAnnotations(request));
   MutexLock lock(catalog.retention->changing());
   CKPT_ASSIGN_OR_RETURN(const CheckpointRecord record,
-                        catalog.finder->Find(request.selector(), cancelled));
+                        catalog.finder->Find(request.selector(), *catalog.rights, cancelled));
   v1::Labels labels = record.labels;
   if (request.has_pinned()) labels.set_pinned(request.pinned());
   if (request.has_note()) labels.set_note(request.note());

@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "ckpt/v1/catalog.pb.h"
+#include "server/access/rights.h"
 #include "server/index/index.h"
 #include "server/persist/persister.h"
 #include "server/retention/retention.h"
@@ -26,6 +27,9 @@ struct Catalog {
   MemoryCopies* memory = nullptr;
   CheckpointFinder* finder = nullptr;
   Retention* retention = nullptr;  // its lock is held while labels or what is committed change
+  // The caller's, of this call. That they reach what the request names was asked before (gate.h); the
+  // calls look at them where they tell of other runs.
+  const Rights* rights = Rights::OfTheDaemon();
 };
 
 absl::Status ListRuns(Catalog& catalog, const v1::ListRunsRequest& request,

@@ -4,13 +4,15 @@
 
 #include "ckpt/v1/catalog.grpc.pb.h"
 #include "server/rpc/catalog.h"
+#include "server/rpc/gate.h"
 #include "server/rpc/stop_signal.h"
 
 namespace ckpt {
 
 class CatalogService final : public v1::CatalogService::Service {
  public:
-  CatalogService(Catalog* catalog, const StopSignal* stop) : catalog_(*catalog), stop_(*stop) {}
+  CatalogService(Catalog* catalog, Gate gate, const StopSignal* stop)
+      : catalog_(*catalog), gate_(gate), stop_(*stop) {}
 
   grpc::Status ListRuns(grpc::ServerContext* context, const v1::ListRunsRequest* request,
                         v1::ListRunsResponse* response) override;
@@ -43,7 +45,12 @@ class CatalogService final : public v1::CatalogService::Service {
                                 grpc::ServerWriter<v1::VerifyCheckpointResponse>* writer) override;
 
  private:
+  // Runs `call(catalog)` with the caller's rights, once he is let in.
+  template <typename Call>
+  grpc::Status With(const Gate::RightsOf& rights, Call call);
+
   Catalog& catalog_;
+  const Gate gate_;
   const StopSignal& stop_;
 };
 

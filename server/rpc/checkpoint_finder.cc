@@ -53,6 +53,7 @@ absl::Status ValidateSelector(const v1::Selector& selector) {
 }
 
 absl::StatusOr<CheckpointRecord> CheckpointFinder::Find(const v1::Selector& selector,
+                                                        const Rights& rights,
                                                         absl::FunctionRef<bool()> cancelled) {
   CKPT_RETURN_IF_ERROR(ValidateSelector(selector));
   absl::StatusOr<CheckpointRecord> found;
@@ -64,23 +65,24 @@ absl::StatusOr<CheckpointRecord> CheckpointFinder::Find(const v1::Selector& sele
             incarnation, Incarnation::FromBytes(selector.incarnation(), "selector.incarnation"));
       }
       found = index_->FindStep(selector.run(), selector.step(), incarnation);
-      if (absl::IsNotFound(found.status())) return StepNotFound(selector);
+      if (absl::IsNotFound(found.status())) return StepNotFound(selector, rights);
       return found;
     }
     case v1::Selector::kTag:
       found = index_->FindTag(selector.run(), selector.tag());
-      if (absl::IsNotFound(found.status())) return TagNotFound(selector);
+      if (absl::IsNotFound(found.status())) return TagNotFound(selector, rights);
       return found;
     case v1::Selector::kLatest:
       found = index_->FindLatest(selector.run(), kStepMax, /*whole_only=*/true);
-      if (absl::IsNotFound(found.status())) return LatestNotFound(selector.run());
+      if (absl::IsNotFound(found.status())) return LatestNotFound(selector.run(), rights);
       return found;
     default:
-      return FindValid(selector.run(), cancelled);
+      return FindValid(selector.run(), rights, cancelled);
   }
 }
 
 absl::StatusOr<CheckpointRecord> CheckpointFinder::FindValid(const std::string& run,
+                                                             const Rights& rights,
                                                              absl::FunctionRef<bool()> cancelled) {
   uint64_t step_max = kStepMax;
   std::vector<std::string> damaged;
@@ -93,7 +95,7 @@ absl::StatusOr<CheckpointRecord> CheckpointFinder::FindValid(const std::string& 
   while (true) {
     absl::StatusOr<CheckpointRecord> found = index_->FindLatest(run, step_max, true);
     if (absl::IsNotFound(found.status())) {
-      return damaged.empty() ? LatestNotFound(run) : all_damaged();
+      return damaged.empty() ? LatestNotFound(run, rights) : all_damaged();
     }
     CKPT_RETURN_IF_ERROR(found.status());
     CKPT_ASSIGN_OR_RETURN(
@@ -140,18 +142,19 @@ bool CheckpointFinder::RunIsIndexed(const std::string& run) {
   return found;
 }
 
-absl::Status CheckpointFinder::RunNotFound(const std::string& run) {
+absl::Status CheckpointFinder::RunNotFound(const std::string& run, const Rights& rights) {
   std::vector<std::string> names;
   index_
       ->ForEachRun("", "",
                    [&](const v1::RunInfo& info) {
-                     names.push_back(info.run());
+                     if (rights.May(Verb::kRead, info.run())) names.push_back(info.run());
                      return names.size() < kRunsComparedMax;
                    })
       .IgnoreError();
   if (names.empty()) {
-    return absl::NotFoundError(absl::StrCat("there is no run '", run,
-                                            "': this daemon has no committed checkpoint at all"));
+    return absl::NotFoundError(absl::StrCat(
+        "there is no run '", run, "': this daemon has no committed checkpoint ",
+        rights.MayEverywhere(Verb::kRead) ? "at all" : "that this caller may read"));
   }
   std::vector<std::string> nearest = NearestNames(run, names, kNamesShown);
   const bool any_near = !nearest.empty();
@@ -164,9 +167,9 @@ absl::Status CheckpointFinder::RunNotFound(const std::string& run) {
                    any_near ? "nearest: " : "there are: ", absl::StrJoin(nearest, ", ")));
 }
 
-absl::Status CheckpointFinder::LatestNotFound(const std::string& run) {
+absl::Status CheckpointFinder::LatestNotFound(const std::string& run, const Rights& rights) {
   const absl::StatusOr<CheckpointRecord> partial = index_->FindLatest(run, kStepMax, false);
-  if (!partial.ok()) return RunNotFound(run);
+  if (!partial.ok()) return RunNotFound(run, rights);
   const v1::CheckpointManifest& manifest = partial->manifest;
   return absl::FailedPreconditionError(absl::StrCat(
       "run '", run, "' has no checkpoint of its whole world here; the newest share is step ",
@@ -174,7 +177,7 @@ absl::Status CheckpointFinder::LatestNotFound(const std::string& run) {
       " ranks: name the step to restore that"));
 }
 
-absl::Status CheckpointFinder::StepNotFound(const v1::Selector& selector) {
+absl::Status CheckpointFinder::StepNotFound(const v1::Selector& selector, const Rights& rights) {
   const std::string& run = selector.run();
   const uint64_t step = selector.step();
   if (!selector.incarnation().empty()) {
@@ -196,14 +199,14 @@ absl::Status CheckpointFinder::StepNotFound(const v1::Selector& selector) {
         .IgnoreError();
   };
   add(std::nullopt, 3);
-  if (steps.empty()) return RunNotFound(run);
+  if (steps.empty()) return RunNotFound(run, rights);
   add(step, 3);
   return absl::NotFoundError(
       absl::StrCat("run '", run, "' has no committed step ", step,
                    "; committed are (newest and nearest below): ", absl::StrJoin(steps, ", ")));
 }
 
-absl::Status CheckpointFinder::TagNotFound(const v1::Selector& selector) {
+absl::Status CheckpointFinder::TagNotFound(const v1::Selector& selector, const Rights& rights) {
   std::set<std::string> tags;
   size_t looked_at = 0;
   const absl::Status status =
@@ -211,7 +214,7 @@ absl::Status CheckpointFinder::TagNotFound(const v1::Selector& selector) {
         tags.insert(record.labels.tags().begin(), record.labels.tags().end());
         return ++looked_at < 1000 && tags.size() < 10;
       });
-  if (!status.ok() || looked_at == 0) return RunNotFound(selector.run());
+  if (!status.ok() || looked_at == 0) return RunNotFound(selector.run(), rights);
   return absl::NotFoundError(absl::StrCat(
       "run '", selector.run(), "' has no tag '", selector.tag(), "'; ",
       tags.empty() ? "it has no tags" : absl::StrCat("tags: ", absl::StrJoin(tags, ", "))));

@@ -14,6 +14,7 @@
 #include "ckpt/v1/restore.pb.h"
 #include "common/ids.h"
 #include "common/mutex.h"
+#include "server/access/rights.h"
 #include "server/index/index.h"
 #include "server/persist/known_damage.h"
 #include "server/storage/data_folder.h"
@@ -30,24 +31,26 @@ class CheckpointFinder {
   // Does not wait for anything to commit. `latest` and `latest_valid` pass over shares that are
   // smaller than their world. `latest_valid` reads the newest checkpoint from disk, every block,
   // and goes on to the next older one where it finds damage. INVALID_ARGUMENT; NOT_FOUND with what
-  // exists; FAILED_PRECONDITION: the run has such shares and nothing else; DATA_LOSS: all that
-  // `latest_valid` may choose from is damaged; CANCELLED.
-  absl::StatusOr<CheckpointRecord> Find(const v1::Selector& selector,
+  // exists, of what `rights` may read; FAILED_PRECONDITION: the run has such shares and nothing else;
+  // DATA_LOSS: all that `latest_valid` may choose from is damaged; CANCELLED. Whether the caller may
+  // read this run at all was asked before (gate.h).
+  absl::StatusOr<CheckpointRecord> Find(const v1::Selector& selector, const Rights& rights,
                                         absl::FunctionRef<bool()> cancelled);
 
   // What whole reads have found. `latest_valid` passes over what is known to be damaged.
   KnownDamage& damage() { return damage_; }
 
-  // NOT_FOUND, naming the runs nearest to this one.
-  absl::Status RunNotFound(const std::string& run);
+  // NOT_FOUND, naming the runs nearest to this one, of those that `rights` may read. Says the same
+  // whether the run is not there or may not be read.
+  absl::Status RunNotFound(const std::string& run, const Rights& rights);
   bool RunIsIndexed(const std::string& run);
 
  private:
-  absl::StatusOr<CheckpointRecord> FindValid(const std::string& run,
+  absl::StatusOr<CheckpointRecord> FindValid(const std::string& run, const Rights& rights,
                                              absl::FunctionRef<bool()> cancelled);
-  absl::Status StepNotFound(const v1::Selector& selector);
-  absl::Status TagNotFound(const v1::Selector& selector);
-  absl::Status LatestNotFound(const std::string& run);
+  absl::Status StepNotFound(const v1::Selector& selector, const Rights& rights);
+  absl::Status TagNotFound(const v1::Selector& selector, const Rights& rights);
+  absl::Status LatestNotFound(const std::string& run, const Rights& rights);
 
   Index* const index_;
   DataFolder* const folder_;

@@ -34,7 +34,7 @@ absl::Status DeleteCheckpoint(Catalog& catalog, const v1::DeleteCheckpointReques
   CKPT_RETURN_IF_ERROR(ValidateSelector(request.selector()));
   MutexLock lock(catalog.retention->changing());
   const absl::StatusOr<CheckpointRecord> record =
-      catalog.finder->Find(request.selector(), cancelled);
+      catalog.finder->Find(request.selector(), *catalog.rights, cancelled);
   if (absl::IsNotFound(record.status()) && request.selector().has_step()) {
     CKPT_RETURN_IF_ERROR(RefuseLive(catalog, request.selector()));
   }

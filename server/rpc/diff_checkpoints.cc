@@ -87,7 +87,7 @@ class Comparison {
   absl::StatusOr<std::unique_ptr<LeafSequence>> Open(const v1::Selector& selector,
                                                      v1::CheckpointId* id) {
     CKPT_ASSIGN_OR_RETURN(const CheckpointRecord record,
-                          catalog_.finder->Find(selector, cancelled_));
+                          catalog_.finder->Find(selector, *catalog_.rights, cancelled_));
     *id = record.manifest.id();
     return OpenLeaves(catalog_.index, catalog_.folder, record);
   }

@@ -69,7 +69,7 @@ absl::Status GetCheckpoint(Catalog& catalog, const v1::GetCheckpointRequest& req
   // Before the index is asked: one that commits in between is found there, not lost.
   std::optional<v1::CheckpointInfo> uncommitted;
   if (request.selector().has_step()) uncommitted = FindUncommitted(catalog, request.selector());
-  absl::StatusOr<CheckpointRecord> record = catalog.finder->Find(request.selector(), cancelled);
+  absl::StatusOr<CheckpointRecord> record = catalog.finder->Find(request.selector(), *catalog.rights, cancelled);
   if (!record.ok()) {
     if (absl::IsNotFound(record.status()) && uncommitted) {
       *response.mutable_checkpoint() = *std::move(uncommitted);

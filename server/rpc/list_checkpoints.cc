@@ -122,7 +122,7 @@ absl::Status ListCheckpoints(Catalog& catalog, const v1::ListCheckpointsRequest&
   }
   if (live.empty() && committed == 0 && !aborted_known &&
       !catalog.finder->RunIsIndexed(request.run())) {
-    return catalog.finder->RunNotFound(request.run());
+    return catalog.finder->RunNotFound(request.run(), *catalog.rights);
   }
   if (page.Take(response)) {
     const auto& last = response.checkpoints(response.checkpoints_size() - 1);

@@ -1,4 +1,5 @@
-// ListRuns: the index's runs, merged in name order with those that have only live checkpoints yet.
+// ListRuns: the index's runs, merged in name order with those that have only live checkpoints yet;
+// of all of them those that the caller may read. Page tokens hold the last name that was shown.
 #include <map>
 #include <string>
 #include <vector>
@@ -44,11 +45,13 @@ absl::Status ListRuns(Catalog& catalog, const v1::ListRunsRequest& request,
     const std::string& run = info.id().run();
     if (run <= after || !absl::StartsWith(run, request.prefix())) continue;
     if (info.state() == v1::CHECKPOINT_STATE_ABORTED) continue;
+    if (!catalog.rights->May(Verb::kRead, run)) continue;
     runs[run].set_run(run);
   }
   size_t indexed = 0;
   CKPT_RETURN_IF_ERROR(
       catalog.index->ForEachRun(request.prefix(), after, [&](const v1::RunInfo& info) {
+        if (!catalog.rights->May(Verb::kRead, info.run())) return true;  // no place on the page
         runs[info.run()] = info;
         return ++indexed <= items_max;
       }));

@@ -114,7 +114,7 @@ absl::Status ListTensors(Catalog& catalog, const v1::ListTensorsRequest& request
   absl::StatusOr<CheckpointRecord> record;
   std::optional<LeafPosition> after;
   if (request.page_token().empty()) {
-    record = catalog.finder->Find(request.selector(), cancelled);
+    record = catalog.finder->Find(request.selector(), *catalog.rights, cancelled);
   } else {
     CKPT_ASSIGN_OR_RETURN(const std::string bytes, OpenPageToken(question, request.page_token()));
     after = LeafPosition::Decode(bytes);
@@ -122,7 +122,9 @@ absl::Status ListTensors(Catalog& catalog, const v1::ListTensorsRequest& request
     CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid,
                           CheckpointUid::FromBytes(after->uid, "page_token"));
     record = catalog.index->GetCheckpoint(uid);
-    if (absl::IsNotFound(record.status())) {
+    // Of another run: nobody got such a token from us, whatever its check says.
+    if (absl::IsNotFound(record.status()) ||
+        (record.ok() && record->manifest.id().run() != request.selector().run())) {
       return absl::NotFoundError("the checkpoint was deleted between two pages");
     }
   }

@@ -132,7 +132,7 @@ class Planning {
       CKPT_RETURN_IF_ERROR(
           restore_.live->WaitSettled(selector.run(), absl::Now() + settle_timeout_, cancelled_));
     }
-    return restore_.finder->Find(selector, cancelled_);
+    return restore_.finder->Find(selector, *restore_.rights, cancelled_);
   }
 
   absl::StatusOr<CheckpointRecord> Resolve() {

@@ -26,14 +26,14 @@ absl::Status GetRetention(const Retention& retention, const v1::GetRetentionRequ
 }
 
 absl::Status PlanRetention(const Retention& retention, CheckpointFinder& finder,
-                           const v1::PlanRetentionRequest& request,
+                           const Rights& rights, const v1::PlanRetentionRequest& request,
                            SendTo<v1::PlanRetentionResponse> send) {
   CKPT_RETURN_IF_ERROR(ValidateRun(request.run()));
   std::optional<v1::RetentionPolicy> policy;
   if (request.has_policy()) policy = request.policy();
   CKPT_ASSIGN_OR_RETURN(const RetentionPlan plan, retention.Plan(request.run(), policy));
   if (plan.checkpoints.empty() && !finder.RunIsIndexed(request.run())) {
-    return finder.RunNotFound(request.run());
+    return finder.RunNotFound(request.run(), rights);
   }
   v1::PlanRetentionResponse last;
   v1::RetentionSummary& summary = *last.mutable_summary();

@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "ckpt/v1/restore.pb.h"
+#include "server/access/rights.h"
 #include "server/index/index.h"
 #include "server/rpc/caller.h"
 #include "server/rpc/checkpoint_finder.h"
@@ -27,6 +28,9 @@ struct Restore {
   PlanTable* plans = nullptr;
   RestoreGroups* groups = nullptr;
   SessionServer* sessions = nullptr;  // null: no caller has a session
+  // The caller's, of this call. That they reach what the request names was asked before (gate.h); the
+  // calls look at them where they tell of other runs.
+  const Rights* rights = Rights::OfTheDaemon();
 };
 
 absl::Status PlanRestore(Restore& restore, const v1::PlanRestoreRequest& request,

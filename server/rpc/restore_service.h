@@ -3,6 +3,7 @@
 #define CKPT_SERVER_RPC_RESTORE_SERVICE_H_
 
 #include "ckpt/v1/restore.grpc.pb.h"
+#include "server/rpc/gate.h"
 #include "server/rpc/restore.h"
 #include "server/rpc/stop_signal.h"
 
@@ -10,7 +11,8 @@ namespace ckpt {
 
 class RestoreService final : public v1::RestoreService::Service {
  public:
-  RestoreService(Restore restore, const StopSignal* stop) : restore_(restore), stop_(*stop) {}
+  RestoreService(Restore restore, Gate gate, const StopSignal* stop)
+      : restore_(restore), gate_(gate), stop_(*stop) {}
 
   grpc::Status PlanRestore(grpc::ServerContext* context, const v1::PlanRestoreRequest* request,
                            grpc::ServerWriter<v1::PlanRestoreResponse>* writer) override;
@@ -21,6 +23,7 @@ class RestoreService final : public v1::RestoreService::Service {
 
  private:
   Restore restore_;
+  const Gate gate_;
   const StopSignal& stop_;
 };
 

@@ -4,6 +4,7 @@
 
 #include "absl/status/status.h"
 #include "ckpt/v1/retention.pb.h"
+#include "server/access/rights.h"
 #include "server/retention/retention.h"
 #include "server/rpc/caller.h"
 #include "server/rpc/checkpoint_finder.h"
@@ -14,7 +15,7 @@ absl::Status SetRetention(Retention& retention, const v1::SetRetentionRequest& r
 absl::Status GetRetention(const Retention& retention, const v1::GetRetentionRequest& request,
                           v1::GetRetentionResponse& response);
 absl::Status PlanRetention(const Retention& retention, CheckpointFinder& finder,
-                           const v1::PlanRetentionRequest& request,
+                           const Rights& rights, const v1::PlanRetentionRequest& request,
                            SendTo<v1::PlanRetentionResponse> send);
 absl::Status ConfirmRetention(Retention& retention, v1::ConfirmRetentionResponse& response);
 

@@ -3,6 +3,7 @@
 #define CKPT_SERVER_RPC_RETENTION_SERVICE_H_
 
 #include "ckpt/v1/retention.grpc.pb.h"
+#include "server/rpc/gate.h"
 #include "server/rpc/retention_calls.h"
 #include "server/rpc/stop_signal.h"
 
@@ -10,8 +11,9 @@ namespace ckpt {
 
 class RetentionService final : public v1::RetentionService::Service {
  public:
-  RetentionService(Retention* retention, CheckpointFinder* finder, const StopSignal* stop)
-      : retention_(*retention), finder_(*finder), stop_(*stop) {}
+  RetentionService(Retention* retention, CheckpointFinder* finder, Gate gate,
+                   const StopSignal* stop)
+      : retention_(*retention), finder_(*finder), gate_(gate), stop_(*stop) {}
 
   grpc::Status SetRetention(grpc::ServerContext* context, const v1::SetRetentionRequest* request,
                             v1::SetRetentionResponse* response) override;
@@ -26,6 +28,7 @@ class RetentionService final : public v1::RetentionService::Service {
  private:
   Retention& retention_;
   CheckpointFinder& finder_;
+  const Gate gate_;
   const StopSignal& stop_;
 };
 

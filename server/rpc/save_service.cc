@@ -49,6 +49,12 @@ class SaveService::Impl
 
   grpc::Status Prepare(grpc::ServerContext* context, const v1::PrepareRequest* request,
                        v1::PrepareResponse* response) override {
+    const Gate::RightsOf rights = options_.gate.Enter(*context);
+    if (!rights.ok()) return ToGrpcStatus(rights.status());
+    // The request names no run: the saves that these files are for will be asked again.
+    if (absl::Status may = (*rights)->RequireSomewhere(Verb::kWrite); !may.ok()) {
+      return ToGrpcStatus(may);
+    }
     absl::StatusOr<v1::PrepareResponse> prepared =
         ckpt::Prepare(*request, options_.sessions, *options_.table, options_.tier);
     if (!prepared.ok()) {
@@ -64,10 +70,13 @@ class SaveService::Impl
  private:
   // `context` lives until Finish.
   void Serve(grpc::CallbackServerContext* context, const std::shared_ptr<SaveChannel>& channel) {
+    const Gate::RightsOf rights = options_.gate.Enter(*context);
     absl::StatusOr<v1::Staged> staged = absl::UnknownError("not served");
     bool retry = false;
-    {
-      SaveStream stream(options_.sessions, options_.table, &plan_bytes_, channel);
+    if (!rights.ok()) {
+      staged = rights.status();
+    } else {
+      SaveStream stream(options_.sessions, options_.table, &plan_bytes_, **rights, channel);
       staged = stream.Run();
       retry = stream.retry_helps();
     }  // the part is let go before the client hears of the end

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "ckpt/v1/save.grpc.pb.h"
+#include "server/rpc/gate.h"
 #include "server/session/session.h"
 #include "server/staging/checkpoint_table.h"
 #include "server/staging/memory_tier.h"
@@ -18,6 +19,7 @@ struct SaveServiceOptions {
   SessionServer* sessions = nullptr;  // null: stream transport only
   CheckpointTable* table = nullptr;
   MemoryTier* tier = nullptr;
+  Gate gate{nullptr, nullptr};  // the default: every caller may save
   uint32_t streams_max = 4096;  // open Save streams; more are RESOURCE_EXHAUSTED
 };
 

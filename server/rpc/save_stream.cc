@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/checkpoint_id.h"
 #include "common/limits.h"
 #include "common/status_macros.h"
 
@@ -38,11 +39,12 @@ absl::string_view NameOf(const SaveMessage& message) {
 }  // namespace
 
 SaveStream::SaveStream(SessionServer* sessions, CheckpointTable* table,
-                       std::atomic<uint64_t>* plan_bytes,
+                       std::atomic<uint64_t>* plan_bytes, const Rights& rights,
                        std::shared_ptr<SaveConversation> conversation)
     : sessions_(sessions),
       table_(table),
       plan_bytes_(plan_bytes),
+      rights_(rights),
       conversation_(std::move(conversation)) {}
 
 SaveStream::~SaveStream() { *plan_bytes_ -= own_plan_bytes_; }
@@ -118,6 +120,9 @@ absl::StatusOr<v1::Begin> SaveStream::ReadBegin() {
 }
 
 absl::Status SaveStream::Join(const v1::Begin& begin) {
+  // Before anything is looked up: what is denied is denied whether the run is there or not.
+  CKPT_RETURN_IF_ERROR(ValidateRun(begin.id().run()));
+  CKPT_RETURN_IF_ERROR(rights_.Require(Verb::kWrite, begin.id().run()));
   std::shared_ptr<Session> session;
   if (!begin.session_token().empty()) {
     if (sessions_ != nullptr) session = sessions_->Find(begin.session_token());

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "server/access/rights.h"
 #include "server/rpc/save_conversation.h"
 #include "server/rpc/save_message.h"
 #include "server/session/session.h"
@@ -22,8 +23,9 @@ inline constexpr uint64_t kPlanBytesInFlightMax = uint64_t{1} << 30;
 
 class SaveStream {
  public:
+  // `rights`: the caller's; they must outlive the stream.
   SaveStream(SessionServer* sessions, CheckpointTable* table, std::atomic<uint64_t>* plan_bytes,
-             std::shared_ptr<SaveConversation> conversation);
+             const Rights& rights, std::shared_ptr<SaveConversation> conversation);
   ~SaveStream();
 
   // Serves the call to its end: the part is staged, or why it is not.
@@ -49,6 +51,7 @@ class SaveStream {
   SessionServer* const sessions_;
   CheckpointTable* const table_;
   std::atomic<uint64_t>* const plan_bytes_;  // of all streams
+  const Rights& rights_;
   const std::shared_ptr<SaveConversation> conversation_;
   std::unique_ptr<PartStream> part_;
   uint64_t own_plan_bytes_ = 0;

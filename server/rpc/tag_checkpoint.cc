@@ -52,7 +52,7 @@ absl::Status TagCheckpoint(Catalog& catalog, const v1::TagCheckpointRequest& req
   CKPT_RETURN_IF_ERROR(ValidateTags(request));
   MutexLock lock(catalog.retention->changing());
   CKPT_ASSIGN_OR_RETURN(const CheckpointRecord record,
-                        catalog.finder->Find(request.selector(), cancelled));
+                        catalog.finder->Find(request.selector(), *catalog.rights, cancelled));
   v1::Labels labels = record.labels;
   for (const std::string& tag : request.remove()) RemoveTag(labels, tag);
   std::vector<CheckpointRecord> former;

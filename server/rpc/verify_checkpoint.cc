@@ -11,7 +11,7 @@ namespace ckpt {
 absl::Status VerifyCheckpoint(Catalog& catalog, const v1::VerifyCheckpointRequest& request,
                               Cancelled cancelled, SendTo<v1::VerifyCheckpointResponse> send) {
   CKPT_ASSIGN_OR_RETURN(const CheckpointRecord record,
-                        catalog.finder->Find(request.selector(), cancelled));
+                        catalog.finder->Find(request.selector(), *catalog.rights, cancelled));
   CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid, UidOf(record));
   size_t damage_sent = 0;
   const auto tell = [&](const VerificationProgress& progress, bool done) {

@@ -54,6 +54,7 @@ absl::Status WaitCheckpoint(Catalog& catalog, const v1::WaitCheckpointRequest& r
                             v1::WaitCheckpointResponse& response) {
   CKPT_RETURN_IF_ERROR(ValidateState(request.state()));
   CKPT_ASSIGN_OR_RETURN(const CheckpointId id, ReadId(request.id()));
+  if (!catalog.rights->May(Verb::kRead, id.run)) return UnknownCheckpoint(id);
   absl::StatusOr<v1::CheckpointInfo> info =
       catalog.live->Wait(id, request.state(), deadline, cancelled);
   if (absl::IsNotFound(info.status())) {

@@ -6,7 +6,8 @@
 //   3. snapshot_end
 //   4. send changes until the caller has gone
 // Changes wait in a queue that holds the latest state of each checkpoint and nothing else; a reader
-// that lets it grow past kPendingMax is cut off with UNAVAILABLE.
+// that lets it grow past kPendingMax is cut off with UNAVAILABLE. A run that the caller may not read
+// is watched as one is that is not there yet: nothing of it is ever sent.
 #include <deque>
 #include <memory>
 #include <string>
@@ -103,8 +104,12 @@ absl::Status SendSnapshot(Catalog& catalog, const std::string& run,
     runs.push_back(run);
   }
   const std::vector<v1::CheckpointInfo> live = catalog.live->Live(run);
-  for (const std::string& name : runs) CKPT_RETURN_IF_ERROR(SendCommitted(catalog, name, send));
+  for (const std::string& name : runs) {
+    if (!catalog.rights->May(Verb::kRead, name)) continue;
+    CKPT_RETURN_IF_ERROR(SendCommitted(catalog, name, send));
+  }
   for (const v1::CheckpointInfo& info : live) {
+    if (!catalog.rights->May(Verb::kRead, info.id().run())) continue;
     v1::WatchCheckpointsResponse response;
     *response.mutable_checkpoint() = info;
     if (!send(response)) return CallerHasGone();
@@ -121,8 +126,10 @@ absl::Status WatchCheckpoints(Catalog& catalog, const v1::WatchCheckpointsReques
   if (!request.run().empty()) CKPT_RETURN_IF_ERROR(ValidateRun(request.run()));
   auto pending = std::make_shared<Pending>();
   const uint64_t number = catalog.live->Subscribe(
-      [pending, run = request.run()](const v1::CheckpointInfo& info, bool deleted) {
-        if (run.empty() || info.id().run() == run) pending->Put(info, deleted);
+      [pending, run = request.run(), &rights = *catalog.rights](const v1::CheckpointInfo& info,
+                                                                bool deleted) {
+        const bool asked = run.empty() || info.id().run() == run;
+        if (asked && rights.May(Verb::kRead, info.id().run())) pending->Put(info, deleted);
       });
   absl::Status status = SendSnapshot(catalog, request.run(), send);
   while (status.ok()) {

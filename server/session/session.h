@@ -3,8 +3,6 @@
 #ifndef CKPT_SERVER_SESSION_SESSION_H_
 #define CKPT_SERVER_SESSION_SESSION_H_
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -17,14 +15,9 @@
 #include "absl/time/time.h"
 #include "ckpt/v1/session.pb.h"
 #include "common/ids.h"
+#include "server/session/unix_socket.h"
 
 namespace ckpt {
-
-struct PeerCredentials {
-  pid_t pid = 0;
-  uid_t uid = 0;
-  gid_t gid = 0;
-};
 
 class Session {
  public:

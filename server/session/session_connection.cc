@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/limits.h"
@@ -39,7 +40,7 @@ uint32_t FrameLength(const std::string& bytes) {
 
 SessionConnection::SessionConnection(int descriptor, PeerCredentials peer,
                                      absl::Duration send_patience)
-    : peer_(peer), send_patience_(send_patience), descriptor_(descriptor) {}
+    : peer_(std::move(peer)), send_patience_(send_patience), descriptor_(descriptor) {}
 
 SessionConnection::~SessionConnection() { close(descriptor_); }
 

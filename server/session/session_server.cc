@@ -4,8 +4,6 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -27,10 +25,6 @@ constexpr absl::Duration kHelloPatience = absl::Seconds(10);
 constexpr int kPollMilliseconds = 1000;
 constexpr int kAcceptPauseMilliseconds = 50;
 
-absl::Status Errno(absl::string_view what, absl::string_view path) {
-  return absl::InternalError(absl::StrCat(what, " ", path, ": ", std::strerror(errno)));
-}
-
 class Server : public SessionServer {
  public:
   explicit Server(SessionServerOptions options) : options_(std::move(options)) {}
@@ -43,14 +37,18 @@ class Server : public SessionServer {
     for (int descriptor : {listener_, epoll_, wake_}) {
       if (descriptor >= 0) close(descriptor);
     }
-    if (bound_) unlink(options_.socket_path.c_str());
+    if (listener_ >= 0) unlink(options_.socket_path.c_str());
   }
 
   absl::Status Start() {
-    CKPT_RETURN_IF_ERROR(Listen());
+    CKPT_ASSIGN_OR_RETURN(listener_,
+                          ListenOnUnixSocket(options_.socket_path, options_.socket_mode));
     epoll_ = epoll_create1(EPOLL_CLOEXEC);
     wake_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (epoll_ < 0 || wake_ < 0) return Errno("cannot set up epoll for", options_.socket_path);
+    if (epoll_ < 0 || wake_ < 0) {
+      return absl::InternalError(absl::StrCat("cannot set up epoll for ", options_.socket_path, ": ",
+                                              std::strerror(errno)));
+    }
     Watch(listener_, EPOLLIN);
     Watch(wake_, EPOLLIN);
     thread_ = std::thread([this] { Run(); });
@@ -72,37 +70,6 @@ class Server : public SessionServer {
   }
 
  private:
-  absl::Status Listen() {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (options_.socket_path.empty() || options_.socket_path.size() >= sizeof(address.sun_path)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "a socket path must have 1 to ", sizeof(address.sun_path) - 1, " bytes; this one has ",
-          options_.socket_path.size(), ": ", options_.socket_path));
-    }
-    std::memcpy(address.sun_path, options_.socket_path.data(), options_.socket_path.size());
-    listener_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (listener_ < 0) return Errno("cannot make a socket for", options_.socket_path);
-    struct stat there {};
-    if (lstat(options_.socket_path.c_str(), &there) == 0) {
-      if (!S_ISSOCK(there.st_mode)) {
-        return absl::InvalidArgumentError(
-            absl::StrCat(options_.socket_path, " exists and is not a socket"));
-      }
-      unlink(options_.socket_path.c_str());
-    }
-    if (bind(listener_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
-      return Errno("cannot bind", options_.socket_path);
-    }
-    bound_ = true;
-    // Nobody can connect before listen, so the mode is right before the first client.
-    if (chmod(options_.socket_path.c_str(), options_.socket_mode) != 0) {
-      return Errno("cannot set the mode of", options_.socket_path);
-    }
-    if (listen(listener_, SOMAXCONN) != 0) return Errno("cannot listen on", options_.socket_path);
-    return absl::OkStatus();
-  }
-
   void Watch(int descriptor, uint32_t events) {
     epoll_event event{};
     event.events = events;
@@ -136,29 +103,23 @@ class Server : public SessionServer {
   void Accept() {
     const int descriptor = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (descriptor < 0) {
-      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+      if (AcceptMayWorkLater(errno)) {
         // Out of descriptors: let those who are here go on, look again soon.
         epoll_ctl(epoll_, EPOLL_CTL_DEL, listener_, nullptr);
         accept_paused_ = true;
       }
       return;
     }
-    ucred credentials{};
-    socklen_t length = sizeof(credentials);
-    PeerCredentials peer;
-    absl::Status admitted;
-    if (getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) {
-      admitted = absl::PermissionDeniedError("the peer's credentials cannot be read");
-    } else {
-      peer = {credentials.pid, credentials.uid, credentials.gid};
-      if (options_.authorize) admitted = options_.authorize(peer);
-    }
+    absl::StatusOr<PeerCredentials> peer = PeerOf(descriptor);
+    absl::Status admitted = peer.status();
+    if (admitted.ok() && options_.authorize) admitted = options_.authorize(*peer);
     if (admitted.ok() && connections_.size() >= options_.sessions_max) {
       admitted = absl::ResourceExhaustedError(
           absl::StrCat("the daemon has its greatest number of sessions (", options_.sessions_max,
                        "); raise --session-max or close some"));
     }
-    auto connection = std::make_shared<SessionConnection>(descriptor, peer, options_.send_patience);
+    auto connection = std::make_shared<SessionConnection>(
+        descriptor, peer.ok() ? *std::move(peer) : PeerCredentials(), options_.send_patience);
     if (!admitted.ok()) {
       connection->Refuse(std::string(admitted.message()));
       return;
@@ -222,7 +183,6 @@ class Server : public SessionServer {
   int listener_ = -1;
   int epoll_ = -1;
   int wake_ = -1;
-  bool bound_ = false;
   std::atomic<bool> stopping_{false};
   std::thread thread_;
 

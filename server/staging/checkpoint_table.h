@@ -33,6 +33,9 @@
 
 namespace ckpt {
 
+// NOT_FOUND: nobody here knows that checkpoint, or may be told of it.
+absl::Status UnknownCheckpoint(const CheckpointId& id);
+
 // What catalog, wait and restore ask. Save's side of the table (joining, staging, finishing) is
 // declared beside it in staging/.
 class CheckpointView {

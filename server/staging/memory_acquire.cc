@@ -1,6 +1,6 @@
 // Who gets which file. One look at the tier (TryAcquire) goes through these, and the first that
 // works ends it:
-//   1. recycle an idle file or an older copy of one's own session
+//   1. recycle an idle file or an older copy of one's own session and run
 //   2. allocate within the budget (first come, first served)
 //   3. recycle one's own newest copy, where the session has a second file or nothing can be
 //      allocated
@@ -43,8 +43,9 @@ uint64_t MemoryTierImpl::RingBytes() const {
   return std::min(bytes, budget_bytes_);
 }
 
-MemoryTierImpl::Slot* MemoryTierImpl::FindRecyclable(const Session* session, uint64_t bytes_min,
+MemoryTierImpl::Slot* MemoryTierImpl::FindRecyclable(const Request& request, uint64_t bytes_min,
                                                      uint64_t bytes_max, bool newest_too) {
+  const Session* session = request.session.get();
   Slot* best = nullptr;
   auto order = [](const Slot& slot) {  // smaller is better
     return std::make_tuple(slot.use == Use::kIdle ? 0 : 1, slot.file->bytes(), slot.sequence);
@@ -53,6 +54,7 @@ MemoryTierImpl::Slot* MemoryTierImpl::FindRecyclable(const Session* session, uin
     const bool ours = session != nullptr ? slot->owner == session->token() : slot->owner.none();
     if (!ours || slot->abandoned || slot->pins > 0) continue;
     if (slot->use != Use::kIdle && slot->use != Use::kCopy) continue;
+    if (!slot->run.empty() && slot->run != request.run) continue;
     if (!newest_too && IsNewest(*slot)) continue;
     if (slot->file->bytes() < bytes_min || slot->file->bytes() > bytes_max) continue;
     if (best == nullptr || order(*slot) < order(*best)) best = slot.get();
@@ -60,14 +62,15 @@ MemoryTierImpl::Slot* MemoryTierImpl::FindRecyclable(const Session* session, uin
   return best;
 }
 
-MemoryTierImpl::Slot* MemoryTierImpl::FindRing(const Session* session) {
+MemoryTierImpl::Slot* MemoryTierImpl::FindRing(const Request& request) {
   const uint64_t wanted = RingBytes();
-  if (Slot* slot = FindRecyclable(session, wanted, UINT64_MAX, /*newest_too=*/false)) return slot;
-  return FindRecyclable(session, std::min(kRingBytesMin, wanted), UINT64_MAX,
+  if (Slot* slot = FindRecyclable(request, wanted, UINT64_MAX, /*newest_too=*/false)) return slot;
+  return FindRecyclable(request, std::min(kRingBytesMin, wanted), UINT64_MAX,
                         /*newest_too=*/false);
 }
 
-absl::Status MemoryTierImpl::Recycle(Slot& slot, const std::shared_ptr<PartFolder>& folder) {
+absl::Status MemoryTierImpl::Recycle(Slot& slot, const std::string& run,
+                                     const std::shared_ptr<PartFolder>& folder) {
   if (!slot.file->Intact()) {
     Unlink(slot);
     return absl::DataLossError("the staging file was truncated or grown by its client");
@@ -80,6 +83,7 @@ absl::Status MemoryTierImpl::Recycle(Slot& slot, const std::shared_ptr<PartFolde
   const bool was_copy = slot.use == Use::kCopy;
   ForgetCopy(slot);
   if (was_copy && before != nullptr) before->Remove();
+  slot.run = run;
   slot.folder = folder;
   slot.use = Use::kInUse;
   slot.sequence = ++sequence_;
@@ -98,27 +102,28 @@ MemoryTierImpl::Step MemoryTierImpl::TryAcquire(const Request& request,
   auto recycle = [&](Slot* slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (slot == nullptr) return false;
     const std::shared_ptr<StagingFile> file = slot->file;
-    if (!Recycle(*slot, folder).ok()) return false;
+    if (!Recycle(*slot, request.run, folder).ok()) return false;
     step.file = file;
     step.grant = request.session != nullptr && !Find(file->id())->granted;
     return true;
   };
   CollectUnlinked();
-  if (recycle(must_ring ? FindRing(session)
-                        : FindRecyclable(session, bytes, RecycleBytesMax(bytes), false))) {
+  if (recycle(must_ring ? FindRing(request)
+                        : FindRecyclable(request, bytes, RecycleBytesMax(bytes), false))) {
     return step;
   }
   const bool my_turn = waiters_.empty() || waiters_.front() == waiter;
   const bool fits = file_bytes_ + wanted <= budget_bytes_;
   int own_files = 0;
   for (const auto& [id, slot] : slots_) {
-    if (session != nullptr && slot->owner == session->token() && slot->file->bytes() >= bytes) {
+    if (session != nullptr && slot->owner == session->token() && slot->file->bytes() >= bytes &&
+        (slot->run.empty() || slot->run == request.run)) {
       ++own_files;
     }
   }
   if (my_turn && fits && own_files < 2) {
     step.allocate_bytes = wanted;
-  } else if (recycle(FindRecyclable(session, wanted, UINT64_MAX, /*newest_too=*/true))) {
+  } else if (recycle(FindRecyclable(request, wanted, UINT64_MAX, /*newest_too=*/true))) {
     return step;
   } else if (my_turn && fits) {
     step.allocate_bytes = wanted;
@@ -132,7 +137,7 @@ MemoryTierImpl::Step MemoryTierImpl::TryAcquire(const Request& request,
     return step;
   }
   if (request.on_full == v1::ON_FULL_RING && !must_ring) {
-    if (recycle(FindRing(session))) return step;
+    if (recycle(FindRing(request))) return step;
     const uint64_t room = budget_bytes_ - std::min(budget_bytes_, file_bytes_);
     const uint64_t ring = std::min(RingBytes(), room / kPageBytes * kPageBytes);
     if (ring >= std::min(kRingBytesMin, RingBytes())) {
@@ -171,7 +176,7 @@ absl::StatusOr<std::shared_ptr<StagingFile>> MemoryTierImpl::Acquire(
       break;
     }
     if (step.allocate_bytes > 0) {
-      file = Allocate(request.session, step.allocate_bytes, folder);
+      file = Allocate(request.session, request.run, step.allocate_bytes, folder);
       grant = request.session != nullptr;
       break;
     }
@@ -213,7 +218,7 @@ absl::StatusOr<std::shared_ptr<StagingFile>> MemoryTierImpl::Acquire(
 }
 
 absl::StatusOr<std::shared_ptr<StagingFile>> MemoryTierImpl::Allocate(
-    const std::shared_ptr<Session>& session, uint64_t bytes,
+    const std::shared_ptr<Session>& session, const std::string& run, uint64_t bytes,
     const std::shared_ptr<PartFolder>& folder) {
   const std::string path = folder != nullptr ? folder->data_path()
                                              : absl::StrCat(PoolFolder(options_.folder), "/",
@@ -235,6 +240,7 @@ absl::StatusOr<std::shared_ptr<StagingFile>> MemoryTierImpl::Allocate(
   // The session may have ended while the pages were made, and nobody will tell us again.
   slot.abandoned = session != nullptr && !watched_.contains(session->token());
   slot.use = folder != nullptr ? Use::kInUse : Use::kIdle;
+  slot.run = run;
   return file;
 }
 
@@ -289,7 +295,7 @@ absl::StatusOr<MemoryTier::Prepared> MemoryTierImpl::Prepare(
     }
     AskBack(std::move(revocations));
     if (fits) {
-      absl::StatusOr<std::shared_ptr<StagingFile>> file = Allocate(session, wanted, nullptr);
+      absl::StatusOr<std::shared_ptr<StagingFile>> file = Allocate(session, "", wanted, nullptr);
       short_of = file.status();
       if (!file.ok()) break;
       short_of = GrantTo(session, *file);

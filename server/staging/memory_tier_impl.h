@@ -61,8 +61,8 @@ class MemoryTierImpl : public MemoryTier {
     absl::Time revoked_at;  // kRevoking: since when
     bool drop_at_unpin = false;
     Descriptor read_only;  // for pins; made at the first
+    std::string run;  // whose bytes it holds, or has held; empty: never used
     // Of a copy.
-    std::string run;
     CheckpointUid uid;
     uint32_t rank = 0;
   };
@@ -100,13 +100,15 @@ class MemoryTierImpl : public MemoryTier {
   // memory_acquire.cc
   Step TryAcquire(const Request& request, const std::shared_ptr<PartFolder>& folder, Waiter* waiter)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  Slot* FindRecyclable(const Session* session, uint64_t bytes_min, uint64_t bytes_max,
+  Slot* FindRecyclable(const Request& request, uint64_t bytes_min, uint64_t bytes_max,
                        bool newest_too) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  Slot* FindRing(const Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status Recycle(Slot& slot, const std::shared_ptr<PartFolder>& folder)
+  Slot* FindRing(const Request& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status Recycle(Slot& slot, const std::string& run,
+                       const std::shared_ptr<PartFolder>& folder)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // `run` and `folder` empty and null: for the pool.
   absl::StatusOr<std::shared_ptr<StagingFile>> Allocate(const std::shared_ptr<Session>& session,
-                                                        uint64_t bytes,
+                                                        const std::string& run, uint64_t bytes,
                                                         const std::shared_ptr<PartFolder>& folder)
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status GrantTo(const std::shared_ptr<Session>& session,

@@ -133,8 +133,8 @@ absl::Status CheckpointTableImpl::OpenMemory(const CheckpointPtr& checkpoint, co
       return StreamStatus(checkpoint, part, stream);
     };
     const MemoryTier::Request request{
-        claim.transport == v1::TRANSPORT_SHARED_MEMORY ? claim.session : nullptr, part_bytes,
-        claim.on_full, options_.clock->Now() + claim.memory_wait, check};
+        claim.transport == v1::TRANSPORT_SHARED_MEMORY ? claim.session : nullptr, claim.id.run,
+        part_bytes, claim.on_full, options_.clock->Now() + claim.memory_wait, check};
     absl::StatusOr<std::shared_ptr<StagingFile>> acquired = tier_.Acquire(request, folder);
     if (acquired.ok()) file = *std::move(acquired);
     status = acquired.status();

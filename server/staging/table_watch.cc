@@ -33,6 +33,13 @@ v1::CheckpointInfo InfoOf(const CheckpointRecord& record) {
 
 }  // namespace
 
+absl::Status UnknownCheckpoint(const CheckpointId& id) {
+  return absl::NotFoundError(absl::StrCat(
+      "no checkpoint ", id.run, "@", id.step,
+      id.incarnation.none() ? "" : absl::StrCat(" of incarnation ", id.incarnation.hex()),
+      " is known here: it was never begun, was deleted, or was aborted more than a day ago"));
+}
+
 CheckpointTableImpl::CheckpointPtr CheckpointTableImpl::FindLive(const CheckpointId& id) {
   const auto found = checkpoints_.find(id);
   return found == checkpoints_.end() ? nullptr : found->second;
@@ -108,10 +115,7 @@ absl::StatusOr<v1::CheckpointInfo> CheckpointTableImpl::FromIndex(const Checkpoi
   const absl::StatusOr<v1::CheckpointInfo> aborted = index_.FindAborted(id);
   if (aborted.ok()) return absl::AbortedError(aborted->abort_reason());
   if (!absl::IsNotFound(aborted.status())) return aborted.status();
-  return absl::NotFoundError(absl::StrCat(
-      "no checkpoint ", id.run, "@", id.step,
-      incarnation.has_value() ? absl::StrCat(" of incarnation ", incarnation->hex()) : "",
-      " is known here: it was never begun, was deleted, or was aborted more than a day ago"));
+  return UnknownCheckpoint(id);
 }
 
 absl::StatusOr<v1::CheckpointInfo> CheckpointTableImpl::Wait(const CheckpointId& id,

@@ -52,7 +52,7 @@ TEST_F(Ckptctl, TellsItsVersion) {
 
 TEST_F(Ckptctl, WrongCommandLines) {
   EXPECT_EQ(Run({}).exit_status, 2);
-  for (const char* flag : {"--socket", "--address", "-o", "--timeout"}) {
+  for (const char* flag : {"--socket", "--address", "--token-file", "-o", "--timeout"}) {
     const CommandResult valueless = Run({flag});
     EXPECT_EQ(valueless.exit_status, 2);
     EXPECT_THAT(valueless.errors, HasSubstr(absl::StrCat(flag, " needs a value")));

@@ -1,6 +1,7 @@
 // Settings: where they come from, which one wins, and what is refused with which reason.
 #include "server/config.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -117,6 +118,11 @@ TEST(ConfigTest, NonsenseValuesAreRefusedWithWhereAndWhat) {
   EXPECT_THAT(Refusal({.arguments = {"--data-dir=a\nb"}}), HasSubstr("control characters"));
   EXPECT_THAT(Refusal({.arguments = {"--socket=/tmp/" + std::string(200, 's')}}),
               HasSubstr("at most"));
+  EXPECT_THAT(Refusal({.arguments = {"--allow-uid=root"}}),
+              AllOf(HasSubstr("--allow-uid"), HasSubstr("1000,1001"), HasSubstr("root")));
+  EXPECT_THAT(Refusal({.arguments = {"--allow-gid="}}), HasSubstr("--allow-gid"));
+  EXPECT_THAT(Refusal({.arguments = {"--socket-rights=read,delete"}}),
+              AllOf(HasSubstr("none"), HasSubstr("read, write and admin")));
   EXPECT_THAT(Refusal({.arguments = {"--insecure-tcp=maybe", "--listen=h:1"}}),
               HasSubstr("true or false"));
 }
@@ -185,6 +191,10 @@ const std::map<std::string, Sample>& Samples() {
       {"listen", {"127.0.0.1:7070", &ExpectTcp, "--insecure-tcp"}},
       {"insecure-tcp", {"true", &ExpectTcp, "--listen=127.0.0.1:7070"}},
       {"session-max", {"17", [](Config& c) { c.sessions_max = 17; }}},
+      {"allow-uid", {"1000,7", [](Config& c) { c.allow_uids = {1000, 7}; }}},
+      {"allow-gid", {"44", [](Config& c) { c.allow_gids = {44}; }}},
+      {"socket-rights", {"none", [](Config& c) { c.socket_rights = std::nullopt; }}},
+      {"token-file", {"/etc/sample", [](Config& c) { c.token_file = "/etc/sample"; }}},
       {"data-dir",
        {"/srv/sample",
         [](Config& c) {
@@ -222,12 +232,14 @@ const std::map<std::string, Sample>& Samples() {
 
 // All fields, for comparing: one that is new does not compile until it stands here.
 auto Fields(const Config& config) {
-  const auto& [socket, socket_mode, listen, insecure_tcp, sessions_max, data_dir, memory_dir,
-               memory_budget, writer_threads, scrub_rate, scrub_interval, retention, retention_file,
+  const auto& [socket, socket_mode, listen, insecure_tcp, sessions_max, allow_uids,
+               allow_gids, socket_rights, token_file, data_dir, memory_dir, memory_budget,
+               writer_threads, scrub_rate, scrub_interval, retention, retention_file,
                join_deadline, grace, drain_deadline, persist_delay, hash_blocks, log_format,
                log_level] = config;
-  return std::make_tuple(socket, socket_mode, listen, insecure_tcp, sessions_max, data_dir,
-                         memory_dir, memory_budget, writer_threads, scrub_rate, scrub_interval,
+  return std::make_tuple(socket, socket_mode, listen, insecure_tcp, sessions_max, allow_uids,
+                         allow_gids, socket_rights, token_file, data_dir, memory_dir, memory_budget,
+                         writer_threads, scrub_rate, scrub_interval,
                          PrintRetentionPolicy(retention), retention_file, join_deadline, grace,
                          drain_deadline, persist_delay, hash_blocks, static_cast<int>(log_format),
                          static_cast<int>(log_level));
@@ -335,6 +347,14 @@ TEST_F(FoldersTest, AFileInTheWayIsRefused) {
 TEST_F(FoldersTest, MemoryFolderOnADiskIsRefused) {
   config_.memory_dir = scratch_ / "memory";
   EXPECT_THAT(Refusal(), AllOf(HasSubstr("--memory-dir"), HasSubstr("tmpfs")));
+}
+
+// /dev/shm is everybody's: a folder under the expected name may be somebody's trap.
+TEST_F(FoldersTest, SomebodyElsesMemoryFolderIsRefused) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give a folder away";
+  ASSERT_EQ(::mkdir(config_.memory_dir.c_str(), 0777), 0);
+  ASSERT_EQ(::chown(config_.memory_dir.c_str(), 65534, 65534), 0);
+  EXPECT_THAT(Refusal(), AllOf(HasSubstr("--memory-dir"), HasSubstr("uid 65534")));
 }
 
 TEST_F(FoldersTest, ARefusedStartLeavesNoFolderThatItMade) {

@@ -203,7 +203,7 @@ void FuzzSaveStream(absl::string_view bytes) {
     const auto player = std::make_shared<Player>(*place, input, steps);
     {
       ckpt::SaveStream stream(&place->rig.sessions(), &place->rig.table(), &place->plan_bytes,
-                              player);
+                              *Rights::OfTheDaemon(), player);
       const absl::StatusOr<v1::Staged> staged = stream.Run();
       Require(staged.ok() || !staged.status().message().empty(), "a refusal says why");
     }

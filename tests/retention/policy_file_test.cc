@@ -21,7 +21,7 @@ TEST(RetentionFile, SectionsInTheirOrder) {
   ASSERT_TRUE(sections.ok()) << sections.status();
   ASSERT_EQ(sections->size(), 2u);
   const RetentionSection& first = sections->front();
-  EXPECT_EQ(first.pattern, "team/*");
+  EXPECT_EQ(first.pattern.text(), "team/*");
   EXPECT_EQ(first.where, "f:2 [team/*]");
   EXPECT_EQ(PrintRetentionPolicy(first.policy),
             "keep-last 3, keep-every 1000, keep-best eval/loss:min:2, max-bytes 2147483648, "
@@ -67,16 +67,6 @@ TEST(RetentionFile, ReadsFilesAndNamesWhatCannotBeRead) {
   const auto sections = ReadRetentionFile(path);
   ASSERT_TRUE(sections.ok()) << sections.status();
   EXPECT_EQ(sections->front().policy.keep_last(), 7u);
-}
-
-TEST(RetentionFile, PatternsDivideRunsAtSlashes) {
-  EXPECT_TRUE(RunMatches("team/*", "team/llama-7b.v2"));
-  EXPECT_FALSE(RunMatches("team/*", "team/llama/sft"));
-  EXPECT_TRUE(RunMatches("team/**", "team/llama/sft"));
-  EXPECT_TRUE(RunMatches("**", "any/run.name"));
-  EXPECT_FALSE(RunMatches("*", "any/run"));
-  EXPECT_TRUE(RunMatches("run-?", "run-7"));
-  EXPECT_FALSE(RunMatches("run", "run2"));
 }
 
 }  // namespace

@@ -46,7 +46,7 @@ absl::StatusOr<v1::CheckpointInfo> FakeLive::Wait(const CheckpointId& id, v1::Ch
   for (const v1::CheckpointInfo& info : live_) {
     if (info.id().run() == id.run && info.id().step() == id.step) return info;
   }
-  return absl::NotFoundError("unknown here");
+  return UnknownCheckpoint(id);
 }
 
 absl::Time FakeLive::DurableAt(const CheckpointId&, CheckpointUid uid) {

@@ -29,10 +29,11 @@ class MemoryTierTest : public ::testing::Test {
   MemoryTier& tier() { return rig_.tier(); }
 
   absl::StatusOr<std::shared_ptr<StagingFile>> Acquire(const std::shared_ptr<Session>& session,
-                                                       uint64_t bytes, v1::OnFull on_full) {
+                                                       uint64_t bytes, v1::OnFull on_full,
+                                                       const std::string& run = "run") {
     auto folder = tier().NewFolder();
     auto check = [] { return absl::OkStatus(); };
-    return tier().Acquire({session, bytes, on_full, absl::InfiniteFuture(), check}, *folder);
+    return tier().Acquire({session, run, bytes, on_full, absl::InfiniteFuture(), check}, *folder);
   }
 };
 

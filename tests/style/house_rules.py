@@ -14,7 +14,8 @@ SERVER_ROOMS_BELOW = {  # room -> rooms it must not include
     "retention": ["scrub", "staging", "session", "rpc", "offline"],
     "scrub": ["retention", "staging", "session", "rpc", "offline"],
     "staging": ["retention", "scrub", "rpc", "offline"],
-    "session": ["rpc", "staging", "retention", "scrub", "persist", "offline"],
+    "access": ["storage", "index", "persist", "retention", "scrub", "staging", "rpc", "offline"],
+    "session": ["access", "rpc", "staging", "retention", "scrub", "persist", "offline"],
 }
 LINES_MAX = 600
 
@@ -71,7 +72,7 @@ def complaints():
                 yield f"{where}: server never includes client or Torch"
             if top == "server" and rest[0] != "index" and include.startswith("rocksdb/"):
                 yield f"{where}: RocksDB stays in server/index"
-            if top == "server" and rest[0] in ("storage", "index", "persist", "retention", "scrub", "staging", "session") and ("grpcpp/" in include or ".grpc.pb.h" in include):
+            if top == "server" and rest[0] in ("storage", "index", "persist", "retention", "scrub", "staging", "session", "access") and ("grpcpp/" in include or ".grpc.pb.h" in include):
                 yield f"{where}: gRPC stays in server/rpc"
             for below in SERVER_ROOMS_BELOW.get(rest[0] if rest else "", []) if top == "server" else []:
                 if include.startswith(f"server/{below}/"):
