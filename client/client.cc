@@ -261,6 +261,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(ClientOptions options) {
     const bool set = from_environment != nullptr && *from_environment != '\0';
     connection_options.socket = set ? from_environment : kDefaultSocket;
   }
+  connection_options.tls = options.tls;
   connection_options.name = options.name;
   connection_options.connect_timeout = options.connect_timeout;
   CKPT_ASSIGN_OR_RETURN(std::shared_ptr<Connection> connection,

@@ -26,6 +26,7 @@
 #include "client/restore/restore.h"
 #include "client/save/save.h"
 #include "client/state/part.h"
+#include "client/transport/tls_options.h"
 #include "common/checkpoint_id.h"
 
 namespace ckpt {
@@ -38,6 +39,7 @@ struct ClientOptions {
   std::string socket;
   // host:port instead of a socket: stream transport only, no shared memory. Both: INVALID_ARGUMENT.
   std::string address;
+  TlsOptions tls;    // for an address; unused: unencrypted
   std::string name;  // shown in the daemon's logs
   absl::Duration connect_timeout = absl::Seconds(10);
   std::function<void(LogLevel, absl::string_view)> log;  // may be called from any thread
@@ -46,8 +48,8 @@ struct ClientOptions {
 class Client {
  public:
   // UNAVAILABLE: nobody listens there (says where it looked and how to start the daemon);
-  // PERMISSION_DENIED: the socket's mode; INVALID_ARGUMENT: socket and address, or a path that is
-  // too long.
+  // PERMISSION_DENIED: the socket's mode; INVALID_ARGUMENT: socket and address, a path that is
+  // too long, or a TLS file that is missing or none.
   static absl::StatusOr<std::unique_ptr<Client>> Connect(ClientOptions options);
   virtual ~Client() = default;  // cancels saves that are not staged; what is staged is the daemon's
 

@@ -26,6 +26,9 @@ struct Config {
   uint32_t socket_mode = 0660;
   std::string listen;  // host:port of a TCP socket; empty: none
   bool insecure_tcp = false;
+  std::string tls_cert;  // PEM files of the TCP port; all three or none
+  std::string tls_key;
+  std::string tls_client_ca;
   uint64_t sessions_max = 4096;
 
   std::string data_dir = "/var/lib/ckptd";

@@ -27,6 +27,8 @@
 #include "server/daemon/folders.h"
 #include "server/daemon/grpc_face.h"
 #include "server/daemon/socket_lock.h"
+#include "server/daemon/tls_credentials.h"
+#include "server/daemon/tls_files.h"
 #include "server/index/index.h"
 #include "server/observe/log.h"
 #include "server/persist/persister.h"
@@ -59,6 +61,11 @@ class RunningDaemon final : public Daemon {
     RetentionPolicies::Settings retention{.defaults = config_.retention};
     if (!config_.retention_file.empty()) {
       CKPT_ASSIGN_OR_RETURN(retention.sections, ReadRetentionFile(config_.retention_file));
+    }
+    if (!config_.tls_cert.empty()) {
+      CKPT_ASSIGN_OR_RETURN(
+          tls_files_,
+          TlsFiles::Open({config_.tls_cert, config_.tls_key, config_.tls_client_ca}));
     }
     CKPT_RETURN_IF_ERROR(OpenFolders());
     CKPT_RETURN_IF_ERROR(Recover());
@@ -222,6 +229,7 @@ class RunningDaemon final : public Daemon {
     face.socket = config_.socket;
     face.socket_mode = config_.socket_mode;
     face.listen = config_.listen;
+    if (tls_files_ != nullptr) face.listen_credentials = MakeTlsCredentials(tls_files_);
     face.services = {save_service_->service(), restore_service_.get(), catalog_service_.get(),
                      retention_service_.get(), admin_service_.get()};
     CKPT_ASSIGN_OR_RETURN(grpc_, GrpcFace::Start(face));
@@ -231,7 +239,7 @@ class RunningDaemon final : public Daemon {
                               {"data_dir", config_.data_dir},
                               {"memory_dir", config_.memory_dir},
                               {"memory_budget", config_.memory_budget}});
-    if (!config_.listen.empty()) {
+    if (!config_.listen.empty() && tls_files_ == nullptr) {
       observe::Warning("the TCP port is neither encrypted nor authenticated",
                        {{"listen", config_.listen}});
     }
@@ -251,6 +259,7 @@ class RunningDaemon final : public Daemon {
   // In the order of construction; destroyed in the opposite order, after EndCalls.
   Config config_;
   StopSignal stop_;
+  std::shared_ptr<TlsFiles> tls_files_;  // null: none on the TCP port
   std::unique_ptr<SocketLock> socket_lock_;
   std::unique_ptr<DataFolder> folder_;
   std::unique_ptr<Index> index_;

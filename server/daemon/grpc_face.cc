@@ -62,7 +62,10 @@ absl::StatusOr<std::unique_ptr<GrpcFace>> GrpcFace::Start(const GrpcFaceOptions&
   builder.AddListeningPort(absl::StrCat("unix:", options.socket),
                            grpc::InsecureServerCredentials());
   if (!options.listen.empty()) {
-    builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &face->tcp_port_);
+    face->listen_credentials_ = options.listen_credentials != nullptr
+                                    ? options.listen_credentials
+                                    : grpc::InsecureServerCredentials();
+    builder.AddListeningPort(options.listen, face->listen_credentials_, &face->tcp_port_);
   }
   for (grpc::Service* service : options.services) builder.RegisterService(service);
   {

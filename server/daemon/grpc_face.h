@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server.h"
 
 namespace ckpt {
@@ -16,7 +17,8 @@ namespace ckpt {
 struct GrpcFaceOptions {
   std::string socket;  // path; the caller holds its lock
   uint32_t socket_mode = 0660;
-  std::string listen;  // host:port, unencrypted; empty: none
+  std::string listen;  // host:port; empty: none
+  std::shared_ptr<grpc::ServerCredentials> listen_credentials;  // null: unencrypted
   std::vector<grpc::Service*> services;
 };
 
@@ -36,6 +38,7 @@ class GrpcFace {
 
  private:
   GrpcFace() = default;
+  std::shared_ptr<grpc::ServerCredentials> listen_credentials_;  // outlive the server
   std::unique_ptr<grpc::Server> server_;
   std::string socket_;
   int tcp_port_ = 0;
