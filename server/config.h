@@ -42,6 +42,8 @@ struct Config {
   v1::RetentionPolicy retention;  // of every run that has no other; without a rule: none
   std::string retention_file;     // policies by run; empty: none
 
+  std::string quota_file;  // quotas by run; empty: none
+
   absl::Duration join_deadline = absl::Minutes(10);
   absl::Duration grace = absl::Seconds(30);
   absl::Duration drain_deadline = absl::Seconds(60);

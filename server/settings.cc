@@ -213,6 +213,10 @@ const std::vector<Setting>& Settings() {
          CKPT_ASSIGN_OR_RETURN(config.retention_file, ParsePath(value));
          return absl::OkStatus();
        }},
+      {"quota-file", "Quotas", "FILE", "none",
+       "Sections [PATTERN] of disk-bytes, memory-bytes, checkpoints, open-saves: what the runs of "
+       "each may have together.",
+       ApplyPath<&Config::quota_file>},
       {"join-deadline", "Time limits", "DURATION", "10m",
        "From a checkpoint's first rank to its last, where the client names none; then it is "
        "aborted.",

@@ -32,6 +32,7 @@
 #include "server/index/index.h"
 #include "server/observe/log.h"
 #include "server/persist/persister.h"
+#include "server/quota/quota_file.h"
 #include "server/retention/retention.h"
 #include "server/rpc/admin_service.h"
 #include "server/rpc/catalog_service.h"
@@ -61,6 +62,10 @@ class RunningDaemon final : public Daemon {
     RetentionPolicies::Settings retention{.defaults = config_.retention};
     if (!config_.retention_file.empty()) {
       CKPT_ASSIGN_OR_RETURN(retention.sections, ReadRetentionFile(config_.retention_file));
+    }
+    if (!config_.quota_file.empty()) {
+      CKPT_ASSIGN_OR_RETURN(std::vector<QuotaSection> sections, ReadQuotaFile(config_.quota_file));
+      quotas_ = Quotas(std::move(sections));
     }
     if (!config_.tls_cert.empty()) {
       CKPT_ASSIGN_OR_RETURN(
@@ -153,6 +158,7 @@ class RunningDaemon final : public Daemon {
     options.folder = folder_.get();
     options.grace = config_.grace;
     options.join_deadline = config_.join_deadline;
+    options.quotas = quotas_;
     options.settled = [this](const std::string& run) { retention_->RunChanged(run); };
     options.make_room = [this] { return retention_->MakeRoom(); };
     CKPT_ASSIGN_OR_RETURN(table_, CheckpointTable::Create(options));
@@ -259,6 +265,7 @@ class RunningDaemon final : public Daemon {
   // In the order of construction; destroyed in the opposite order, after EndCalls.
   Config config_;
   StopSignal stop_;
+  Quotas quotas_;
   std::shared_ptr<TlsFiles> tls_files_;  // null: none on the TCP port
   std::unique_ptr<SocketLock> socket_lock_;
   std::unique_ptr<DataFolder> folder_;

@@ -14,6 +14,7 @@
 #include <sstream>
 #include <system_error>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "common/status_macros.h"
@@ -112,6 +113,10 @@ absl::Status CheckPair(const TlsPaths& paths, const TlsMaterial& material) {
     return Wrong("tls-cert", paths.certificate,
                  absl::StrCat("OpenSSL does not take it: ", ErrorScope::Reason()));
   }
+  // OpenSSL's word for a file without one, and for a damaged one, is the same.
+  if (!absl::StrContains(material.private_key, "PRIVATE KEY-----")) {
+    return Wrong("tls-key", paths.key, "holds no private key in PEM (BEGIN PRIVATE KEY)");
+  }
   bool asked = false;
   const Bio bio = Open(material.private_key);
   const PrivateKey key(PEM_read_bio_PrivateKey(bio.get(), nullptr, NoPassphrase, &asked));
@@ -120,9 +125,7 @@ absl::Status CheckPair(const TlsPaths& paths, const TlsMaterial& material) {
                  "has a passphrase, which nobody could type in: give a key without one");
   }
   if (key == nullptr) {
-    return Wrong("tls-key", paths.key,
-                 AtEnd() ? "holds no private key in PEM (BEGIN PRIVATE KEY)"
-                         : absl::StrCat("is damaged: ", ErrorScope::Reason()));
+    return Wrong("tls-key", paths.key, absl::StrCat("is damaged: ", ErrorScope::Reason()));
   }
   if (X509_check_private_key(certificate.get(), key.get()) != 1) {
     return Wrong("tls-key", paths.key,

@@ -7,6 +7,7 @@
 #include "common/checkpoint_id.h"
 #include "common/limits.h"
 #include "common/retention_policy.h"
+#include "common/run_sections.h"
 #include "common/status_macros.h"
 #include "server/storage/names.h"
 

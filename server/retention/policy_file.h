@@ -7,8 +7,7 @@
 //     keep-last = 3
 //     keep-every = 10000
 //
-// In a pattern * is any run of characters but '/', ** any at all, ? one character. A section without
-// rules keeps everything.
+// Sections and patterns as in common/run_sections.h. A section without rules keeps everything.
 #ifndef CKPT_SERVER_RETENTION_POLICY_FILE_H_
 #define CKPT_SERVER_RETENTION_POLICY_FILE_H_
 
@@ -32,8 +31,6 @@ absl::StatusOr<std::vector<RetentionSection>> ReadRetentionFile(const std::strin
 // The same of its text; `name` goes into errors.
 absl::StatusOr<std::vector<RetentionSection>> ParseRetentionFile(absl::string_view text,
                                                                  const std::string& name);
-
-bool RunMatches(absl::string_view pattern, absl::string_view run);
 
 }  // namespace ckpt
 

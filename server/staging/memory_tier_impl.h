@@ -102,7 +102,8 @@ class MemoryTierImpl : public MemoryTier {
       ABSL_LOCKS_EXCLUDED(mutex_);
   Slot* FindRecyclable(const Session* session, uint64_t bytes_min, uint64_t bytes_max,
                        bool newest_too) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  Slot* FindRing(const Session* session) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Slot* FindRing(const Session* session, uint64_t bytes_max)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Recycle(Slot& slot, const std::shared_ptr<PartFolder>& folder)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<std::shared_ptr<StagingFile>> Allocate(const std::shared_ptr<Session>& session,

@@ -190,6 +190,9 @@ TEST_F(CkptctlTls, FilesThatAreMissingOrNoneAreNamed) {
   refused({address, "--tls-name=here"}, "the CA is missing");
   refused({address, "--tls-ca=" + folder_ / "absent"}, folder_ / "absent");
   refused({address, "--tls-ca=" + ca_.key}, "BEGIN CERTIFICATE");
+  refused({address, "--tls-ca=" + ca_.certificate, "--tls-cert=" + caller_.certificate,
+           "--tls-key=" + stranger_.key},
+          "is not the key of the certificate");
 }
 
 TEST_F(CkptctlTls, ADaemonDoesNotStartWithWrongFiles) {

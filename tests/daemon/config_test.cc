@@ -236,6 +236,7 @@ const std::map<std::string, Sample>& Samples() {
       {"max-bytes", {"4KiB", [](Config& c) { c.retention.set_max_bytes(4096); }}},
       {"max-age", {"90s", [](Config& c) { c.retention.mutable_max_age()->set_seconds(90); }}},
       {"retention-file", {"/etc/sample", [](Config& c) { c.retention_file = "/etc/sample"; }}},
+      {"quota-file", {"/etc/sample", [](Config& c) { c.quota_file = "/etc/sample"; }}},
       {"join-deadline", {"11m", [](Config& c) { c.join_deadline = absl::Minutes(11); }}},
       {"grace", {"12s", [](Config& c) { c.grace = absl::Seconds(12); }}},
       {"drain-deadline", {"13s", [](Config& c) { c.drain_deadline = absl::Seconds(13); }}},
@@ -250,12 +251,12 @@ const std::map<std::string, Sample>& Samples() {
 auto Fields(const Config& config) {
   const auto& [socket, socket_mode, listen, insecure_tcp, tls_cert, tls_key, tls_client_ca,
                sessions_max, data_dir, memory_dir, memory_budget, writer_threads, scrub_rate,
-               scrub_interval, retention, retention_file, join_deadline, grace, drain_deadline, persist_delay, log_format, log_level] = config;
+               scrub_interval, retention, retention_file, quota_file, join_deadline, grace, drain_deadline, persist_delay, log_format, log_level] = config;
   return std::make_tuple(socket, socket_mode, listen, insecure_tcp, tls_cert, tls_key,
                          tls_client_ca, sessions_max, data_dir, memory_dir, memory_budget,
                          writer_threads, scrub_rate, scrub_interval,
-                         PrintRetentionPolicy(retention), retention_file, join_deadline, grace,
-                         drain_deadline, persist_delay, static_cast<int>(log_format),
+                         PrintRetentionPolicy(retention), retention_file, quota_file, join_deadline,
+                         grace, drain_deadline, persist_delay, static_cast<int>(log_format),
                          static_cast<int>(log_level));
 }
 

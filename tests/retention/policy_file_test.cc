@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "common/retention_policy.h"
+#include "common/run_sections.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/persist/persist_fixture.h"
@@ -77,6 +78,9 @@ TEST(RetentionFile, PatternsDivideRunsAtSlashes) {
   EXPECT_FALSE(RunMatches("*", "any/run"));
   EXPECT_TRUE(RunMatches("run-?", "run-7"));
   EXPECT_FALSE(RunMatches("run", "run2"));
+  EXPECT_EQ(LiteralPrefix("team/a*/b"), "team/a");
+  EXPECT_EQ(LiteralPrefix("team/a"), "team/a");
+  EXPECT_EQ(LiteralPrefix("**"), "");
 }
 
 }  // namespace
