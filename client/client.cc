@@ -265,6 +265,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(ClientOptions options) {
   if (const char* token = std::getenv("CKPTD_TOKEN"); options.token.empty() && token != nullptr) {
     connection_options.token = token;
   }
+  connection_options.tls = options.tls;
   connection_options.name = options.name;
   connection_options.connect_timeout = options.connect_timeout;
   CKPT_ASSIGN_OR_RETURN(std::shared_ptr<Connection> connection,

@@ -26,6 +26,7 @@
 #include "client/restore/restore.h"
 #include "client/save/save.h"
 #include "client/state/part.h"
+#include "client/transport/tls_options.h"
 #include "common/checkpoint_id.h"
 
 namespace ckpt {
@@ -38,6 +39,7 @@ struct ClientOptions {
   std::string socket;
   // host:port instead of a socket: stream transport only, no shared memory. Both: INVALID_ARGUMENT.
   std::string address;
+  TlsOptions tls;    // for an address; unused: unencrypted
   // Bearer token for daemons that ask for one (ckptd --token-file), sent with every call; empty:
   // $CKPTD_TOKEN, if that is set. It must reach nobody else: over TCP use TLS.
   std::string token;
@@ -50,8 +52,9 @@ class Client {
  public:
   // UNAVAILABLE: nobody listens there (says where it looked and how to start the daemon);
   // PERMISSION_DENIED: the socket's mode, or the daemon does not serve this user; INVALID_ARGUMENT:
-  // socket and address, a path that is too long, or a token with other than printable characters.
-  // Whether the token is known is found out by the first call: UNAUTHENTICATED says what to do.
+  // socket and address, a path that is too long, a TLS file that is missing or none, or a token with
+  // other than printable characters. Whether the token is known is found out by the first call:
+  // UNAUTHENTICATED says what to do.
   static absl::StatusOr<std::unique_ptr<Client>> Connect(ClientOptions options);
   virtual ~Client() = default;  // cancels saves that are not staged; what is staged is the daemon's
 

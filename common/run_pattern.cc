@@ -34,4 +34,8 @@ absl::StatusOr<RunPattern> RunPattern::Parse(absl::string_view text) {
 
 bool RunPattern::Matches(absl::string_view run) const { return glob_.Matches(AsKey(run)); }
 
+absl::string_view RunPattern::LiteralPrefix() const {
+  return absl::string_view(text_).substr(0, text_.find_first_of("*?"));
+}
+
 }  // namespace ckpt

@@ -18,6 +18,8 @@ class RunPattern {
   static absl::StatusOr<RunPattern> Parse(absl::string_view text);
   bool Matches(absl::string_view run) const;
   const std::string& text() const { return text_; }
+  // What every run that matches begins with.
+  absl::string_view LiteralPrefix() const;
 
  private:
   explicit RunPattern(absl::string_view text);

@@ -170,17 +170,44 @@ bool Inside(const std::string& path, const std::string& folder) {
   return path == folder || absl::StartsWith(path, folder == "/" ? folder : folder + "/");
 }
 
-// What can be judged only when all settings are known.
-absl::Status CheckTogether(const Config& config) {
-  if (!config.listen.empty() && !config.insecure_tcp) {
+// Who can get in by TCP is said in full, or nobody can.
+absl::Status CheckListen(const Config& config) {
+  std::string given, missing;
+  for (const auto& [name, value] : {std::pair("--tls-cert", &config.tls_cert),
+                                    std::pair("--tls-key", &config.tls_key),
+                                    std::pair("--tls-client-ca", &config.tls_client_ca)}) {
+    std::string& names = value->empty() ? missing : given;
+    absl::StrAppend(&names, names.empty() ? "" : " and ", name);
+  }
+  if (config.listen.empty() && (config.insecure_tcp || !given.empty())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(config.insecure_tcp ? "--insecure-tcp" : given,
+                     " without --listen HOST:PORT: there is no TCP port to which that applies"));
+  }
+  if (config.insecure_tcp && !given.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--insecure-tcp and ", given, " contradict one another: with --insecure-tcp the TCP port is "
+        "neither encrypted nor authenticated; leave out one or the other"));
+  }
+  if (!given.empty() && !missing.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        given, " without ", missing,
+        ": TLS needs all of --tls-cert, --tls-key and --tls-client-ca (the CA whose certificates "
+        "callers show)"));
+  }
+  if (!config.listen.empty() && !config.insecure_tcp && given.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--listen ", config.listen,
-        " would let anybody who reaches it read, write and delete checkpoints: add --insecure-tcp "
-        "if that is what you want, or leave --listen out"));
+        " would let anybody who reaches it read, write and delete checkpoints: give --tls-cert, "
+        "--tls-key and --tls-client-ca, or --insecure-tcp if that is what you want, or leave "
+        "--listen out"));
   }
-  if (config.listen.empty() && config.insecure_tcp) {
-    return absl::InvalidArgumentError("--insecure-tcp means nothing without --listen HOST:PORT");
-  }
+  return absl::OkStatus();
+}
+
+// What can be judged only when all settings are known.
+absl::Status CheckTogether(const Config& config) {
+  CKPT_RETURN_IF_ERROR(CheckListen(config));
   if (Inside(config.memory_dir, config.data_dir) || Inside(config.data_dir, config.memory_dir)) {
     return absl::InvalidArgumentError(absl::StrCat("--memory-dir (", config.memory_dir,
                                                    ") and --data-dir (", config.data_dir,

@@ -29,6 +29,9 @@ struct Config {
   uint32_t socket_mode = 0660;
   std::string listen;  // host:port of a TCP socket; empty: none
   bool insecure_tcp = false;
+  std::string tls_cert;  // PEM files of the TCP port; all three or none
+  std::string tls_key;
+  std::string tls_client_ca;
   uint64_t sessions_max = 4096;
 
   std::vector<uid_t> allow_uids;  // both empty: whoever the sockets' mode lets in
@@ -46,6 +49,8 @@ struct Config {
 
   v1::RetentionPolicy retention;  // of every run that has no other; without a rule: none
   std::string retention_file;     // policies by run; empty: none
+
+  std::string quota_file;  // quotas by run; empty: none
 
   absl::Duration join_deadline = absl::Minutes(10);
   absl::Duration grace = absl::Seconds(30);

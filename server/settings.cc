@@ -60,6 +60,12 @@ absl::StatusOr<uint64_t> ParseCount(absl::string_view text, uint64_t min, uint64
   return count;
 }
 
+template <std::string Config::*kMember>
+absl::Status ApplyPath(Config& config, absl::string_view value) {
+  CKPT_ASSIGN_OR_RETURN(config.*kMember, ParsePath(value));
+  return absl::OkStatus();
+}
+
 absl::Status ApplySocket(Config& config, absl::string_view value) {
   CKPT_ASSIGN_OR_RETURN(config.socket, ParsePath(value));
   if (config.socket.size() > kSocketPathBytesMax) {
@@ -156,10 +162,20 @@ const std::vector<Setting>& Settings() {
       {"socket-mode", "Sockets", "MODE", "0660", "Who may connect: the mode of both sockets.",
        ApplySocketMode},
       {"listen", "Sockets", "HOST:PORT", "none",
-       "Serve on TCP as well. Nothing is encrypted or authenticated there: needs --insecure-tcp.",
+       "Serve on TCP as well. Needs --tls-cert, --tls-key and --tls-client-ca, or --insecure-tcp.",
        ApplyListen},
+      {"tls-cert", "Sockets", "FILE", "none",
+       "PEM: the certificate that --listen shows, then its chain. These three are read again when "
+       "they change.",
+       ApplyPath<&Config::tls_cert>},
+      {"tls-key", "Sockets", "FILE", "none", "PEM: the private key of --tls-cert.",
+       ApplyPath<&Config::tls_key>},
+      {"tls-client-ca", "Sockets", "FILE", "none",
+       "PEM: whose certificates callers of --listen must show; others are refused.",
+       ApplyPath<&Config::tls_client_ca>},
       {"insecure-tcp", "Sockets", "", "false",
-       "Yes, whoever reaches --listen may read, write and delete checkpoints.", ApplyInsecureTcp},
+       "Instead of TLS: whoever reaches --listen may read, write and delete checkpoints.",
+       ApplyInsecureTcp},
       {"session-max", "Sockets", "N", "4096", "Client processes connected at once.",
        [](Config& config, absl::string_view value) {
          CKPT_ASSIGN_OR_RETURN(config.sessions_max, ParseCount(value, 1, 65536));
@@ -238,6 +254,10 @@ const std::vector<Setting>& Settings() {
          CKPT_ASSIGN_OR_RETURN(config.retention_file, ParsePath(value));
          return absl::OkStatus();
        }},
+      {"quota-file", "Quotas", "FILE", "none",
+       "Sections [PATTERN] of disk-bytes, memory-bytes, checkpoints, open-saves: what the runs of "
+       "each may have together.",
+       ApplyPath<&Config::quota_file>},
       {"join-deadline", "Time limits", "DURATION", "10m",
        "From a checkpoint's first rank to its last, where the client names none; then it is "
        "aborted.",

@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "client/transport/tls_credentials.h"
 #include "common/limits.h"
 #include "common/quoted.h"
 #include "common/status_macros.h"
@@ -25,7 +26,6 @@
 #include "grpcpp/create_channel.h"
 #include "grpcpp/generic/generic_stub.h"
 #include "grpcpp/impl/codegen/proto_utils.h"
-#include "grpcpp/security/credentials.h"
 
 namespace ckpt::cli {
 namespace {
@@ -67,10 +67,39 @@ absl::Status NobodyAnswers(const std::string& socket, absl::string_view found) {
                    " [", found, "]"));
 }
 
-absl::Status NobodyListens(const std::string& address, absl::string_view found) {
-  return absl::UnavailableError(
-      absl::StrCat("no ckptd answers at ", address, ": it listens there only where it was started "
-                   "with --listen and --insecure-tcp [", found, "]"));
+// Why no call gets through to `address`, from what gRPC found there.
+absl::Status NoWayThrough(const std::string& address, const TlsOptions& tls,
+                          absl::string_view found) {
+  const auto says = [found](absl::string_view text) { return absl::StrContains(found, text); };
+  std::string why =
+      absl::StrCat("no ckptd answers at ", address,
+                   ": it listens there only where it was started with --listen HOST:PORT");
+  if (says("not in peer certificate")) {
+    return absl::UnauthenticatedError(absl::StrCat(
+        "the certificate shown at ", address, " is not of ",
+        tls.server_name.empty() ? "that host" : Quoted(tls.server_name),
+        ": if it is the daemon that you mean, give the name in its certificate with --tls-name [",
+        found, "]"));
+  }
+  if (says("CERTIFICATE_VERIFY_FAILED") || says("certificate verify failed")) {
+    return absl::UnauthenticatedError(
+        absl::StrCat("the certificate shown at ", address, " is not signed by the CA in ",
+                     tls.ca_file, " (--tls-ca), or has expired [", found, "]"));
+  }
+  if (tls.used() && (says("WRONG_VERSION_NUMBER") || says("wrong version number"))) {
+    why = absl::StrCat("what answers at ", address,
+                       " speaks no TLS: if ckptd was started with --insecure-tcp there, leave out "
+                       "--tls-ca, --tls-cert and --tls-key");
+  } else if (tls.used() && !says("refused") && !says("DNS")) {
+    why = absl::StrCat("the connection to ", address, " was ended by the other side: a ckptd that "
+                       "refuses the certificate in ", tls.certificate_file,
+                       " does so (has it expired, is it signed by its --tls-client-ca?)");
+  } else if (!says("refused") && !says("DNS")) {
+    why = absl::StrCat("what answers at ", address,
+                       " ends an unencrypted connection: if ckptd was started with --tls-cert "
+                       "there, give --tls-ca, --tls-cert and --tls-key");
+  }
+  return absl::UnavailableError(absl::StrCat(why, " [", found, "]"));
 }
 
 bool IsHostAndPort(absl::string_view text) {
@@ -104,28 +133,45 @@ absl::StatusOr<std::unique_ptr<Connection>> Connection::Make(const std::string& 
     return absl::InvalidArgumentError(absl::StrCat(
         "--socket takes a path: give --address for a daemon that listens at ", path));
   }
-  return std::unique_ptr<Connection>(new Connection(std::move(path), "", timeout));
+  std::unique_ptr<Connection> connection(new Connection(std::move(path), "", {}, timeout));
+  connection->OpenChannel(grpc::InsecureChannelCredentials(), {});
+  return connection;
 }
 
 absl::StatusOr<std::unique_ptr<Connection>> Connection::MakeRemote(const std::string& address,
+                                                                   TlsOptions tls,
                                                                    absl::Duration timeout) {
   if (!IsHostAndPort(address)) {
     return absl::InvalidArgumentError(
         absl::StrCat("--address must be HOST:PORT, not ", Quoted(address)));
   }
-  return std::unique_ptr<Connection>(new Connection("", address, timeout));
+  grpc::ChannelArguments arguments;
+  const auto credentials = MakeChannelCredentials(tls, arguments);
+  if (!credentials.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(credentials.status().message(),
+                     " (--tls-ca, --tls-cert and --tls-key, or CKPTD_TLS_CA, CKPTD_TLS_CERT and "
+                     "CKPTD_TLS_KEY)"));
+  }
+  std::unique_ptr<Connection> connection(new Connection("", address, std::move(tls), timeout));
+  connection->OpenChannel(*credentials, std::move(arguments));
+  return connection;
 }
 
-Connection::Connection(std::string socket, std::string address, absl::Duration timeout)
+Connection::Connection(std::string socket, std::string address, TlsOptions tls,
+                       absl::Duration timeout)
     : socket_(std::move(socket)),
       address_(std::move(address)),
+      tls_(std::move(tls)),
       timeout_(timeout),
-      deadline_(absl::Now() + timeout) {
-  grpc::ChannelArguments arguments;
+      deadline_(absl::Now() + timeout) {}
+
+void Connection::OpenChannel(const std::shared_ptr<grpc::ChannelCredentials>& credentials,
+                             grpc::ChannelArguments arguments) {
   arguments.SetMaxReceiveMessageSize(static_cast<int>(kMessageBytesMax));
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   channel_ = grpc::CreateCustomChannel(remote() ? address_ : absl::StrCat("unix:", socket_),
-                                       grpc::InsecureChannelCredentials(), arguments);
+                                       credentials, arguments);
   catalog_ = v1::CatalogService::NewStub(channel_);
   admin_ = v1::AdminService::NewStub(channel_);
   restore_ = v1::RestoreService::NewStub(channel_);
@@ -146,7 +192,7 @@ absl::Status Connection::FromGrpc(const grpc::Status& status,
       if (context != nullptr && ComesFromPeer(*context)) {
         return absl::UnavailableError(status.error_message());
       }
-      return remote() ? NobodyListens(address_, status.error_message())
+      return remote() ? NoWayThrough(address_, tls_, status.error_message())
                       : NobodyAnswers(socket_, status.error_message());
     case grpc::StatusCode::DEADLINE_EXCEEDED:
       return absl::DeadlineExceededError(absl::StrCat("no answer within ",
@@ -191,6 +237,7 @@ absl::StatusOr<std::unique_ptr<Client>> Connection::ConnectClient() {
   return Client::Connect({.socket = socket_,
                           .address = address_,
                           .token = token_,
+                          .tls = tls_,
                           .name = "ckptctl",
                           .connect_timeout = std::min(timeout_, absl::Seconds(30))});
 }

@@ -16,8 +16,11 @@
 #include "ckpt/v1/restore.grpc.pb.h"
 #include "ckpt/v1/retention.grpc.pb.h"
 #include "client/client.h"
+#include "client/transport/tls_options.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
+#include "grpcpp/security/credentials.h"
+#include "grpcpp/support/channel_arguments.h"
 
 namespace ckpt::cli {
 
@@ -28,7 +31,10 @@ class Connection {
   static absl::StatusOr<std::unique_ptr<Connection>> Make(const std::string& socket,
                                                           absl::Duration timeout);
   // To what ckptd --listen names, as HOST:PORT; INVALID_ARGUMENT where it is not.
+  // `tls` as in client/transport/tls_options.h: unencrypted where it is not used. INVALID_ARGUMENT
+  // names a file that is missing or none.
   static absl::StatusOr<std::unique_ptr<Connection>> MakeRemote(const std::string& address,
+                                                                TlsOptions tls,
                                                                 absl::Duration timeout);
 
   // Sends this token with every call; empty: none.
@@ -59,10 +65,13 @@ class Connection {
   absl::StatusOr<std::unique_ptr<Client>> ConnectClient();
 
  private:
-  Connection(std::string socket, std::string address, absl::Duration timeout);
+  Connection(std::string socket, std::string address, TlsOptions tls, absl::Duration timeout);
+  void OpenChannel(const std::shared_ptr<grpc::ChannelCredentials>& credentials,
+                   grpc::ChannelArguments arguments);
 
   const std::string socket_;   // one of them is empty
   const std::string address_;
+  const TlsOptions tls_;
   const absl::Duration timeout_;
   const absl::Time deadline_;
   std::string token_;

@@ -2,6 +2,7 @@
 // data folder (ckptutil does that, offline).
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <utility>
@@ -69,6 +70,21 @@ const std::vector<FlagSpec>& CommonFlags() {
        .value = "FILE",
        .help = "the file with the token to call with; default $CKPTD_TOKEN, then none",
        .is_path = true},
+      {.name = "tls-ca",
+       .value = "FILE",
+       .help = "PEM, for --address: who signed the daemon's certificate; default $CKPTD_TLS_CA",
+       .is_path = true},
+      {.name = "tls-cert",
+       .value = "FILE",
+       .help = "PEM, for --address: the certificate to show; default $CKPTD_TLS_CERT",
+       .is_path = true},
+      {.name = "tls-key",
+       .value = "FILE",
+       .help = "PEM, for --address: its key; default $CKPTD_TLS_KEY",
+       .is_path = true},
+      {.name = "tls-name",
+       .value = "NAME",
+       .help = "the name in the daemon's certificate; default $CKPTD_TLS_NAME, then the host"},
       {.name = "timeout", .value = "TIME", .help = "give up after 30s, 5m, ... with exit code 7"},
       {.name = "help", .help = "this text", .letter = 'h'}};
   return *flags;
@@ -93,8 +109,11 @@ size_t SkipFlags(const std::vector<std::string>& words) {
   size_t i = 0;
   while (i < words.size() && words[i].size() > 1 && words[i][0] == '-') {
     const std::string& word = words[i];
-    const bool valued = word == "-o" || word == "--output" || word == "--socket" ||
-                        word == "--address" || word == "--token-file" || word == "--timeout";
+    const bool valued =
+        word == "-o" || std::any_of(CommonFlags().begin(), CommonFlags().end(),
+                                    [&word](const FlagSpec& flag) {
+                                      return !flag.value.empty() && word == "--" + flag.name;
+                                    });
     i += valued ? 2 : 1;
   }
   return std::min(i, words.size());
@@ -161,13 +180,34 @@ absl::Status UnknownVerb(const std::vector<std::string>& words, size_t at) {
                    " (ckptctl --help lists them)"));
 }
 
+constexpr const char* kTlsFlags[] = {"tls-ca", "tls-cert", "tls-key", "tls-name"};
+
+std::string FlagOrEnvironment(const Arguments& arguments, absl::string_view flag,
+                              const char* variable) {
+  if (arguments.Has(flag)) return arguments.Get(flag);
+  const char* value = std::getenv(variable);
+  return value != nullptr ? value : "";
+}
+
 absl::StatusOr<std::unique_ptr<Connection>> ConnectionOf(const Arguments& arguments,
                                                          absl::Duration timeout) {
-  if (!arguments.Has("address")) return Connection::Make(arguments.Get("socket"), timeout);
+  if (!arguments.Has("address")) {
+    for (const char* flag : kTlsFlags) {
+      if (!arguments.Has(flag)) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat("--", flag, " is for --address HOST:PORT: on a unix socket there is no TLS"));
+    }
+    return Connection::Make(arguments.Get("socket"), timeout);
+  }
   if (arguments.Has("socket")) {
     return absl::InvalidArgumentError("give --socket or --address, not both");
   }
-  return Connection::MakeRemote(arguments.Get("address"), timeout);
+  TlsOptions tls;
+  tls.ca_file = FlagOrEnvironment(arguments, "tls-ca", "CKPTD_TLS_CA");
+  tls.certificate_file = FlagOrEnvironment(arguments, "tls-cert", "CKPTD_TLS_CERT");
+  tls.key_file = FlagOrEnvironment(arguments, "tls-key", "CKPTD_TLS_KEY");
+  tls.server_name = FlagOrEnvironment(arguments, "tls-name", "CKPTD_TLS_NAME");
+  return Connection::MakeRemote(arguments.Get("address"), std::move(tls), timeout);
 }
 
 absl::StatusOr<ExitCode> RunVerb(const Verb& verb, const Arguments& arguments) {

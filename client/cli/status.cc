@@ -1,5 +1,10 @@
 // ckptctl status
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "client/cli/verb.h"
 #include "common/byte_size.h"
@@ -7,6 +12,8 @@
 
 namespace ckpt::cli {
 namespace {
+
+Json Limit(uint64_t limit) { return limit == 0 ? Json() : Json(limit); }
 
 Json StatusJson(const v1::GetStatusResponse& status) {
   Json json;
@@ -38,7 +45,44 @@ Json StatusJson(const v1::GetStatusResponse& status) {
   json["draining"] = status.draining();
   json["huge_pages"] = status.huge_pages();
   json["retention_awaits_confirmation"] = status.retention_awaits_confirmation();
+  json["quotas"] = Json::array();
+  for (const v1::QuotaUse& use : status.quotas()) {
+    Json quota;
+    quota["pattern"] = use.pattern();
+    quota["disk_bytes"] = use.disk_bytes();
+    quota["disk_bytes_max"] = Limit(use.disk_bytes_max());
+    quota["memory_bytes"] = use.memory_bytes();
+    quota["memory_bytes_max"] = Limit(use.memory_bytes_max());
+    quota["checkpoints"] = use.checkpoints();
+    quota["checkpoints_max"] = Limit(use.checkpoints_max());
+    quota["open_saves"] = use.open_saves();
+    quota["open_saves_max"] = Limit(use.open_saves_max());
+    json["quotas"].push_back(std::move(quota));
+  }
   return json;
+}
+
+// What is limited, of one section.
+std::string QuotaText(const v1::QuotaUse& use) {
+  std::vector<std::string> limits;
+  if (use.disk_bytes_max() > 0) {
+    limits.push_back(absl::StrCat(PrintByteSize(use.disk_bytes()), " of ",
+                                  PrintByteSize(use.disk_bytes_max()), " disk"));
+  }
+  if (use.memory_bytes_max() > 0) {
+    limits.push_back(absl::StrCat(PrintByteSize(use.memory_bytes()), " of ",
+                                  PrintByteSize(use.memory_bytes_max()), " memory"));
+  }
+  if (use.checkpoints_max() > 0) {
+    limits.push_back(
+        absl::StrCat(use.checkpoints(), " of ", Counted(use.checkpoints_max(), "checkpoint")));
+  }
+  if (use.open_saves_max() > 0) {
+    limits.push_back(
+        absl::StrCat(use.open_saves(), " of ", Counted(use.open_saves_max(), "open save")));
+  }
+  return absl::StrCat("[", use.pattern(), "] ",
+                      limits.empty() ? "no limit" : absl::StrJoin(limits, ", "));
 }
 
 std::string ScrubText(const v1::GetStatusResponse& status) {
@@ -63,36 +107,37 @@ absl::StatusOr<ExitCode> ShowStatus(VerbContext& context) {
     return context.connection.admin().GetStatus(call, {}, &status);
   }));
   const absl::Time started = ToTime(status.started_at());
-  PrintRecord(
-      context.format, StatusJson(status),
-      {{"ckptd",
-        absl::StrCat(status.version(), ", process ", status.process_id(), ", up ",
-                     PrintAge(absl::Now() - started), " (since ", PrintTime(started), ")")},
-       {"saves", status.draining() ? "DRAINING: no new ones are admitted" : "admitted"},
-       {"memory",
-        absl::StrCat(PrintByteSize(status.memory_used_bytes()), " of ",
-                     PrintByteSize(status.memory_budget_bytes()), " used, ",
-                     PrintByteSize(status.memory_not_durable_bytes()), " not yet durable, in ",
-                     status.memory_folder(),
-                     status.huge_pages() ? " (huge pages)" : " (no huge pages)")},
-       {"disk",
-        absl::StrCat(PrintByteSize(status.disk_free_bytes()), " of ",
-                     PrintByteSize(status.disk_total_bytes()), " free in ", status.data_folder())},
-       {"work", absl::StrCat(Counted(status.sessions(), "session"), ", ",
-                             Counted(status.open_saves(), "open save"), ", ",
-                             Counted(status.persisting_parts(), "part"), " being persisted, ",
-                             Counted(status.open_plans(), "open restore"))},
-       {"checkpoints",
-        absl::StrCat(status.committed_checkpoints(), " committed; ",
-                     Counted(status.adopted_parts(), "part"), " adopted at the last start",
-                     status.damaged_checkpoints() == 0
-                         ? ""
-                         : absl::StrCat("; ", status.damaged_checkpoints(),
-                                        " DAMAGED: checkpoint ls names them"))},
-       {"scrub", ScrubText(status)},
-       {"retention", status.retention_awaits_confirmation()
-                         ? "OFF: the index was made anew (ckptctl retention confirm)"
-                         : "by policy (ckptctl retention show RUN)"}});
+  std::vector<std::pair<std::string, std::string>> lines = {
+      {"ckptd",
+       absl::StrCat(status.version(), ", process ", status.process_id(), ", up ",
+                    PrintAge(absl::Now() - started), " (since ", PrintTime(started), ")")},
+      {"saves", status.draining() ? "DRAINING: no new ones are admitted" : "admitted"},
+      {"memory",
+       absl::StrCat(PrintByteSize(status.memory_used_bytes()), " of ",
+                    PrintByteSize(status.memory_budget_bytes()), " used, ",
+                    PrintByteSize(status.memory_not_durable_bytes()), " not yet durable, in ",
+                    status.memory_folder(),
+                    status.huge_pages() ? " (huge pages)" : " (no huge pages)")},
+      {"disk",
+       absl::StrCat(PrintByteSize(status.disk_free_bytes()), " of ",
+                    PrintByteSize(status.disk_total_bytes()), " free in ", status.data_folder())},
+      {"work", absl::StrCat(Counted(status.sessions(), "session"), ", ",
+                            Counted(status.open_saves(), "open save"), ", ",
+                            Counted(status.persisting_parts(), "part"), " being persisted, ",
+                            Counted(status.open_plans(), "open restore"))},
+      {"checkpoints",
+       absl::StrCat(status.committed_checkpoints(), " committed; ",
+                    Counted(status.adopted_parts(), "part"), " adopted at the last start",
+                    status.damaged_checkpoints() == 0
+                        ? ""
+                        : absl::StrCat("; ", status.damaged_checkpoints(),
+                                       " DAMAGED: checkpoint ls names them"))},
+      {"scrub", ScrubText(status)},
+      {"retention", status.retention_awaits_confirmation()
+                        ? "OFF: the index was made anew (ckptctl retention confirm)"
+                        : "by policy (ckptctl retention show RUN)"}};
+  for (const v1::QuotaUse& use : status.quotas()) lines.emplace_back("quota", QuotaText(use));
+  PrintRecord(context.format, StatusJson(status), lines);
   return kExitOk;
 }
 

@@ -19,6 +19,7 @@
 #include "ckpt/v1/save.grpc.pb.h"
 #include "client/transport/grpc_save_stream.h"
 #include "client/transport/grpc_status.h"
+#include "client/transport/tls_credentials.h"
 #include "common/limits.h"
 #include "common/status_macros.h"
 
@@ -108,10 +109,12 @@ absl::Status TakeChunk(grpc::ByteBuffer* buffer,
 // A channel belongs to one session: that of an earlier one may not have noticed yet that its daemon
 // is gone, and the next call over it would be the one to find out.
 struct Connection::Wire {
-  explicit Wire(const ConnectionOptions& options)
+  Wire(const ConnectionOptions& options,
+       const std::shared_ptr<grpc::ChannelCredentials>& credentials,
+       const grpc::ChannelArguments& arguments)
       : channel(grpc::CreateCustomChannel(
             options.address.empty() ? absl::StrCat("unix:", options.socket) : options.address,
-            grpc::InsecureChannelCredentials(), MakeChannelArguments(!options.address.empty()))),
+            credentials, arguments)),
         save(v1::SaveService::NewStub(channel)),
         restore(v1::RestoreService::NewStub(channel)),
         catalog(v1::CatalogService::NewStub(channel)) {}
@@ -124,6 +127,8 @@ struct Connection::Wire {
 
 struct Connection::Impl {
   ConnectionOptions options;
+  grpc::ChannelArguments arguments;  // these two do not change once the connection is open
+  std::shared_ptr<grpc::ChannelCredentials> credentials;
   ForkMark mark;
   std::shared_ptr<ChunkBuffers> buffers = std::make_shared<ChunkBuffers>(kChunkBuffersMax);
 
@@ -148,7 +153,7 @@ struct Connection::Impl {
     if (!options.token.empty()) context.AddMetadata(kAuthorization, kBearer + options.token);
   }
   bool Connect(absl::Time deadline) {  // makes a new one
-    auto made = std::make_shared<const Wire>(options);
+    auto made = std::make_shared<const Wire>(options, credentials, arguments);
     if (!made->channel->WaitForConnected(absl::ToChronoTime(deadline))) return false;
     MutexLock lock(wire_mutex);
     made.swap(current_wire);
@@ -203,6 +208,9 @@ absl::StatusOr<std::shared_ptr<Connection>> Connection::Open(const ConnectionOpt
     return absl::InvalidArgumentError(absl::StrCat(
         "a socket path may have at most ", kSocketPathBytesMax, " bytes: ", options.socket));
   }
+  if (options.tls.used() && options.address.empty()) {
+    return absl::InvalidArgumentError("TLS is for a host:port address; a unix socket has none");
+  }
   // gRPC would end the process over metadata that HTTP cannot carry.
   for (const char c : options.token) {
     if (absl::ascii_isgraph(c)) continue;
@@ -211,13 +219,16 @@ absl::StatusOr<std::shared_ptr<Connection>> Connection::Open(const ConnectionOpt
   }
   auto impl = std::make_unique<Impl>();
   impl->options = options;
+  impl->arguments = MakeChannelArguments(!options.address.empty());
+  CKPT_ASSIGN_OR_RETURN(impl->credentials, MakeChannelCredentials(options.tls, impl->arguments));
   std::shared_ptr<Connection> connection = SharedUnlessForked(new Connection(std::move(impl)));
   if (!connection->remote()) {
     CKPT_RETURN_IF_ERROR(connection->GetSession().status());
   } else if (!connection->impl_->Connect(absl::Now() + options.connect_timeout)) {
     return absl::UnavailableError(
         absl::StrCat("no ckptd answers at ", options.address,
-                     "; check the address, and that the daemon was started with a TCP listener"));
+                     "; check the address, that the daemon was started with a TCP listener, and "
+                     "that both sides use TLS, with certificates that the other accepts, or neither"));
   }
   return connection;
 }

@@ -20,6 +20,7 @@
 #include "ckpt/v1/save.pb.h"
 #include "client/transport/save_stream.h"
 #include "client/transport/session.h"
+#include "client/transport/tls_options.h"
 
 namespace ckpt {
 
@@ -29,6 +30,7 @@ struct ConnectionOptions {
   std::string token;    // sent with every call; empty: none
   std::string name;
   absl::Duration connect_timeout = absl::Seconds(10);
+  TlsOptions tls;  // with an address only
 };
 
 // The bytes of one ReadPiecesResponse, as they lie in the transport's buffers.

@@ -28,7 +28,7 @@ if(TARGET ckpt_torch)
 endif()
 
 # What callers include, and what that includes in turn: Package.* compiles each of them alone.
-foreach(header client/client.h client/restore/restore.h client/save/save.h client/state/part.h
+foreach(header client/client.h client/restore/restore.h client/save/save.h client/state/part.h client/transport/tls_options.h
         common/box.h common/checkpoint_id.h common/dtype.h common/ids.h common/key.h common/layout.h common/leaf_table.h
         common/shard_table.h)
   cmake_path(GET header PARENT_PATH room)

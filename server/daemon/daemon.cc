@@ -29,9 +29,12 @@
 #include "server/daemon/folders.h"
 #include "server/daemon/grpc_face.h"
 #include "server/daemon/socket_lock.h"
+#include "server/daemon/tls_credentials.h"
+#include "server/daemon/tls_files.h"
 #include "server/index/index.h"
 #include "server/observe/log.h"
 #include "server/persist/persister.h"
+#include "server/quota/quota_file.h"
 #include "server/retention/retention.h"
 #include "server/rpc/admin_service.h"
 #include "server/rpc/catalog_service.h"
@@ -65,6 +68,15 @@ class RunningDaemon final : public Daemon {
     }
     CKPT_ASSIGN_OR_RETURN(gatekeeper_, Gatekeeper::Open({.socket_rights = config_.socket_rights,
                                                          .token_file = config_.token_file}));
+    if (!config_.quota_file.empty()) {
+      CKPT_ASSIGN_OR_RETURN(std::vector<QuotaSection> sections, ReadQuotaFile(config_.quota_file));
+      quotas_ = Quotas(std::move(sections));
+    }
+    if (!config_.tls_cert.empty()) {
+      CKPT_ASSIGN_OR_RETURN(
+          tls_files_,
+          TlsFiles::Open({config_.tls_cert, config_.tls_key, config_.tls_client_ca}));
+    }
     CKPT_RETURN_IF_ERROR(OpenFolders());
     CKPT_RETURN_IF_ERROR(Recover());
     PersistOptions persist;
@@ -155,6 +167,7 @@ class RunningDaemon final : public Daemon {
     options.folder = folder_.get();
     options.grace = config_.grace;
     options.join_deadline = config_.join_deadline;
+    options.quotas = quotas_;
     options.settled = [this](const std::string& run) { retention_->RunChanged(run); };
     options.make_room = [this] { return retention_->MakeRoom(); };
     CKPT_ASSIGN_OR_RETURN(table_, CheckpointTable::Create(options));
@@ -236,6 +249,7 @@ class RunningDaemon final : public Daemon {
     face.socket_mode = config_.socket_mode;
     face.authorize = authorize;
     face.listen = config_.listen;
+    if (tls_files_ != nullptr) face.listen_credentials = MakeTlsCredentials(tls_files_);
     face.services = {save_service_->service(), restore_service_.get(), catalog_service_.get(),
                      retention_service_.get(), admin_service_.get()};
     CKPT_ASSIGN_OR_RETURN(grpc_, GrpcFace::Start(face));
@@ -245,7 +259,7 @@ class RunningDaemon final : public Daemon {
                               {"data_dir", config_.data_dir},
                               {"memory_dir", config_.memory_dir},
                               {"memory_budget", config_.memory_budget}});
-    if (!config_.listen.empty()) {
+    if (!config_.listen.empty() && tls_files_ == nullptr) {
       observe::Warning(config_.token_file.empty()
                            ? "the TCP port is neither encrypted nor authenticated"
                            : "the TCP port is not encrypted: tokens can be read on the way",
@@ -269,6 +283,8 @@ class RunningDaemon final : public Daemon {
   StopSignal stop_;
   AllowedPeers peers_;
   std::unique_ptr<Gatekeeper> gatekeeper_;
+  Quotas quotas_;
+  std::shared_ptr<TlsFiles> tls_files_;  // null: none on the TCP port
   std::unique_ptr<SocketLock> socket_lock_;
   std::unique_ptr<DataFolder> folder_;
   std::unique_ptr<Index> index_;

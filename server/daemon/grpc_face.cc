@@ -52,7 +52,10 @@ absl::StatusOr<std::unique_ptr<GrpcFace>> GrpcFace::Start(const GrpcFaceOptions&
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
       grpc::InsecureServerCredentials());
   if (!options.listen.empty()) {
-    builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &face->tcp_port_);
+    face->listen_credentials_ = options.listen_credentials != nullptr
+                                    ? options.listen_credentials
+                                    : grpc::InsecureServerCredentials();
+    builder.AddListeningPort(options.listen, face->listen_credentials_, &face->tcp_port_);
   }
   for (grpc::Service* service : options.services) builder.RegisterService(service);
   face->server_ = builder.BuildAndStart();

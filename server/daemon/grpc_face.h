@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
 #include "server/daemon/unix_listener.h"
@@ -21,7 +22,8 @@ struct GrpcFaceOptions {
   uint32_t socket_mode = 0660;
   // Who may connect to the socket beyond what its mode says; null: whoever can.
   std::function<absl::Status(const PeerCredentials&)> authorize;
-  std::string listen;  // host:port, unencrypted; empty: none
+  std::string listen;  // host:port; empty: none
+  std::shared_ptr<grpc::ServerCredentials> listen_credentials;  // null: unencrypted
   std::vector<grpc::Service*> services;
 };
 
@@ -41,6 +43,7 @@ class GrpcFace {
 
  private:
   GrpcFace() = default;
+  std::shared_ptr<grpc::ServerCredentials> listen_credentials_;  // outlive the server
   std::unique_ptr<grpc::Server> server_;
   // Connections of the unix socket, from the listener that has looked at their peers to the server.
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;

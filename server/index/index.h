@@ -113,6 +113,12 @@ class Index {
   // In name order, from `after` (exclusive) on, with that prefix.
   virtual absl::Status ForEachRun(const std::string& prefix, const std::string& after,
                                   absl::FunctionRef<bool(const v1::RunInfo&)> visit) = 0;
+  // The totals of every run with that prefix, in name order, those without checkpoints too: a scan of
+  // small rows.
+  virtual absl::Status ForEachRunTotals(
+      const std::string& prefix,
+      absl::FunctionRef<void(absl::string_view run, uint64_t checkpoints, uint64_t data_bytes)>
+          visit) = 0;
   // The leaves of a layout, standing nowhere yet. It goes on reading what was there when it was
   // opened, whatever is deleted meanwhile, and must not outlive the index. NOT_FOUND: unknown layout.
   virtual absl::StatusOr<std::unique_ptr<LeafCursor>> OpenLeaves(

@@ -75,6 +75,10 @@ class RocksIndex : public Index {
                               absl::FunctionRef<bool(const v1::CheckpointInfo&)> visit) override;
   absl::Status ForEachRun(const std::string& prefix, const std::string& after,
                           absl::FunctionRef<bool(const v1::RunInfo&)> visit) override;
+  absl::Status ForEachRunTotals(
+      const std::string& prefix,
+      absl::FunctionRef<void(absl::string_view run, uint64_t checkpoints, uint64_t data_bytes)>
+          visit) override;
   absl::StatusOr<std::unique_ptr<LeafCursor>> OpenLeaves(
       const std::string& layout_digest) override;
   absl::StatusOr<std::vector<CheckpointUid>> Tombstones() override;

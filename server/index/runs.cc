@@ -37,4 +37,20 @@ absl::Status RocksIndex::ForEachRun(const std::string& prefix, const std::string
   return FromRocks(rows->status());
 }
 
+absl::Status RocksIndex::ForEachRunTotals(
+    const std::string& prefix,
+    absl::FunctionRef<void(absl::string_view run, uint64_t checkpoints, uint64_t data_bytes)>
+        visit) {
+  const std::string end = index_keys::After(prefix);
+  const rocksdb::Slice lower = SliceOf(prefix);
+  const rocksdb::Slice upper = SliceOf(end);
+  auto rows = Scan(kRuns, &lower, end.empty() ? nullptr : &upper);
+  for (rows->SeekToFirst(); rows->Valid(); rows->Next()) {
+    CKPT_ASSIGN_OR_RETURN(const index_records::RunRow row,
+                          index_records::DecodeRun(ViewOf(rows->value())));
+    visit(ViewOf(rows->key()), row.checkpoint_count, row.data_bytes);
+  }
+  return FromRocks(rows->status());
+}
+
 }  // namespace ckpt

@@ -1,83 +1,31 @@
 #include "server/retention/policy_file.h"
 
-#include <filesystem>
-#include <fstream>
-#include <set>
-#include <sstream>
-#include <system_error>
-
-#include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "common/retention_policy.h"
+#include "common/run_sections.h"
+#include "common/status_macros.h"
 
 namespace ckpt {
-namespace {
-
-constexpr size_t kFileBytesMax = 1 << 20;
-
-}  // namespace
 
 absl::StatusOr<std::vector<RetentionSection>> ParseRetentionFile(absl::string_view text,
                                                                  const std::string& name) {
+  std::vector<v1::RetentionPolicy> policies;
+  const auto set = [&policies](size_t section, absl::string_view rule, absl::string_view value) {
+    if (policies.size() <= section) policies.resize(section + 1);
+    return SetRetentionRule(rule, value, policies[section]);
+  };
+  CKPT_ASSIGN_OR_RETURN(const std::vector<RunSection> found, ParseRunSections(text, name, set));
+  policies.resize(found.size());
   std::vector<RetentionSection> sections;
-  std::set<std::string> patterns;
-  std::set<std::string> rules;  // of the last section
-  int number = 0;
-  for (absl::string_view line : absl::StrSplit(text, '\n')) {
-    ++number;
-    line = absl::StripAsciiWhitespace(line);
-    if (line.empty() || line[0] == '#') continue;
-    const std::string where = absl::StrCat(name, ":", number);
-    const auto wrong = [&where](absl::string_view what) {
-      return absl::InvalidArgumentError(absl::StrCat(where, ": ", what));
-    };
-    if (line.front() == '[') {
-      if (line.back() != ']') return wrong("a section is [PATTERN]");
-      const absl::string_view pattern =
-          absl::StripAsciiWhitespace(line.substr(1, line.size() - 2));
-      absl::StatusOr<RunPattern> parsed = RunPattern::Parse(pattern);
-      if (!parsed.ok()) return wrong(parsed.status().message());
-      if (!patterns.insert(std::string(pattern)).second) {
-        return wrong(absl::StrCat("a second section [", pattern, "], which would never be used"));
-      }
-      sections.push_back({.pattern = *std::move(parsed),
-                          .where = absl::StrCat(where, " [", pattern, "]")});
-      rules.clear();
-      continue;
-    }
-    const size_t equals = line.find('=');
-    if (equals == absl::string_view::npos) {
-      return wrong(absl::StrCat("expected [PATTERN] or `rule = value`, got '",
-                                absl::CHexEscape(line.substr(0, 100)), "'"));
-    }
-    if (sections.empty()) return wrong("a rule before the first section; begin with [**]");
-    const std::string rule(absl::StripAsciiWhitespace(line.substr(0, equals)));
-    const absl::Status set = SetRetentionRule(
-        rule, absl::StripAsciiWhitespace(line.substr(equals + 1)), sections.back().policy);
-    if (absl::IsNotFound(set)) return wrong(set.message());
-    if (!set.ok()) return wrong(absl::StrCat(rule, ": ", set.message()));
-    if (!rules.insert(rule).second) return wrong(absl::StrCat(rule, " is given twice"));
+  for (size_t i = 0; i < found.size(); ++i) {
+    sections.push_back(
+        {.pattern = found[i].pattern, .policy = policies[i], .where = found[i].where});
   }
   return sections;
 }
 
 absl::StatusOr<std::vector<RetentionSection>> ReadRetentionFile(const std::string& path) {
-  std::error_code error;
-  std::ifstream file(path, std::ios::binary);
-  std::stringstream content;
-  const bool is_folder = std::filesystem::is_directory(path, error);
-  // Nothing in it: streaming nothing out of a file counts as a failure.
-  const bool is_empty = !is_folder && file && file.peek() == std::ifstream::traits_type::eof();
-  if (!is_empty && (is_folder || !file || !(content << file.rdbuf()))) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--retention-file: ", path, is_folder ? " is a folder" : " cannot be read"));
-  }
-  if (content.str().size() > kFileBytesMax) {
-    return absl::InvalidArgumentError(absl::StrCat("--retention-file: ", path, " is too long"));
-  }
-  return ParseRetentionFile(content.str(), path);
+  CKPT_ASSIGN_OR_RETURN(const std::string text, ReadRunSections("retention-file", path));
+  return ParseRetentionFile(text, path);
 }
 
 }  // namespace ckpt

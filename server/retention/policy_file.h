@@ -7,7 +7,7 @@
 //     keep-last = 3
 //     keep-every = 10000
 //
-// Patterns are those of common/run_pattern.h. A section without rules keeps everything.
+// Sections and patterns as in common/run_sections.h. A section without rules keeps everything.
 #ifndef CKPT_SERVER_RETENTION_POLICY_FILE_H_
 #define CKPT_SERVER_RETENTION_POLICY_FILE_H_
 

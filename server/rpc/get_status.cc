@@ -43,6 +43,18 @@ absl::Status GetStatus(Admin& admin, const v1::GetStatusRequest&, v1::GetStatusR
   response.set_adopted_parts(admin.adopted_parts);
   CKPT_ASSIGN_OR_RETURN(const bool awaits, admin.index->AwaitsConfirmation());
   response.set_retention_awaits_confirmation(awaits);
+  for (const auto& [section, used] : admin.table->QuotasInUse()) {
+    v1::QuotaUse& use = *response.add_quotas();
+    use.set_pattern(section.pattern.text());
+    use.set_disk_bytes(used.disk_bytes);
+    use.set_disk_bytes_max(section.limits.disk_bytes);
+    use.set_memory_bytes(used.memory_bytes);
+    use.set_memory_bytes_max(section.limits.memory_bytes);
+    use.set_checkpoints(used.checkpoints);
+    use.set_checkpoints_max(section.limits.checkpoints);
+    use.set_open_saves(used.open_saves);
+    use.set_open_saves_max(section.limits.open_saves);
+  }
   return absl::OkStatus();
 }
 

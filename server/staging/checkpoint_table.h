@@ -25,6 +25,7 @@
 #include "server/index/index.h"
 #include "server/persist/persister.h"
 #include "server/persist/reservation.h"
+#include "server/quota/quotas.h"
 #include "server/session/session.h"
 #include "server/staging/clock.h"
 #include "server/staging/memory_tier.h"
@@ -139,6 +140,7 @@ struct CheckpointTableOptions {
   std::function<void(const std::string& run)> settled;
   // and when the disk has no room for a part.
   std::function<DiskRoom()> make_room;
+  Quotas quotas;
   bool timer = true;  // false: only Tick looks at the clock (tests)
 };
 
@@ -173,6 +175,13 @@ class CheckpointTable : public CheckpointView {
     std::optional<uint64_t> resumed_step;
   };
   virtual RunActivity ActivityOf(const std::string& run) = 0;
+
+  struct QuotaUse {
+    QuotaSection section;
+    QuotaAmounts used;
+  };
+  // Of every section, in the file's order. Counts them: time in proportion to runs and live parts.
+  virtual std::vector<QuotaUse> QuotasInUse() = 0;
 
   // --- draining
   // Begins of new checkpoints are UNAVAILABLE; ranks of one that is under way may still join it.

@@ -4,6 +4,7 @@
 //
 //   table_begin.cc   who may join (Begin, incarnations, steps that exist)
 //   table_part.cc    one stream's calls, from layout to Finish
+//   table_quota.cc   what the runs of a quota's section have, and what they are refused
 //   table_settle.cc  parts durable, commit, abort
 //   table_watch.cc   what others see: Live, Wait, subscriptions, draining
 //   table_adopt.cc   what an earlier daemon left
@@ -71,6 +72,7 @@ class CheckpointTableImpl : public CheckpointTable {
                                           absl::FunctionRef<bool()> cancelled) override;
   absl::Time DurableAt(const CheckpointId& id, CheckpointUid uid) override;
   RunActivity ActivityOf(const std::string& run) override;
+  std::vector<QuotaUse> QuotasInUse() override;
   absl::Status WaitSettled(const std::string& run, absl::Time deadline,
                            absl::FunctionRef<bool()> cancelled) override;
   uint64_t Subscribe(
@@ -125,6 +127,7 @@ class CheckpointTableImpl : public CheckpointTable {
     absl::Status exists;  // ALREADY_EXISTS, or OK
     std::shared_ptr<const PartLayout> layout;
     std::optional<v1::CheckpointInfo> aborted;
+    absl::Status quota;  // of one more checkpoint
   };
 
   // table_begin.cc
@@ -172,6 +175,29 @@ class CheckpointTableImpl : public CheckpointTable {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckValues(const LiveCheckpoint& checkpoint, const LivePart& part) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // table_quota.cc
+  // What the section's runs have. `newcomer`: as if the checkpoints that it supersedes were gone.
+  // What the index cannot read is left out, and logged.
+  QuotaAmounts CountQuota(size_t section, const PartClaim* newcomer)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  uint64_t CountQuotaMemory(size_t section) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Its step is committed, and will be deleted by the commit of a later attempt.
+  bool Replaces(const CheckpointId& id) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Of a Begin that would make a checkpoint; what is admitted is made before admission_mutex_ is let
+  // go.
+  absl::Status AdmitByQuota(const PartClaim& claim) ABSL_EXCLUSIVE_LOCKS_REQUIRED(admission_mutex_)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // Before a Begin: where the quota is used up, retention may have something to delete.
+  void MakeRoomInQuota(const PartClaim& claim) ABSL_LOCKS_EXCLUDED(admission_mutex_, mutex_);
+  // Of a part whose bytes are known.
+  absl::Status AdmitPartByQuota(const CheckpointPtr& checkpoint, const PartPtr& part)
+      ABSL_LOCKS_EXCLUDED(admission_mutex_, mutex_);
+  // The part's share of the section's memory, promised to it until it has its file; waits as the
+  // claim says. What it returns is a ring's size; 0: no ring is asked for.
+  absl::StatusOr<uint64_t> PromiseMemory(const CheckpointPtr& checkpoint, const PartPtr& part,
+                                         uint64_t stream, absl::FunctionRef<bool()> cancelled)
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   // table_settle.cc
   // Looks at the agreement of the parts once all layouts are known. Blocking; without the lock.
@@ -242,6 +268,9 @@ class CheckpointTableImpl : public CheckpointTable {
   const std::shared_ptr<TableLifeline> lifeline_ = std::make_shared<TableLifeline>();
   const std::shared_ptr<PersistGuard> persist_guard_ = std::make_shared<PersistGuard>();
 
+  // Held from the counting of a quota to what is admitted by it: two that fit one at a time are not
+  // both let in. Before mutex_.
+  Mutex admission_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
   mutable Mutex mutex_;
   CondVar changed_;
   CondVar timer_changed_;  // stopped_, or a checkpoint that makes it busy

@@ -38,6 +38,9 @@ struct LivePart {
   bool ring = false;
   bool opening = false;   // some stream is acquiring memory for it
   bool reserved = false;  // disk space, and nobody has taken the reservation over
+  bool admitted = false;  // its bytes count against its run's quota
+  uint64_t memory_promised = 0;  // by the quota, while `file` is being found
+  std::string refused;           // why it was last not let in; empty once it was
 
   bool finished = false;
   bool staged = false;
@@ -59,6 +62,7 @@ struct LiveCheckpoint {
   CheckpointUid uid;
   uint32_t world_size = 0;
   std::vector<uint32_t> share;
+  std::optional<size_t> quota_section;  // of its run; never changes
   v1::CheckpointState state = v1::CHECKPOINT_STATE_WRITING;
   absl::Time begun_at;
   absl::Time join_deadline;

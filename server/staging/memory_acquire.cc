@@ -6,7 +6,7 @@
 //      allocated
 //   4. have files that nobody waits for given up, and look again when their pages are gone
 //   5. what the caller chose: wait, a ring of what there is, or refusal
-// A part larger than the budget goes through a ring from the start.
+// A part larger than the budget, or than its run's memory quota, goes through a ring from the start.
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
@@ -62,10 +62,10 @@ MemoryTierImpl::Slot* MemoryTierImpl::FindRecyclable(const Request& request, uin
   return best;
 }
 
-MemoryTierImpl::Slot* MemoryTierImpl::FindRing(const Request& request) {
-  const uint64_t wanted = RingBytes();
-  if (Slot* slot = FindRecyclable(request, wanted, UINT64_MAX, /*newest_too=*/false)) return slot;
-  return FindRecyclable(request, std::min(kRingBytesMin, wanted), UINT64_MAX,
+MemoryTierImpl::Slot* MemoryTierImpl::FindRing(const Request& request, uint64_t bytes_max) {
+  const uint64_t wanted = std::min(RingBytes(), bytes_max);
+  if (Slot* slot = FindRecyclable(request, wanted, bytes_max, /*newest_too=*/false)) return slot;
+  return FindRecyclable(request, std::min(kRingBytesMin, wanted), bytes_max,
                         /*newest_too=*/false);
 }
 
@@ -96,8 +96,9 @@ MemoryTierImpl::Step MemoryTierImpl::TryAcquire(const Request& request,
   Step step;
   const Session* session = request.session.get();
   const uint64_t bytes = Round(request.part_bytes);
-  const bool must_ring = bytes > budget_bytes_;
-  const uint64_t wanted = must_ring ? RingBytes() : bytes;
+  const bool must_ring = bytes > budget_bytes_ || request.ring_bytes_max > 0;
+  const uint64_t ring_max = request.ring_bytes_max > 0 ? request.ring_bytes_max : UINT64_MAX;
+  const uint64_t wanted = must_ring ? std::min(RingBytes(), ring_max) : bytes;
   MutexLock lock(mutex_);
   auto recycle = [&](Slot* slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (slot == nullptr) return false;
@@ -108,7 +109,7 @@ MemoryTierImpl::Step MemoryTierImpl::TryAcquire(const Request& request,
     return true;
   };
   CollectUnlinked();
-  if (recycle(must_ring ? FindRing(request)
+  if (recycle(must_ring ? FindRing(request, ring_max)
                         : FindRecyclable(request, bytes, RecycleBytesMax(bytes), false))) {
     return step;
   }
@@ -123,7 +124,7 @@ MemoryTierImpl::Step MemoryTierImpl::TryAcquire(const Request& request,
   }
   if (my_turn && fits && own_files < 2) {
     step.allocate_bytes = wanted;
-  } else if (recycle(FindRecyclable(request, wanted, UINT64_MAX, /*newest_too=*/true))) {
+  } else if (recycle(FindRecyclable(request, wanted, ring_max, /*newest_too=*/true))) {
     return step;
   } else if (my_turn && fits) {
     step.allocate_bytes = wanted;
@@ -137,7 +138,7 @@ MemoryTierImpl::Step MemoryTierImpl::TryAcquire(const Request& request,
     return step;
   }
   if (request.on_full == v1::ON_FULL_RING && !must_ring) {
-    if (recycle(FindRing(request))) return step;
+    if (recycle(FindRing(request, UINT64_MAX))) return step;
     const uint64_t room = budget_bytes_ - std::min(budget_bytes_, file_bytes_);
     const uint64_t ring = std::min(RingBytes(), room / kPageBytes * kPageBytes);
     if (ring >= std::min(kRingBytesMin, RingBytes())) {

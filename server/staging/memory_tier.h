@@ -99,6 +99,7 @@ class MemoryTier : public MemoryCopies {
     v1::OnFull on_full = v1::ON_FULL_WAIT;
     absl::Time deadline;                      // of waiting for memory, by the clock
     absl::FunctionRef<absl::Status()> check;  // polled while waiting: an error ends it
+    uint64_t ring_bytes_max = 0;  // > 0: a ring of no more than this, whatever there is room for
   };
   // A file for one part, in use, its `data` in `folder`, granted to the session. Smaller than the
   // part: a ring. RESOURCE_EXHAUSTED; UNAVAILABLE: the session ended.

@@ -102,7 +102,8 @@ class MemoryTierImpl : public MemoryTier {
       ABSL_LOCKS_EXCLUDED(mutex_);
   Slot* FindRecyclable(const Request& request, uint64_t bytes_min, uint64_t bytes_max,
                        bool newest_too) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  Slot* FindRing(const Request& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Slot* FindRing(const Request& request, uint64_t bytes_max)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Recycle(Slot& slot, const std::string& run,
                        const std::shared_ptr<PartFolder>& folder)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -124,6 +124,7 @@ CheckpointTableImpl::CheckpointPtr CheckpointTableImpl::AdoptPart(const FoundPar
     checkpoint->begun_at = absl::FromUnixNanos(
         google::protobuf::util::TimeUtil::TimestampToNanoseconds(plan.begun_at()));
     checkpoint->adopted = true;
+    checkpoint->quota_section = options_.quotas.SectionOf(checkpoint->id.run);
     checkpoint->join_patience = options_.grace;
     checkpoint->join_deadline = options_.clock->Now() + options_.grace;
   }
@@ -142,6 +143,7 @@ CheckpointTableImpl::CheckpointPtr CheckpointTableImpl::AdoptPart(const FoundPar
   part->ring = plan.ring();
   part->finished = true;
   part->staged = true;
+  part->admitted = true;  // by the daemon before; it counts, but is not refused
   const absl::Status status = AdoptBytes(found, *part);
   if (!status.ok()) {
     part->adoption_failed = absl::StrCat("rank ", plan.rank(), "'s part could not be taken over ",

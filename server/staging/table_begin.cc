@@ -7,7 +7,7 @@
 //   4. a step that is COMMITTED is refused, or replaced, as if_exists and resumed_step say
 //   5. a checkpoint that is being written is joined, if rank and share agree with it: otherwise it
 //      can never be completed and is aborted at once
-//   6. a new checkpoint is made, unless the daemon is draining
+//   6. a new checkpoint is made, unless the daemon is draining or a quota of the run is used up
 #include <algorithm>
 #include <utility>
 
@@ -29,7 +29,8 @@ std::string PrintShare(const std::vector<uint32_t>& share, uint32_t world_size) 
 
 absl::StatusOr<std::unique_ptr<PartStream>> CheckpointTableImpl::Begin(
     PartClaim claim, absl::AnyInvocable<void()> changed) {
-  const Known known = AskIndex(claim);
+  Known known = AskIndex(claim);
+  MakeRoomInQuota(claim);
   auto on_change = std::make_shared<absl::AnyInvocable<void()>>(std::move(changed));
   CheckpointPtr checkpoint;
   PartPtr part;
@@ -37,6 +38,8 @@ absl::StatusOr<std::unique_ptr<PartStream>> CheckpointTableImpl::Begin(
   bool made = false;
   {
     Deferred deferred;
+    MutexLock admission(admission_mutex_);
+    known.quota = AdmitByQuota(claim);
     MutexLock lock(mutex_);
     if (stopped_) return absl::UnavailableError("the daemon is stopping");
     if (known.newest.has_value()) {
@@ -239,12 +242,14 @@ absl::StatusOr<CheckpointTableImpl::CheckpointPtr> CheckpointTableImpl::FindOrMa
     return absl::UnavailableError(
         "the daemon is draining and begins no new checkpoints; try again when it is back");
   }
+  CKPT_RETURN_IF_ERROR(known.quota);
   SupersedeOlder(claim, deferred);
   checkpoint = std::make_shared<LiveCheckpoint>();
   checkpoint->id = claim.id;
   checkpoint->uid = CheckpointUid::TimeOrdered();
   checkpoint->world_size = claim.world_size;
   checkpoint->share = claim.share;
+  checkpoint->quota_section = options_.quotas.SectionOf(claim.id.run);
   checkpoint->begun_at = options_.clock->Now();
   checkpoint->join_patience = claim.join_deadline;
   checkpoint->join_deadline = checkpoint->begun_at + claim.join_deadline;

@@ -123,8 +123,14 @@ absl::Status CheckpointTableImpl::OpenMemory(const CheckpointPtr& checkpoint, co
     auto found = layout_folders_.find(claim.layout_digest);
     if (found != layout_folders_.end()) like = found->second.lock();
   }
+  CKPT_RETURN_IF_ERROR(AdmitPartByQuota(checkpoint, part));
   if (!reserved) CKPT_RETURN_IF_ERROR(Reserve(checkpoint, part, stream, cancelled));
   CKPT_ASSIGN_OR_RETURN(std::shared_ptr<PartFolder> folder, tier_.NewFolder());
+  absl::StatusOr<uint64_t> ring_bytes_max = PromiseMemory(checkpoint, part, stream, cancelled);
+  if (!ring_bytes_max.ok()) {
+    folder->Remove();
+    return ring_bytes_max.status();
+  }
   absl::Status status = folder->WriteLayout(*part->layout, like.get());
   std::shared_ptr<StagingFile> file;
   if (status.ok() && part_bytes > 0) {
@@ -134,7 +140,8 @@ absl::Status CheckpointTableImpl::OpenMemory(const CheckpointPtr& checkpoint, co
     };
     const MemoryTier::Request request{
         claim.transport == v1::TRANSPORT_SHARED_MEMORY ? claim.session : nullptr, claim.id.run,
-        part_bytes, claim.on_full, options_.clock->Now() + claim.memory_wait, check};
+        part_bytes, claim.on_full, options_.clock->Now() + claim.memory_wait, check,
+        *ring_bytes_max};
     absl::StatusOr<std::shared_ptr<StagingFile>> acquired = tier_.Acquire(request, folder);
     if (acquired.ok()) file = *std::move(acquired);
     status = acquired.status();
@@ -151,6 +158,7 @@ absl::Status CheckpointTableImpl::OpenMemory(const CheckpointPtr& checkpoint, co
     if (changed != nullptr) (*changed)();
   });
   MutexLock lock(mutex_);
+  part->memory_promised = 0;  // counted by its file from here on
   if (status.ok() && !checkpoint->live()) status = checkpoint->aborted;
   if (!status.ok()) {
     if (file != nullptr) tier_.Release(file);

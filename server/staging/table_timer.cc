@@ -31,6 +31,10 @@ std::string Overdue(const LivePart& part, absl::Time now, absl::Duration grace) 
   if (part.finished) return "";
   if (part.stream == 0) {
     if (now < part.broken_since + grace) return "";
+    if (!part.refused.empty()) {
+      return absl::StrCat("rank ", part.claim.rank, " was refused and did not try again within ",
+                          absl::FormatDuration(grace), ": ", part.refused);
+    }
     return absl::StrCat("rank ", part.claim.rank,
                         "'s connection broke, and it did not resume within ",
                         absl::FormatDuration(grace));

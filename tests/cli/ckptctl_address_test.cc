@@ -11,11 +11,7 @@ using ::testing::HasSubstr;
 
 TEST_F(Ckptctl, SpeaksToADaemonThatListensOnTcp) {
   StartDaemon({.flags = {"--listen=127.0.0.1:0", "--insecure-tcp"}});
-  CKPT_ASSERT_OK(daemon().AwaitLog("tcp_port="));
-  const std::string log = daemon().Log();
-  const size_t at = log.rfind("tcp_port=") + 9;
-  const std::string address =
-      "127.0.0.1:" + log.substr(at, log.find_first_not_of("0123456789", at) - at);
+  const std::string address = TcpAddress();
   const std::string flag = "--address=" + address;
   CKPT_ASSERT_OK(SaveCommitted(NewId("run", 1), TestState::Mixed(1), 1));
   EXPECT_EQ(RunJson({"run", "ls", flag}).size(), 1u);

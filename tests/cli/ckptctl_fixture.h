@@ -61,6 +61,13 @@ class Ckptctl : public IntegrationTest {
     EXPECT_TRUE(result.ok()) << result.status();
     return *std::move(result);
   }
+  // Where the daemon that --listen=127.0.0.1:0 was given listens.
+  std::string TcpAddress() {
+    CKPT_EXPECT_OK(daemon().AwaitLog("tcp_port="));
+    const std::string log = daemon().Log();
+    const size_t at = log.rfind("tcp_port=") + 9;
+    return "127.0.0.1:" + log.substr(at, log.find_first_not_of("0123456789", at) - at);
+  }
   Json RunJson(std::vector<std::string> words) {
     words.insert(words.end(), {"-o", "json"});
     const CommandResult result = Run(words);

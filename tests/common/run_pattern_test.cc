@@ -31,6 +31,14 @@ TEST(RunPattern, APrefixEndsAtItsSlash) {
   EXPECT_FALSE(Matches("team.a/**", "team/a/run")) << "a dot is a dot";
 }
 
+TEST(RunPattern, KnowsWhatEveryMatchBeginsWith) {
+  for (const auto& [pattern, prefix] : {std::pair<std::string, std::string>{"team/a*/b", "team/a"},
+                                        {"team/a", "team/a"},
+                                        {"**", ""}}) {
+    EXPECT_EQ(RunPattern::Parse(pattern)->LiteralPrefix(), prefix);
+  }
+}
+
 TEST(RunPattern, RefusesWhatNoRunCanMatch) {
   for (const std::string& text : {std::string(), std::string("a b"), std::string("a\\b"),
                                   std::string("[a]"), std::string(201, 'x')}) {

@@ -128,7 +128,16 @@ TEST(ConfigTest, NonsenseValuesAreRefusedWithWhereAndWhat) {
 }
 
 TEST(ConfigTest, ContradictionsAreRefused) {
-  EXPECT_THAT(Refusal({.arguments = {"--listen=127.0.0.1:0"}}), HasSubstr("--insecure-tcp"));
+  EXPECT_THAT(Refusal({.arguments = {"--listen=127.0.0.1:0"}}),
+              AllOf(HasSubstr("--insecure-tcp"), HasSubstr("--tls-cert"), HasSubstr("--tls-key"),
+                    HasSubstr("--tls-client-ca")));
+  EXPECT_THAT(Refusal({.arguments = {"--tls-cert=/c", "--tls-key=/k", "--tls-client-ca=/a"}}),
+              HasSubstr("without --listen"));
+  EXPECT_THAT(Refusal({.arguments = {"--listen=h:1", "--tls-cert=/c", "--tls-client-ca=/a"}}),
+              HasSubstr("--tls-cert and --tls-client-ca without --tls-key"));
+  EXPECT_THAT(Refusal({.arguments = {"--listen=h:1", "--tls-cert=/c", "--tls-key=/k",
+                                     "--tls-client-ca=/a", "--insecure-tcp"}}),
+              HasSubstr("contradict"));
   EXPECT_THAT(Refusal({.arguments = {"--insecure-tcp"}}), HasSubstr("--listen"));
   EXPECT_THAT(Refusal({.arguments = {"--listen=7070", "--insecure-tcp"}}), HasSubstr("HOST:PORT"));
   EXPECT_THAT(Refusal({.arguments = {"--grace=1s", "--grace=2s"}}), HasSubstr("twice"));
@@ -177,10 +186,18 @@ void ExpectTcp(Config& config) {
   config.insecure_tcp = true;
 }
 
+void ExpectTls(Config& config) {
+  config.listen = "127.0.0.1:7070";
+  config.tls_cert = "/c";
+  config.tls_key = "/k";
+  config.tls_client_ca = "/a";
+}
+
 struct Sample {
   const char* value;               // another than the default
   void (*expect)(Config& config);  // what becomes of the defaults
-  const char* other_flag = "";     // what it means nothing without
+  // What it means nothing without.
+  std::vector<std::string> other_flags = {};
 };
 
 const std::map<std::string, Sample>& Samples() {
@@ -188,8 +205,18 @@ const std::map<std::string, Sample>& Samples() {
       {"socket",
        {"/tmp/ckptd-sample/s.sock", [](Config& c) { c.socket = "/tmp/ckptd-sample/s.sock"; }}},
       {"socket-mode", {"0600", [](Config& c) { c.socket_mode = 0600; }}},
-      {"listen", {"127.0.0.1:7070", &ExpectTcp, "--insecure-tcp"}},
-      {"insecure-tcp", {"true", &ExpectTcp, "--listen=127.0.0.1:7070"}},
+      {"listen", {"127.0.0.1:7070", &ExpectTcp, {"--insecure-tcp"}}},
+      {"insecure-tcp", {"true", &ExpectTcp, {"--listen=127.0.0.1:7070"}}},
+      {"tls-cert",
+       {"/c",
+        &ExpectTls,
+        {"--listen=127.0.0.1:7070", "--tls-key=/k", "--tls-client-ca=/a"}}},
+      {"tls-key",
+       {"/k",
+        &ExpectTls,
+        {"--listen=127.0.0.1:7070", "--tls-cert=/c", "--tls-client-ca=/a"}}},
+      {"tls-client-ca",
+       {"/a", &ExpectTls, {"--listen=127.0.0.1:7070", "--tls-cert=/c", "--tls-key=/k"}}},
       {"session-max", {"17", [](Config& c) { c.sessions_max = 17; }}},
       {"allow-uid", {"1000,7", [](Config& c) { c.allow_uids = {1000, 7}; }}},
       {"allow-gid", {"44", [](Config& c) { c.allow_gids = {44}; }}},
@@ -219,6 +246,7 @@ const std::map<std::string, Sample>& Samples() {
       {"max-bytes", {"4KiB", [](Config& c) { c.retention.set_max_bytes(4096); }}},
       {"max-age", {"90s", [](Config& c) { c.retention.mutable_max_age()->set_seconds(90); }}},
       {"retention-file", {"/etc/sample", [](Config& c) { c.retention_file = "/etc/sample"; }}},
+      {"quota-file", {"/etc/sample", [](Config& c) { c.quota_file = "/etc/sample"; }}},
       {"join-deadline", {"11m", [](Config& c) { c.join_deadline = absl::Minutes(11); }}},
       {"grace", {"12s", [](Config& c) { c.grace = absl::Seconds(12); }}},
       {"drain-deadline", {"13s", [](Config& c) { c.drain_deadline = absl::Seconds(13); }}},
@@ -232,16 +260,17 @@ const std::map<std::string, Sample>& Samples() {
 
 // All fields, for comparing: one that is new does not compile until it stands here.
 auto Fields(const Config& config) {
-  const auto& [socket, socket_mode, listen, insecure_tcp, sessions_max, allow_uids,
-               allow_gids, socket_rights, token_file, data_dir, memory_dir, memory_budget,
-               writer_threads, scrub_rate, scrub_interval, retention, retention_file,
-               join_deadline, grace, drain_deadline, persist_delay, hash_blocks, log_format,
-               log_level] = config;
-  return std::make_tuple(socket, socket_mode, listen, insecure_tcp, sessions_max, allow_uids,
-                         allow_gids, socket_rights, token_file, data_dir, memory_dir, memory_budget,
-                         writer_threads, scrub_rate, scrub_interval,
-                         PrintRetentionPolicy(retention), retention_file, join_deadline, grace,
-                         drain_deadline, persist_delay, hash_blocks, static_cast<int>(log_format),
+  const auto& [socket, socket_mode, listen, insecure_tcp, tls_cert, tls_key, tls_client_ca,
+               sessions_max, allow_uids, allow_gids, socket_rights, token_file, data_dir, memory_dir,
+               memory_budget, writer_threads, scrub_rate, scrub_interval, retention, retention_file,
+               quota_file, join_deadline, grace, drain_deadline, persist_delay, hash_blocks,
+               log_format, log_level] = config;
+  return std::make_tuple(socket, socket_mode, listen, insecure_tcp, tls_cert, tls_key,
+                         tls_client_ca, sessions_max, allow_uids, allow_gids, socket_rights,
+                         token_file, data_dir, memory_dir, memory_budget, writer_threads,
+                         scrub_rate, scrub_interval, PrintRetentionPolicy(retention),
+                         retention_file, quota_file, join_deadline, grace, drain_deadline,
+                         persist_delay, hash_blocks, static_cast<int>(log_format),
                          static_cast<int>(log_level));
 }
 
@@ -256,9 +285,8 @@ class EverySetting : public ::testing::TestWithParam<std::string> {
 
 TEST_P(EverySetting, MeansTheSameAsFlagInTheEnvironmentAndInTheFile) {
   ASSERT_TRUE(Samples().contains(GetParam())) << "a new setting: give it a sample";
-  const auto [value, expect, other_flag] = Samples().at(GetParam());
-  ConfigSources others;
-  if (*other_flag != '\0') others.arguments = {other_flag};
+  const auto [value, expect, other_flags] = Samples().at(GetParam());
+  const ConfigSources others = {.arguments = other_flags};
   ConfigSources flag = others;
   flag.arguments.push_back("--" + GetParam() + "=" + value);
   ConfigSources two_words = others;

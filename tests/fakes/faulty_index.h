@@ -75,6 +75,12 @@ class FaultyIndex : public Index {
                           absl::FunctionRef<bool(const v1::RunInfo&)> visit) override {
     return real_->ForEachRun(prefix, after, visit);
   }
+  absl::Status ForEachRunTotals(
+      const std::string& prefix,
+      absl::FunctionRef<void(absl::string_view run, uint64_t checkpoints, uint64_t data_bytes)>
+          visit) override {
+    return real_->ForEachRunTotals(prefix, visit);
+  }
   absl::StatusOr<std::unique_ptr<LeafCursor>> OpenLeaves(const std::string& digest) override {
     return real_->OpenLeaves(digest);
   }

@@ -72,6 +72,7 @@ void StagingRig::Start() {
   table_options.index = index_.get();
   table_options.folder = data_.get();
   table_options.clock = &clock_;
+  table_options.quotas = Quotas(options_.quotas);
   table_options.timer = false;
   table_ = CheckpointTable::Create(table_options).value();
   adopted_ = table_->Adopt();

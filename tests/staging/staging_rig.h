@@ -48,6 +48,7 @@ class TestFolder {
 struct RigOptions {
   uint64_t budget_bytes = 64 << 20;
   uint64_t ring_bytes = 0;
+  std::vector<QuotaSection> quotas;
   absl::Duration persist_delay;  // how long a staged part is held back from the disk
 };
 

@@ -8,6 +8,7 @@ import sys
 ROOT = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FORBIDDEN_NAMES = re.compile(r"(^|_)(utils?|helpers?|misc|manager|stuff)(_|$)")
 SERVER_ROOMS_BELOW = {  # room -> rooms it must not include
+    "quota": ["storage", "index", "persist", "retention", "scrub", "staging", "session", "rpc", "offline"],
     "storage": ["index", "persist", "retention", "scrub", "staging", "session", "rpc", "offline"],
     "index": ["storage", "persist", "retention", "scrub", "staging", "session", "rpc", "offline"],
     "persist": ["retention", "scrub", "staging", "session", "rpc", "offline"],
@@ -72,7 +73,7 @@ def complaints():
                 yield f"{where}: server never includes client or Torch"
             if top == "server" and rest[0] != "index" and include.startswith("rocksdb/"):
                 yield f"{where}: RocksDB stays in server/index"
-            if top == "server" and rest[0] in ("storage", "index", "persist", "retention", "scrub", "staging", "session", "access") and ("grpcpp/" in include or ".grpc.pb.h" in include):
+            if top == "server" and rest[0] in ("quota", "storage", "index", "persist", "retention", "scrub", "staging", "session", "access") and ("grpcpp/" in include or ".grpc.pb.h" in include):
                 yield f"{where}: gRPC stays in server/rpc"
             for below in SERVER_ROOMS_BELOW.get(rest[0] if rest else "", []) if top == "server" else []:
                 if include.startswith(f"server/{below}/"):
