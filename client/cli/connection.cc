@@ -236,8 +236,8 @@ absl::StatusOr<std::unique_ptr<Client>> Connection::ConnectClient() {
   CKPT_RETURN_IF_ERROR(Serving().status());
   return Client::Connect({.socket = socket_,
                           .address = address_,
-                          .token = token_,
                           .tls = tls_,
+                          .token = token_,
                           .name = "ckptctl",
                           .connect_timeout = std::min(timeout_, absl::Seconds(30))});
 }

@@ -14,6 +14,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
+RunPattern Pattern(absl::string_view text) { return *RunPattern::Parse(text); }
+
 class Policies : public testing::Test {
  protected:
   void Open(RetentionPolicies::Settings settings = {}) {
@@ -41,9 +43,9 @@ class Policies : public testing::Test {
 
 TEST_F(Policies, RunThenFileThenFlags) {
   Open({.defaults = KeepLast(1),
-        .sections = {{"team/a*", KeepLast(2), "f:1 [team/a*]"},
-                     {"team/*", KeepLast(3), "f:3 [team/*]"},
-                     {"quiet", {}, "f:5 [quiet]"}}});
+        .sections = {{Pattern("team/a*"), KeepLast(2), "f:1 [team/a*]"},
+                     {Pattern("team/*"), KeepLast(3), "f:3 [team/*]"},
+                     {Pattern("quiet"), {}, "f:5 [quiet]"}}});
   EXPECT_EQ(KeepLastOf("other", v1::RETENTION_SOURCE_FLAGS), 1u);
   EXPECT_EQ(KeepLastOf("team/abc", v1::RETENTION_SOURCE_FILE), 2u);
   EXPECT_EQ(KeepLastOf("team/b", v1::RETENTION_SOURCE_FILE), 3u);
