@@ -63,7 +63,7 @@ class TwoTeams : public IntegrationTest {
   absl::Status Save(const std::string& token, const std::string& run, uint64_t step,
                     v1::Transport transport = v1::TRANSPORT_SHARED_MEMORY) {
     const std::unique_ptr<Client> client = ConnectAs(token);
-    auto save = client->Save(NewId(run, step), MakeTestPart(TestState::Mixed(step), 0, 1),
+    auto save = client->Save({run, step, launch_}, MakeTestPart(TestState::Mixed(step), 0, 1),
                              {.transport = transport});
     if (!save.ok()) return save.status();
     return save->AwaitCommitted(absl::Seconds(60));
@@ -89,6 +89,7 @@ class TwoTeams : public IntegrationTest {
 
   ScratchFolder scratch_;
   const std::string tokens_ = scratch_ / "tokens";
+  const Incarnation launch_ = Incarnation::TimeOrdered();  // its beginning stands in errors
 };
 
 constexpr int kExitNotFound = 3;
