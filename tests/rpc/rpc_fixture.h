@@ -85,7 +85,6 @@ class FakeSession : public Session {
   const SessionToken token_ = SessionToken::Random();
   bool closed_ = false;
   uint64_t next_ = 1;
-  std::map<std::string, absl::Time> durable_at_ ABSL_GUARDED_BY(mutex_);  // by uid
   std::map<uint64_t, absl::AnyInvocable<void()>> on_close_;
 };
 
