@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every test that the crash matrix (README.md) names exists: `Suite.Name`, or a prefix of it with a *."""
+"""Every test that the crash matrix (README.md) and the threat model name exists: `Suite.Name`, or a prefix of it with a *."""
 import glob
 import os
 import re
@@ -7,6 +7,7 @@ import sys
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 TESTS = os.path.dirname(FOLDER)
+THREAT_MODEL = os.path.join(os.path.dirname(TESTS), "deploy", "THREAT_MODEL.md")
 
 
 def defined():
@@ -19,25 +20,28 @@ def defined():
             yield from re.findall(r"add_test\(NAME (\w+\.\w+)", file.read())
 
 
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
 def complaints():
-    with open(os.path.join(FOLDER, "README.md"), encoding="utf-8") as file:
-        text = file.read()
-    matrix = text.split("\n## The matrix\n")[1].split("\n## ")[0]
     tests = set(defined())
-    named = 0
-    for test in re.findall(r"`([A-Z]\w+\.[A-Z]\w+\*?)`", text):
-        named += 1
-        if test.endswith("*") and any(name.startswith(test[:-1]) for name in tests):
-            continue
-        if test not in tests:
-            yield f"README.md names {test}: no such test"
+    for path in (os.path.join(FOLDER, "README.md"), THREAT_MODEL):
+        named = re.findall(r"`([A-Z]\w+\.(?!md`)(?:\*|\w+\*?))`", read(path))
+        for test in named:
+            if test.endswith("*") and any(name.startswith(test[:-1]) for name in tests):
+                continue
+            if test not in tests:
+                yield f"{os.path.basename(path)} names {test}: no such test"
+        if not named:
+            yield f"{os.path.basename(path)} names no test at all"
+    matrix = read(os.path.join(FOLDER, "README.md")).split("\n## The matrix\n")[1].split("\n## ")[0]
     for row in [line for line in matrix.splitlines() if line.startswith("|")][2:]:
         if "`" not in row.split("|")[3]:
             yield f"a row without a test: {row.strip()}"
-    if not named:
-        yield "README.md names no test at all"
 
 
 found = list(complaints())
-print("\n".join(found) or "crash matrix: each of its tests exists")
+print("\n".join(found) or "crash matrix, threat model: each of their tests exists")
 sys.exit(1 if found else 0)
