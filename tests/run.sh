@@ -2,18 +2,17 @@
 # Installs what is missing, builds every preset and runs every test. Exits non-zero at the first preset that fails.
 #
 #   tests/run.sh                     everything (what CI runs)
-#   tests/run.sh release             one or more of: release thread-safety fuzz minimal asan tsan, and dev (release without optimisation)
+#   tests/run.sh release             one or more of: release minimal asan fuzz tsan, and dev (release without optimisation)
 #   tests/run.sh release -- -R Save  arguments after -- go to ctest
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-all=(release thread-safety fuzz minimal asan tsan)
+all=(release minimal asan fuzz tsan)
 declare -A what=(
   [release]="everything, with LibTorch; real daemons, real kills; the image's steps"
-  [thread-safety]="clang's -Wthread-safety as errors, over every source that sees a lock"
-  [fuzz]="libFuzzer with AddressSanitizer and UndefinedBehaviorSanitizer: each target of tests/fuzz for 10 s"
   [minimal]="without LibTorch: configures, builds, passes"
-  [asan]="AddressSanitizer and UndefinedBehaviorSanitizer, all that doesn't need LibTorch"
+  [asan]="clang: -Wthread-safety as errors, AddressSanitizer and UndefinedBehaviorSanitizer, all that doesn't need LibTorch"
+  [fuzz]="libFuzzer, with what asan built: each target of tests/fuzz for 10 s"
   [tsan]="ThreadSanitizer, all that doesn't need LibTorch"
   [dev]="everything, without optimisation: what is quick to build while working; only when named")
 stages=()
@@ -40,9 +39,7 @@ for stage in "${stages[@]}"; do
   stage_began=$SECONDS
   echo
   echo "=== $stage: ${what[$stage]}"
-  if [[ $stage == thread-safety ]]; then
-    tests/thread_safety.sh
-  elif [[ $stage == fuzz ]]; then
+  if [[ $stage == fuzz ]]; then
     tests/fuzz/run.sh
   else
     cmake --preset "$stage" >"/tmp/ckptd-configure.$$" 2>&1 || { cat "/tmp/ckptd-configure.$$"; exit 1; }

@@ -23,11 +23,10 @@ absl::StatusOr<SafetensorsHeader> Parse(const std::string& json, uint64_t data_b
 
 TEST(SafetensorsParseTest, ReadsInAnyOrder) {
   const auto header = Parse(
-      R"( {"late":{"shape":[2,2],"data_offsets":[4,12],"dtype":"F16"},"__metadata__":{"format":"pt"},
+      R"({"late":{"shape":[2,2],"data_offsets":[4,12],"dtype":"F16"},"__metadata__":{"format":"pt"},
           "early":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},
           "none":{"dtype":"F32","shape":[0,7],"data_offsets":[4,4]},
-          "caf\u00e9":{"dtype":"I64","shape":[],"data_offsets":[12,20]}}   )" +
-          1,
+          "caf\u00e9":{"dtype":"I64","shape":[],"data_offsets":[12,20]}}   )",
       20);
   ASSERT_TRUE(header.ok()) << header.status();
   std::vector<std::string> names;

@@ -125,8 +125,8 @@ class KillLoop {
                 Of(f.adopted_parts));
     std::printf("  %llu restores meanwhile, %llu afterwards, each compared byte for byte\n",
                 Of(f.restored_meanwhile), Of(f.restored_after));
-    const auto per_run = [&f](absl::Duration all) {
-      return f.runs == 0 ? 0.0 : absl::ToDoubleMilliseconds(all) / static_cast<double>(f.runs);
+    const auto per_run = [runs = f.runs](absl::Duration all) {
+      return runs == 0 ? 0.0 : absl::ToDoubleMilliseconds(all) / static_cast<double>(runs);
     };
     std::printf("  each %.0f ms until the kill, %.0f ms until it served, %.0f ms oracle\n",
                 per_run(f.storm), per_run(f.recovery), per_run(f.oracle));

@@ -182,7 +182,7 @@ uint64_t Setting(const char* name, uint64_t otherwise) {
 }
 
 uint64_t Every(const Protocol& protocol) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef CKPT_SANITIZED
   constexpr uint64_t kFewer = 5;  // all is slow
 #else
   constexpr uint64_t kFewer = 1;

@@ -31,18 +31,18 @@ done
 
 deploy/install-packages.sh build test
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1 CCACHE_COMPRESS=1
-cmake --preset fuzz >/dev/null
-cmake --build --preset fuzz -j "$(nproc)" --target fuzz_daemon fuzz_tool
+cmake --preset asan >/dev/null
+cmake --build --preset asan -j "$(nproc)" --target fuzz_daemon fuzz_tool
 
-# What a target found so far lies in build/fuzz/corpus, and is built upon the next time.
+# What a target found so far lies in build/asan/fuzz/corpus, and is built upon the next time.
 fuzz() {
-  local target=$2 extra=() corpus=build/fuzz/corpus/$2 findings=build/fuzz/findings/$2 seeds=() log
+  local target=$2 extra=() corpus=build/asan/fuzz/corpus/$2 findings=build/asan/fuzz/findings/$2 seeds=() log
   mkdir -p "$corpus" "$findings"
   for folder in tests/fuzz/seeds/$target tests/fuzz/hostile/$target; do [[ ! -d $folder ]] || seeds+=("$folder"); done
   # Its threads make every run look new: nothing that libFuzzer should ponder over.
   [[ $target != save_stream ]] || extra=(-entropic=0 -detect_leaks=0)
   log=$findings/log
-  if ! CKPT_FUZZ_TARGET=$target TMPDIR=/dev/shm "build/fuzz/bin/$1" "$limit" "${extra[@]}" -max_len=4096 -timeout=60 -rss_limit_mb=4096 \
+  if ! CKPT_FUZZ_TARGET=$target TMPDIR=/dev/shm "build/asan/bin/$1" "$limit" "${extra[@]}" -max_len=4096 -timeout=60 -rss_limit_mb=4096 \
       -artifact_prefix="$findings/" -print_final_stats=1 "$corpus" "${seeds[@]}" >"$log" 2>&1; then
     tail -60 "$log"
     echo "fuzz: $target found something: see $findings" >&2
@@ -57,11 +57,11 @@ for target in "${targets[@]}"; do echo "${program[$target]} $target"; done |
 
 if $keep; then
   for target in "${targets[@]}"; do
-    rm -rf "build/fuzz/merged/$target"
-    mkdir -p "build/fuzz/merged/$target" "tests/fuzz/seeds/$target"
-    CKPT_FUZZ_TARGET=$target TMPDIR=/dev/shm "build/fuzz/bin/${program[$target]}" -set_cover_merge=1 -use_counters=0 -max_len=512 \
-      "build/fuzz/merged/$target" "tests/fuzz/seeds/$target" "build/fuzz/corpus/$target" >/dev/null 2>&1
+    rm -rf "build/asan/fuzz/merged/$target"
+    mkdir -p "build/asan/fuzz/merged/$target" "tests/fuzz/seeds/$target"
+    CKPT_FUZZ_TARGET=$target TMPDIR=/dev/shm "build/asan/bin/${program[$target]}" -set_cover_merge=1 -use_counters=0 -max_len=512 \
+      "build/asan/fuzz/merged/$target" "tests/fuzz/seeds/$target" "build/asan/fuzz/corpus/$target" >/dev/null 2>&1
     rm -rf "tests/fuzz/seeds/$target"
-    cp -r "build/fuzz/merged/$target" tests/fuzz/seeds/
+    cp -r "build/asan/fuzz/merged/$target" tests/fuzz/seeds/
   done
 fi

@@ -13,8 +13,6 @@
 namespace ckpt::testing {
 namespace {
 
-constexpr uint64_t kMiB = 1 << 20;
-
 class DaemonCrash : public IntegrationTest {
  protected:
   // Staged by all ranks, and not durable as long as this daemon lives.

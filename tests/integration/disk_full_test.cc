@@ -6,8 +6,6 @@
 namespace ckpt::testing {
 namespace {
 
-constexpr uint64_t kMiB = 1 << 20;
-
 class DiskFull : public IntegrationTest {};
 
 TEST_F(DiskFull, APartBiggerThanTheDiskIsRefusedBeforeAByteIsWritten) {

@@ -21,7 +21,7 @@
 namespace ckpt::testing {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef CKPT_SANITIZED
 constexpr bool kOwnAllocator = false;  // what is freed stays in quarantine or shadow
 constexpr int kRounds = 12;
 #else

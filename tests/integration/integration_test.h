@@ -40,6 +40,8 @@
 
 namespace ckpt::testing {
 
+inline constexpr uint64_t kMiB = 1 << 20;
+
 class IntegrationTest : public ::testing::Test {
  protected:
   // With these options instead of the default ones; call it first.

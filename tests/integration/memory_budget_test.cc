@@ -8,7 +8,6 @@
 namespace ckpt::testing {
 namespace {
 
-constexpr uint64_t kMiB = 1 << 20;
 // Plans and layouts beside the files of parts: small, and not part of the budget.
 constexpr uint64_t kRecordBytes = 128 << 10;
 

@@ -14,8 +14,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-constexpr uint64_t kMiB = 1 << 20;
-
 class RetentionOfRuns : public IntegrationTest {
  protected:
   // Made anew for each call: the daemon is restarted in between.

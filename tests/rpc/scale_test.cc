@@ -29,7 +29,7 @@ namespace {
 
 // Sanitizers and builds without optimization take tens of times as long: there it is the same test,
 // but no measure.
-#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#ifdef CKPT_FULL_SCALE
 constexpr bool kFullScale = true;
 #else
 constexpr bool kFullScale = false;

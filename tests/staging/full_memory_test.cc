@@ -10,8 +10,6 @@
 namespace ckpt {
 namespace {
 
-constexpr uint64_t kMiB = 1 << 20;
-
 class FullMemoryTest : public ::testing::Test {
  protected:
   StagingRig rig_{{.budget_bytes = 20 * kMiB, .persist_delay = absl::Milliseconds(150)}};

@@ -11,8 +11,6 @@
 namespace ckpt {
 namespace {
 
-constexpr uint64_t kMiB = 1 << 20;
-
 // Polls something that another process's end makes true.
 template <typename Condition>
 void Await(Condition condition) {

@@ -14,8 +14,6 @@
 namespace ckpt {
 namespace {
 
-constexpr uint64_t kMiB = 1 << 20;
-
 RigOptions WithQuota(QuotaAmounts limits, absl::Duration persist_delay = absl::ZeroDuration()) {
   return {.quotas = {{*RunPattern::Parse("team/**"), limits, "f:1 [team/**]"}}, .persist_delay = persist_delay};
 }

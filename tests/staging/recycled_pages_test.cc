@@ -17,7 +17,6 @@ using ::testing::Not;
 
 class RecycledPages : public ::testing::Test {
  protected:
-  static constexpr uint64_t kMiB = 1 << 20;
 
   // A part of `bytes`, acquired by that run over that session; written by the daemon where there is
   // none, else through the client's mapping.

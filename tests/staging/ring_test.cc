@@ -8,8 +8,6 @@
 namespace ckpt {
 namespace {
 
-constexpr uint64_t kMiB = 1 << 20;
-
 class RingTest : public ::testing::Test {
  protected:
   StagingRig rig_{{.budget_bytes = 8 * kMiB}};

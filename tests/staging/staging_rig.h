@@ -24,6 +24,8 @@
 
 namespace ckpt {
 
+inline constexpr uint64_t kMiB = 1 << 20;
+
 class TestClock : public Clock {
  public:
   absl::Time Now() const override;
