@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that the crash matrix promises, in its long form. Installs and builds what is missing (presets release and fuzz),
+# Everything that the crash matrix promises, in its long form. Installs and builds what is missing (presets release and asan),
 # prints figures at the end. Hours; each part may be left out with 0.
 #
 #   tests/crash/run.sh [--points ROUNDS] [--runs N] [--power-cuts N] [--bits N] [--fuzz-runs N] [--parallel P]
