@@ -8,7 +8,7 @@
 namespace ckpt {
 namespace {
 
-float cached_data[64];
+float kCached[64];
 float kOther[64];
 
 Part SomePart(const void* data) {
@@ -25,7 +25,7 @@ Part SomePart(const void* data) {
 
 TEST(PlanCache, TheSameStructureWithOtherBytesAndValuesIsFound) {
   PlanCache cache;
-  const auto first = cache.Get(SomePart(cached_data));
+  const auto first = cache.Get(SomePart(kCached));
   const auto second = cache.Get(SomePart(kOther));
   ASSERT_TRUE(first.ok() && second.ok());
   EXPECT_EQ(*first, *second);
@@ -44,7 +44,7 @@ TEST(PlanCache, AnythingElseThatDiffersMakesAnotherPlan) {
       {"placement", [](Part& part) { part.leaves[0].placement = v1::PLACEMENT_PER_RANK; }},
       {"shape",
        [](Part& part) {
-         part.leaves[0] = TensorLeaf(MakeKey({"w"}), v1::DTYPE_F32, {16, 4}, cached_data);
+         part.leaves[0] = TensorLeaf(MakeKey({"w"}), v1::DTYPE_F32, {16, 4}, kCached);
        }},
       {"box",
        [](Part& part) {
@@ -64,8 +64,8 @@ TEST(PlanCache, AnythingElseThatDiffersMakesAnotherPlan) {
   };
   for (const auto& [name, change] : changes) {
     PlanCache cache;
-    const auto before = cache.Get(SomePart(cached_data));
-    Part changed = SomePart(cached_data);
+    const auto before = cache.Get(SomePart(kCached));
+    Part changed = SomePart(kCached);
     change(changed);
     const auto after = cache.Get(changed);
     ASSERT_TRUE(before.ok() && after.ok()) << name << after.status();
@@ -75,10 +75,10 @@ TEST(PlanCache, AnythingElseThatDiffersMakesAnotherPlan) {
 
 TEST(PlanCache, ABadPartIsNotKept) {
   PlanCache cache;
-  Part bad = SomePart(cached_data);
+  Part bad = SomePart(kCached);
   bad.rank = 9;
   EXPECT_EQ(cache.Get(bad).status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_TRUE(cache.Get(SomePart(cached_data)).ok());
+  EXPECT_TRUE(cache.Get(SomePart(kCached)).ok());
 }
 
 }  // namespace
