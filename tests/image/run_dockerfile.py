@@ -55,17 +55,38 @@ def steps(path):
             yield word, rest
 
 
+def compiler_cache():
+    """The folder in which ccache keeps what the other builds compiled, if there is one."""
+    asked = subprocess.run(["ccache", "--get-config", "cache_dir"], stdout=subprocess.PIPE, text=True) if shutil.which("ccache") else None
+    folder = asked.stdout.strip() if asked and asked.returncode == 0 else None
+    return folder if folder and os.path.isdir(folder) else None
+
+
 class Stage:
     def __init__(self, root):
         self.root, self.folder, self.user, self.environment, self.entrypoint = root, "/", "root", {}, None
+        self.compiler_cache = None  # a folder of this machine that the stage's steps see as theirs
+
+    def work_in(self, folder, source):
+        """The folder, as a link to one that is called as the source's: what ccache knows, it knows by its path."""
+        self.folder = folder
+        os.makedirs(self.root + source, exist_ok=True)
+        if folder != source:
+            os.symlink(os.path.relpath(source, os.path.dirname(folder)), self.root + folder)
+        self.compiler_cache = compiler_cache()
 
     def chroot(self, command, **options):
-        inner = f"cd {shlex.quote(self.folder)} && {command}"
+        inner = f"cd -P {shlex.quote(self.folder)} && {command}"
         variables = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8",
                      **self.environment}
+        cache_mount = ""
+        if self.compiler_cache:
+            os.makedirs(self.root + "/ccache", exist_ok=True)
+            cache_mount = f"mount --bind {shlex.quote(self.compiler_cache)} {self.root}/ccache && "
+            variables |= {"CCACHE_DIR": "/ccache", **{k: v for k, v in os.environ.items() if k.startswith("CCACHE_") and k != "CCACHE_DIR"}}
         # In a chroot the root is no mount point, and nothing is to be changed there: who made the chroot has seen to it.
         script = (f"(mount --make-rprivate / 2>/dev/null || true) && mount -t proc proc {self.root}/proc && mount --rbind /dev {self.root}/dev && "
-                  f"exec chroot --userspec={self.user} {self.root} /usr/bin/env -i "
+                  f"{cache_mount}exec chroot --userspec={self.user} {self.root} /usr/bin/env -i "
                   + " ".join(f"{k}={shlex.quote(v)}" for k, v in variables.items()) + f" sh -c {shlex.quote(inner)}")
         return subprocess.run(["unshare", "--mount", "--propagation", "unchanged", "--pid", "--fork", "--kill-child", "bash", "-c", script], **options)
 
@@ -114,8 +135,7 @@ def main():
                 stage = Stage(root)
                 stages[words[2] if len(words) == 3 else str(len(stages))] = stage
             elif word == "WORKDIR":
-                stage.folder = rest
-                os.makedirs(stage.root + rest, exist_ok=True)
+                stage.work_in(rest, source)
             elif word == "COPY":
                 copy(stage, stages, rest.split(), source)
             elif word == "RUN":
