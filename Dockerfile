@@ -1,5 +1,6 @@
 # The daemon and its tools in two stages: built with the distribution's packages, run as a user without rights on a bare base.
-# tests/image runs these very steps in a fresh Debian folder. The client library is not in the image: it belongs to the trainer's.
+# tests/image runs these very steps in a fresh Debian folder. The programs are those of every build: ckptd, ckptctl, ckptutil.
+# The client library is not in the image, it belongs to the trainer's; nor are the benchmark and the example, they belong to the source tree.
 FROM debian:12 AS build
 WORKDIR /src
 COPY deploy/packages.txt deploy/install-packages.sh deploy/

@@ -259,8 +259,8 @@ const std::vector<Setting>& Settings() {
        "each may have together.",
        ApplyPath<&Config::quota_file>},
       {"join-deadline", "Time limits", "DURATION", "10m",
-       "From a checkpoint's first rank to its last, where the client names none; then it is "
-       "aborted.",
+       "From a checkpoint's first rank to its last, where the client names none, and of a rank's "
+       "silence (2m at least); then it is aborted.",
        [](Config& config, absl::string_view value) {
          CKPT_ASSIGN_OR_RETURN(config.join_deadline,
                                ParseDuration(value, absl::Milliseconds(100), absl::Hours(24)));

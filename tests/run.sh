@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds every preset and runs every test. Exits non-zero at the first preset that fails.
+# Installs what is missing, builds the stages below and runs their tests. Exits non-zero at the first that fails.
 #
 #   tests/run.sh                     everything (what CI runs)
 #   tests/run.sh release             one or more of: release minimal asan fuzz tsan, and dev (release without optimisation)
@@ -13,7 +13,7 @@ declare -A what=(
   [minimal]="without LibTorch: configures, builds, passes"
   [asan]="clang: -Wthread-safety as errors, AddressSanitizer and UndefinedBehaviorSanitizer, all that doesn't need LibTorch"
   [fuzz]="libFuzzer, with what asan built: each target of tests/fuzz for 10 s"
-  [tsan]="ThreadSanitizer, all that doesn't need LibTorch"
+  [tsan]="ThreadSanitizer, all that doesn't need LibTorch and has threads"
   [dev]="everything, without optimisation: what is quick to build while working; only when named")
 stages=()
 while [[ $# -gt 0 && $1 != -- ]]; do

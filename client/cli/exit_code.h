@@ -11,14 +11,14 @@ enum ExitCode : int {
   kExitOk = 0,
   kExitFailed = 1,       // anything without a number of its own
   kExitUsage = 2,        // the command line, or an argument that the daemon refused
-  kExitNotFound = 3,     // run, step, tag or file
-  kExitUnavailable = 4,  // no daemon there, or it is stopping
+  kExitNotFound = 3,     // run, step, tag, key or file
+  kExitUnavailable = 4,  // no daemon there, or it is draining or stopping
   kExitRefused = 5,      // exists already, wrong state, or no --yes
   kExitDamaged = 6,      // bytes that fail their checks
-  kExitTimeout = 7,
+  kExitTimeout = 7,      // --timeout, or drain's --deadline
   kExitAborted = 8,  // the checkpoint was aborted
-  kExitNoRoom = 9,   // disk or memory
-  kExitDenied = 10,     // permissions
+  kExitNoRoom = 9,   // disk, memory, a quota, or calls at once
+  kExitDenied = 10,     // permissions; a token that is missing or unknown
   kExitDifferent = 11,  // checkpoint diff --exit-code
 };
 
@@ -28,14 +28,14 @@ inline constexpr char kExitCodeHelp[] =
     "  0  done\n"
     "  1  failed for a reason without a number of its own\n"
     "  2  the command line is wrong, or an argument was refused\n"
-    "  3  no such run, step, tag or file\n"
-    "  4  no daemon answers there, or it is stopping\n"
+    "  3  no such run, step, tag, key or file\n"
+    "  4  no daemon answers there, or it is draining or stopping\n"
     "  5  refused: it exists already, is in another state, or --yes is missing\n"
     "  6  damaged data was found\n"
-    "  7  --timeout passed\n"
+    "  7  --timeout or --deadline passed\n"
     "  8  the checkpoint was aborted\n"
-    "  9  no room: disk or memory\n"
-    " 10  permission denied\n"
+    "  9  no room: disk, memory, a quota, or too many calls at once\n"
+    " 10  permission denied, or a token that is missing or unknown\n"
     " 11  the checkpoints differ (checkpoint diff --exit-code)\n";
 
 inline ExitCode ToExitCode(const absl::Status& status) {

@@ -26,7 +26,8 @@ struct SaveOptions {
   // UNSPECIFIED: shared memory on a unix socket, else stream.
   v1::Transport transport = v1::TRANSPORT_UNSPECIFIED;
   // From the first rank's Begin to the last; the first one's counts. Ranks that have not come by
-  // then abort the checkpoint. 0 or less: the daemon's own; more than 24 h is 24 h.
+  // then abort the checkpoint; so does a rank that has begun, has room to write into, and lets nothing
+  // be heard for as long (two minutes at least). 0 or less: the daemon's own; more than 24 h is 24 h.
   absl::Duration join_deadline = absl::Minutes(10);
   // How long WAIT and RING wait for memory, or for disk space that retention may free, then
   // RESOURCE_EXHAUSTED. 0 or less: not at all; more than 24 h is 24 h.

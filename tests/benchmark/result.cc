@@ -37,7 +37,7 @@ void Printer::Print(const Line& line) {
     } else {
       out += ",\"bar\":null,\"met\":null";
     }
-    absl::StrAppend(&out, ",\"pairs\":", pairs_, ",\"figures\":");
+    out += ",\"figures\":";
     AppendJsonString(line.figures, out);
     out += ",\"conditions\":";
     AppendJsonString(line.conditions, out);

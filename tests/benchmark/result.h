@@ -26,7 +26,7 @@ struct Line {
 
 class Printer {
  public:
-  Printer(bool json, int pairs) : json_(json), pairs_(pairs) {}
+  explicit Printer(bool json) : json_(json) {}
   void Heading(const std::string& text);  // to stderr with --json
   void Print(const Line& line);
   void Note(const std::string& text);  // progress, to stderr
@@ -34,7 +34,6 @@ class Printer {
 
  private:
   const bool json_;
-  const int pairs_;
   bool first_ = true;
   int unmet_ = 0;
 };

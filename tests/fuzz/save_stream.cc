@@ -23,17 +23,20 @@ namespace ckpt::fuzz {
 namespace {
 
 constexpr int kStepsMax = 200;
-constexpr int kScriptsPerRig = 200;  // then a new one: the fake file system remembers every call
-constexpr uint64_t kBudgetBytes = 2 << 20;
+constexpr int kScriptsPerRig = 2000;  // then a new one: what was committed lies in tmpfs
+// Small, as it is the order of things that goes wrong, and copying that takes the time.
+constexpr uint64_t kBudgetBytes = 256 << 10;
+constexpr uint64_t kRingBytes = 64 << 10;
+constexpr uint64_t kDataBytesMax = 384 << 10;
 
 using Event = SaveConversation::Event;
 
 // One daemon's inside, for many scripts.
 struct Place {
-  Place() : rig({.budget_bytes = kBudgetBytes, .ring_bytes = 1 << 19}), client(rig.socket_path()) {
+  Place() : rig({.budget_bytes = kBudgetBytes, .ring_bytes = kRingBytes, .faulty_disk = false}), client(rig.socket_path()) {
     layouts = {PlainLayout(5000),
-               PlainLayout(3 << 20),
-               PlainLayout(12 << 20),
+               PlainLayout(kDataBytesMax),
+               PlainLayout(4 * kDataBytesMax),
                PlainLayout(0),
                LayoutMaker()
                    .PerRank("a", 100)
@@ -92,7 +95,7 @@ class Player : public SaveConversation {
       }
       case 5:
       case 6:
-        Data(sent_, input_.Number(2) * 37, request);
+        Data(sent_, input_.Number(2) * 5, request);
         break;
       case 7:
         Data(input_.Number(4), input_.Number(3), request);
@@ -173,7 +176,7 @@ class Player : public SaveConversation {
   }
   void Data(uint64_t offset, uint64_t bytes, v1::SaveRequest& request) {
     request.mutable_data()->set_offset(offset);
-    request.mutable_data()->set_data(std::string(bytes % (3 << 20), 'd'));
+    request.mutable_data()->set_data(std::string(bytes % kDataBytesMax, 'd'));
     request.mutable_data()->set_crc32c(Crc32c(request.data().data()));
     sent_ = offset + request.data().data().size();
   }

@@ -54,7 +54,8 @@ void StagingRig::Start() {
   session_options.socket_path = socket_path();
   session_options.daemon_version = "test";
   sessions_ = SessionServer::Start(session_options).value();
-  data_ = DataFolder::Open(&files_, data_folder_.path() + "/data").value();
+  FileSystem* const files = options_.faulty_disk ? &files_ : PosixFileSystem();
+  data_ = DataFolder::Open(files, data_folder_.path() + "/data").value();
   index_ = std::make_unique<FaultyIndex>(Index::Open(data_->IndexFolder()).value());
   MemoryTierOptions tier_options;
   tier_options.folder = memory_folder_.path();

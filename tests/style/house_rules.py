@@ -42,6 +42,14 @@ def undocumented_calls(name, path):
         comment = ""
 
 
+def missing_files(name, path, known):
+    """Every source file that a page names is somewhere in the tree."""
+    for number, line in enumerate(open(path, encoding="utf-8"), 1):
+        for file in re.findall(r"`([\w/]+\.(?:cc|h|py|sh|proto))`", line):
+            if not any(known_name == file or known_name.endswith("/" + file) for known_name in known):
+                yield f"{name}:{number}: names {file}, which is not there"
+
+
 def complaints():
     files = subprocess.run(["git", "-C", ROOT, "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True).stdout.split("\n")
     for name in filter(None, files):
@@ -51,6 +59,8 @@ def complaints():
         stem = os.path.splitext(os.path.basename(name))[0]
         if FORBIDDEN_NAMES.search(stem):
             yield f"{name}: a name that says nothing"
+        if name.endswith(".md") and not name.startswith("server/decisions/"):  # those tell of their day
+            yield from missing_files(name, path, files)
         if name.startswith("proto/") and name.endswith(".proto"):
             yield from undocumented_calls(name, path)
         if not name.endswith((".cc", ".h")):
