@@ -28,6 +28,7 @@ struct CheckpointNode {
   bool needs_rank_rule = false;
   bool taken = false;  // set by a load for what it has dealt with, with all below
   bool kept = false;   // and by it for what stays in the remainder all the same
+  bool lost = false;   // and by it for a leaf that cannot be read, where that is tolerated
   std::vector<std::unique_ptr<CheckpointNode>> children;
   absl::flat_hash_map<StateKey, size_t> child_by_key;  // by the names that Find answers to
 

@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "client/torch/flatten.h"
 #include "client/torch/load.h"
+#include "client/torch/load_selection.h"
 #include "common/layout.h"
 #include "common/status_macros.h"
 
@@ -22,10 +23,11 @@ class Checkpointer::Impl {
   }
   LoadingRank loading_rank() const { return {options_.rank, options_.world_size}; }
 
-  absl::StatusOr<std::shared_ptr<RestorePlan>> Plan(const Which& which,
-                                                    const LoadOptions& options) {
-    CKPT_ASSIGN_OR_RETURN(const v1::Selector selector, which.ToSelector(options_.run));
+  absl::StatusOr<std::shared_ptr<RestorePlan>> Plan(const v1::Selector& selector,
+                                                    const LoadOptions& options,
+                                                    const v1::Selection& selection) {
     RestoreOptions restore = options.restore;
+    restore.selection = selection;
     const bool newest = selector.latest() || selector.latest_valid();
     if (newest && options.agree_on_latest && !restore.group && options_.world_size > 1 &&
         !options_.incarnation.none()) {
@@ -42,15 +44,42 @@ class Checkpointer::Impl {
 
   absl::StatusOr<LoadResult> Load(const Which& which, StateValue& value,
                                   const std::vector<StateKey>& path, const LoadOptions& options) {
-    CKPT_ASSIGN_OR_RETURN(std::shared_ptr<RestorePlan> plan, Plan(which, options));
+    CKPT_ASSIGN_OR_RETURN(const v1::Selector selector, which.ToSelector(options_.run));
+    std::optional<LoadSelection> part = SelectionOfLoad(value, path, options);
+    const v1::Selection& all = options.restore.selection;
+    absl::StatusOr<std::shared_ptr<RestorePlan>> plan =
+        Plan(selector, options, part ? part->selection : all);
+    // A key that is missing: what there is instead is for the load to tell.
+    if (part && absl::IsNotFound(plan.status())) {
+      part.reset();
+      plan = Plan(selector, options, all);
+    }
+    CKPT_RETURN_IF_ERROR(plan.status());
+    std::optional<NarrowedPlan> narrowed;
+    if (part) {
+      narrowed.emplace();
+      narrowed->partial = std::move(part->partial);
+      narrowed->whole = [&](const RestorePlan& narrow) {
+        return Plan(SelectorOf(narrow.checkpoint()), options, all);
+      };
+    }
     try {
       CKPT_ASSIGN_OR_RETURN(LoadResult result,
-                            LoadInto(std::move(plan), loading_rank(), value, path, options));
+                            LoadInto(*std::move(plan), loading_rank(), value, path, options,
+                                     narrowed ? &*narrowed : nullptr));
       NoteLoaded(result.checkpoint);
       return result;
     } catch (const std::exception& error) {
       return absl::InternalError(absl::StrCat("LibTorch failed: ", error.what()));
     }
+  }
+
+  static v1::Selector SelectorOf(const v1::CheckpointInfo& checkpoint) {
+    v1::Selector selector;
+    selector.set_run(checkpoint.id().run());
+    selector.set_step(checkpoint.id().step());
+    selector.set_incarnation(checkpoint.id().incarnation());
+    return selector;
   }
 
   // A checkpoint of another run says nothing about this run's steps.
@@ -149,7 +178,9 @@ absl::StatusOr<LoadResult> Checkpointer::LoadObject(const Which& which, StateVal
 }
 
 absl::StatusOr<StateDict> Checkpointer::Load(const Which& which, const LoadOptions& options) {
-  CKPT_ASSIGN_OR_RETURN(const std::shared_ptr<RestorePlan> plan, impl_->Plan(which, options));
+  CKPT_ASSIGN_OR_RETURN(const v1::Selector selector, which.ToSelector(impl_->options_.run));
+  CKPT_ASSIGN_OR_RETURN(const std::shared_ptr<RestorePlan> plan,
+                        impl_->Plan(selector, options, options.restore.selection));
   try {
     CKPT_ASSIGN_OR_RETURN(StateDict state, LoadRaw(*plan, impl_->loading_rank(), options));
     impl_->NoteLoaded(plan->checkpoint());

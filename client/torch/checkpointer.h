@@ -130,6 +130,11 @@ struct LoadPolicy {
   std::optional<Action> missing;     // asked for, not in the checkpoint
   std::optional<Action> unexpected;  // in the checkpoint under a module, unknown to it
   std::optional<Action> mismatched;  // another shape, dtype or kind
+  // Its data file is lost, which the plan knows before a tensor is touched; never tolerated unless
+  // a policy says so. A leaf that is not restored in place but made anew, in a dictionary that
+  // replaces a placeholder, in what a Stateful object is given, in the raw dictionary, is null.
+  // Not for blocks that turn out to be damaged when they are read.
+  std::optional<Action> unreadable;
 };
 
 struct LoadReport;
@@ -155,10 +160,15 @@ struct LoadOptions {
   static constexpr uint32_t kOwnRankWrapped = UINT32_MAX;
   std::optional<uint32_t> per_rank_source;
   // What becomes of what wasn't asked for: kept as StoredTensor (nothing is read), read, dropped.
+  // What remains is told by listing all of the checkpoint: a load of a small part of a huge one
+  // drops it.
   enum class Remainder { kLazy, kRead, kDrop };
   Remainder remainder = Remainder::kLazy;
   // All ranks of this launch get the same checkpoint from `latest`.
   bool agree_on_latest = true;
+  // A tensor that one of `restore.selection.slices` names is that box of it, in the box's shape:
+  // where it is made anew, as a StoredTensor, and where the caller's tensor has that shape. Several
+  // slices of one tensor are INVALID_ARGUMENT there.
   RestoreOptions restore;
   // If set, the report is put there too, also by a load that fails. Not by the raw one.
   LoadReport* report = nullptr;
@@ -169,9 +179,11 @@ struct LoadReport {
   std::vector<std::string> missing;      // asked for, not in the checkpoint
   std::vector<std::string> unexpected;   // in the checkpoint under a module, unknown to it
   std::vector<std::string> mismatched;   // "key: what it is and what was expected"
+  std::vector<std::string> unreadable;   // "key: why", of what a policy tolerates
   std::vector<std::string> other_ranks;  // PER_RANK leaves that stayed out for want of a rule
   std::vector<std::string> damaged;      // only of a load that failed for it: see DATA_LOSS at Load
   ReadStatistics bytes;
+  v1::PlanSummary planned;  // what of the checkpoint the daemon planned to find this out
 };
 
 struct LoadResult {
@@ -232,9 +244,10 @@ class Checkpointer {
   //                        (some ranks' parts are elsewhere); `latest` of a run of which this node
   //                        has nothing but such shares
   //
-  //   DATA_LOSS            a file of the checkpoint is missing that holds something of what was asked
-  //                        for: nothing has been touched, and the error lists what is lost beside
-  //                        all else that is wrong, the report as `damaged`. Or a stored
+  //   DATA_LOSS            a file of the checkpoint is missing that holds something of what was
+  //                        asked for, and no policy tolerates it as `unreadable`: nothing has been
+  //                        touched, and the error lists what is lost beside all else that is
+  //                        wrong, the report as `damaged`. Or a stored
   //                        block does not match its hash, or cannot be read: known only once it is
   //                        read, so tensors have been touched then. All that was asked for is gone
   //                        through, and the error names every damaged tensor (20 of them;
@@ -258,9 +271,17 @@ class Checkpointer {
   // What a Stateful object says against its state comes after the tensors, too, and leaves them
   // restored.
   //
-  // Cost: a plan of what `restore.selection` takes of the checkpoint (names and places, no bytes),
-  // then the bytes that `state` asks for, each block of them read and hashed once; a lazy remainder
-  // costs its names. On one node, what all ranks want is read from disk once.
+  // Cost: a plan (names, places and the hash of each block, no bytes), then the bytes that `state`
+  // asks for, each block of them read and hashed once. On one node, what all ranks want is read
+  // from disk once. The plan is of
+  //   all that `restore.selection` takes   where the remainder is kept, lazy or read: the daemon
+  //                                        lists it, and keeps its files while it lives
+  //   what `state` asks for                with Remainder::kDrop and a selection that includes
+  //                                        nothing by itself. Modules, optimizers, lists, Stateful
+  //                                        objects, placeholders and dictionaries that a rename is
+  //                                        In() count with all that the checkpoint has in their
+  //                                        place; more than 256 of them as everything
+  //   both, one after the other            then, where a key of a dictionary is missing
   absl::StatusOr<LoadResult> Load(const Which& which, StateDict& state,
                                   const LoadOptions& options = {});
   // Load("latest"), for the start of a launch. nullopt, and nothing touched: the run has no
@@ -268,12 +289,14 @@ class Checkpointer {
   absl::StatusOr<std::optional<LoadResult>> Resume(StateDict& state,
                                                    const LoadOptions& options = {});
   // One bare module, optimizer, Stateful or dictionary, from the whole checkpoint or from what is
-  // under `path` in it. What an imported safetensors file says of itself (`__metadata__`) is no
-  // parameter: it is in the remainder.
+  // under `path` in it. With a path the remainder, too, is of what is under it, and so is the cost:
+  // as Load's, of a plan of that, or of all where the path is not there. What an imported
+  // safetensors file says of itself (`__metadata__`) is no parameter: it is in the remainder.
   absl::StatusOr<LoadResult> LoadObject(const Which& which, StateValue object,
                                         const std::vector<StateKey>& path = {},
                                         const LoadOptions& options = {});
-  // The whole checkpoint as a dictionary with tensors of its own; all of it is read.
+  // The whole checkpoint, or what `restore.selection` takes of it, as a dictionary with tensors of
+  // its own; all of it is read.
   absl::StatusOr<StateDict> Load(const Which& which, const LoadOptions& options = {});
 
   Client& client();

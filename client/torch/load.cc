@@ -12,6 +12,7 @@
 #include "client/torch/load_plan.h"
 #include "client/torch/load_rules.h"
 #include "client/torch/module_entries.h"
+#include "client/torch/selected_boxes.h"
 #include "client/torch/tensor_bytes.h"
 #include "common/status_macros.h"
 
@@ -20,12 +21,15 @@ namespace ckpt {
 namespace internal {
 class StoredTensorSource {
  public:
-  explicit StoredTensorSource(std::shared_ptr<RestorePlan> plan) : plan_(std::move(plan)) {}
+  StoredTensorSource(std::shared_ptr<RestorePlan> plan, SelectedBoxes boxes)
+      : plan_(std::move(plan)), boxes_(std::move(boxes)) {}
   RestorePlan& plan() { return *plan_; }
   const v1::Leaf& leaf(uint32_t leaf_number) const { return plan_->leaves()[leaf_number].leaf(); }
+  absl::StatusOr<Box> RegionOf(uint32_t leaf_number) const { return boxes_.Of(leaf(leaf_number)); }
 
  private:
   std::shared_ptr<RestorePlan> plan_;
+  const SelectedBoxes boxes_;
 };
 }  // namespace internal
 
@@ -36,17 +40,20 @@ StoredTensor::StoredTensor(std::shared_ptr<internal::StoredTensorSource> source,
 v1::DType StoredTensor::dtype() const { return source_->leaf(leaf_number_).dtype(); }
 
 std::vector<int64_t> StoredTensor::shape() const {
+  if (const absl::StatusOr<Box> region = source_->RegionOf(leaf_number_); region.ok()) {
+    return std::vector<int64_t>(region->extent.begin(), region->extent.end());
+  }
   const auto& shape = source_->leaf(leaf_number_).shape();
   return std::vector<int64_t>(shape.begin(), shape.end());
 }
 
 absl::StatusOr<at::Tensor> StoredTensor::Read() const {
   CKPT_ASSIGN_OR_RETURN(const c10::ScalarType type, ScalarTypeOf(dtype()));
+  CKPT_ASSIGN_OR_RETURN(const Box region, source_->RegionOf(leaf_number_));
   try {
-    at::Tensor tensor = NewTensor(type, ToExtents(shape()));
-    const Box whole = Box::Whole(ToExtents(shape()));
-    if (whole.empty()) return tensor;
-    const ReadTarget target{leaf_number_, whole, static_cast<std::byte*>(tensor.data_ptr())};
+    at::Tensor tensor = NewTensor(type, region.extent);
+    if (region.empty()) return tensor;
+    const ReadTarget target{leaf_number_, region, static_cast<std::byte*>(tensor.data_ptr())};
     CKPT_RETURN_IF_ERROR(source_->plan().Read({&target, 1}));
     return tensor;
   } catch (const std::exception& error) {
@@ -62,7 +69,11 @@ using Kind = CheckpointNode::Kind;
 // Compares the caller's state with the checkpoint's tree, value by value.
 class Matcher {
  public:
-  explicit Matcher(LoadPlan& plan) : plan_(plan) {}
+  // `narrowed`: null where the plan has everything.
+  Matcher(LoadPlan& plan, const NarrowedPlan* narrowed) : plan_(plan), narrowed_(narrowed) {}
+
+  // What is missing may be so for want of a plan of everything.
+  bool missed() const { return missed_; }
 
   void Match(StateValue& value, CheckpointNode& node) {
     if (ModuleState* module = value.If<ModuleState>()) return MatchModule(*module, node);
@@ -155,6 +166,7 @@ class Matcher {
       if (CheckpointNode* child = node.Find(entry.key)) {
         Match(entry.value, *child);
       } else {
+        missed_ |= narrowed_ != nullptr && narrowed_->partial.contains(node.printed);
         plan_.Missing(node, entry.key.ToString(), Asked::kKey);
       }
     }
@@ -175,6 +187,7 @@ class Matcher {
   void Replace(StateValue& value, CheckpointNode& node) {
     plan_.WantRaw(node);
     plan_.OnCommit([this_plan = &plan_, target = &value, &node] {
+      if (node.lost) return absl::OkStatus();  // the caller's own stays
       StateValue loaded = this_plan->RawValue(node);
       loaded.set_placement(target->placement());
       *target = std::move(loaded);
@@ -199,6 +212,8 @@ class Matcher {
   }
 
   LoadPlan& plan_;
+  const NarrowedPlan* const narrowed_;
+  bool missed_ = false;
 };
 
 // Takes containers back that hold something which is kept. True: `node` is or holds such.
@@ -225,7 +240,10 @@ void GatherRemainder(CheckpointNode& node, const LoadOptions& options, LoadPlan&
   const bool lazy = options.remainder == LoadOptions::Remainder::kLazy ||
                     !ScalarTypeOf(node.leaf->leaf().dtype()).ok();
   if (kind == v1::LEAF_KIND_TENSOR && lazy) return;
-  wanted.push_back(&node);
+  // Where it is lost, and may be: left to whoever looks at it, or out.
+  const absl::StatusOr<Box> region = plan.RegionOf(node);
+  const bool lost = kind != v1::LEAF_KIND_VALUE && region.ok() && !plan.Readable(node, *region);
+  if (!lost) wanted.push_back(&node);
 }
 
 // Step 2, after Commit. Null where nothing is left.
@@ -269,20 +287,22 @@ absl::StatusOr<std::optional<uint32_t>> PerRankSource(const RestorePlan& plan, L
   return std::optional<uint32_t>();
 }
 
+// What lies beside the path is nobody's: neither the object's nor the remainder's.
 absl::StatusOr<CheckpointNode*> FindPath(CheckpointNode& root, const std::vector<StateKey>& path,
-                                         const RestorePlan& plan) {
+                                         RestorePlan& plan) {
   CheckpointNode* node = &root;
   for (const StateKey& key : path) {
     CheckpointNode* child = node->Find(key);
     if (child == nullptr) {
-      LoadPlan complaint((LoadRules()));
+      LoadPlan complaint(LoadRules(), plan);
       if (node->needs_rank_rule) {
         complaint.Mismatched(*node, "");
       } else {
         complaint.Missing(*node, key.ToString(), Asked::kKey);
       }
-      return complaint.Check(plan);
+      return complaint.Check();
     }
+    for (const auto& beside : node->children) beside->taken |= beside.get() != child;
     node = child;
   }
   return node;
@@ -292,35 +312,47 @@ absl::StatusOr<CheckpointNode*> FindPath(CheckpointNode& root, const std::vector
 
 absl::StatusOr<LoadResult> LoadInto(std::shared_ptr<RestorePlan> plan, LoadingRank rank,
                                     StateValue& value, const std::vector<StateKey>& path,
-                                    const LoadOptions& options) {
+                                    const LoadOptions& options, const NarrowedPlan* narrowed) {
   if (options.report != nullptr) *options.report = {};
   CKPT_ASSIGN_OR_RETURN(LoadRules rules, LoadRules::Compile(options));
   CKPT_ASSIGN_OR_RETURN(const std::optional<uint32_t> source, PerRankSource(*plan, rank, options));
   CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointNode> root,
                         BuildCheckpointTree(plan->leaves(), source));
-  CKPT_ASSIGN_OR_RETURN(CheckpointNode * node, FindPath(*root, path, *plan));
-  LoadPlan load(std::move(rules));
+  const auto load_by_whole_plan = [&]() -> absl::StatusOr<LoadResult> {
+    CKPT_ASSIGN_OR_RETURN(std::shared_ptr<RestorePlan> whole, narrowed->whole(*plan));
+    return LoadInto(std::move(whole), rank, value, path, options);
+  };
+  const absl::StatusOr<CheckpointNode*> node = FindPath(*root, path, *plan);
+  if (!node.ok()) {
+    if (narrowed != nullptr) return load_by_whole_plan();
+    return node.status();
+  }
+  const SelectedBoxes boxes(options.restore.selection);
+  LoadPlan load(std::move(rules), *plan, boxes);
   if (!path.empty()) load.set_top_level(path[0].ToString());
   // An empty dictionary at the top asks for nothing: all is remainder.
   const StateDict* top = value.If<StateDict>();
   const bool asks_nothing = path.empty() && top != nullptr && top->empty();
-  if (!asks_nothing) Matcher(load).Match(value, *node);
+  Matcher matcher(load, narrowed);
+  if (!asks_nothing) matcher.Match(value, **node);
+  if (matcher.missed()) return load_by_whole_plan();  // nothing has been touched
   if (load.keeps_any()) TakeBack(*root);
   std::vector<CheckpointNode*> wanted;
   if (options.remainder != LoadOptions::Remainder::kDrop) {
     GatherRemainder(*root, options, load, wanted);
   }
   for (CheckpointNode* leaf : wanted) load.WantRaw(*leaf, /*asked_for=*/false);
-  absl::Status status = load.Check(*plan);
-  if (status.ok()) status = load.Read(*plan);
+  absl::Status status = load.Check();
+  if (status.ok()) status = load.Read();
   if (status.ok()) status = load.Commit();
   LoadResult result;
   result.report = load.TakeReport();
+  result.report.planned = plan->summary();
   if (options.report != nullptr) *options.report = result.report;
   if (!status.ok()) return status;
   result.checkpoint = plan->checkpoint();
   if (options.remainder != LoadOptions::Remainder::kDrop) {
-    const auto stored = std::make_shared<internal::StoredTensorSource>(plan);
+    const auto stored = std::make_shared<internal::StoredTensorSource>(plan, boxes);
     auto rest = BuildRemainder(*root, {wanted.begin(), wanted.end()}, load, stored);
     if (rest && rest->If<StateDict>()) result.remainder = std::move(*rest->If<StateDict>());
   }
@@ -332,10 +364,10 @@ absl::StatusOr<StateDict> LoadRaw(RestorePlan& plan, LoadingRank rank, const Loa
   CKPT_ASSIGN_OR_RETURN(const std::optional<uint32_t> source, PerRankSource(plan, rank, options));
   CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<CheckpointNode> root,
                         BuildCheckpointTree(plan.leaves(), source));
-  LoadPlan load(std::move(rules));
+  LoadPlan load(std::move(rules), plan, SelectedBoxes(options.restore.selection));
   load.WantRaw(*root);
-  CKPT_RETURN_IF_ERROR(load.Check(plan));
-  CKPT_RETURN_IF_ERROR(load.Read(plan));
+  CKPT_RETURN_IF_ERROR(load.Check());
+  CKPT_RETURN_IF_ERROR(load.Read());
   StateValue whole = load.RawValue(*root);
   return std::move(*whole.If<StateDict>());
 }

@@ -27,6 +27,10 @@ Extents StoredShape(const CheckpointNode& node) {
   return Extents(node.leaf->leaf().shape().begin(), node.leaf->leaf().shape().end());
 }
 
+uint32_t StorageOf(const CheckpointNode& node) {
+  return node.leaf->has_alias_of() ? node.leaf->alias_of() : node.leaf->leaf_number();
+}
+
 StateValue FromProto(const v1::Value& value) {
   switch (value.kind_case()) {
     case v1::Value::kBoolean:
@@ -81,16 +85,22 @@ const void* TensorIdentity(const at::Tensor& tensor) { return tensor.unsafeGetTe
 
 void LoadPlan::WantWhole(CheckpointNode& node, const at::Tensor& target) {
   const Extents shape = ShapeOf(target);
+  if (node.is_tensor()) {
+    const absl::StatusOr<Box> selected = RegionOf(node);
+    if (selected.ok() && selected->extent == shape) {
+      return WantBox(node, target, StoredShape(node), *selected);
+    }
+  }
   WantBox(node, target, shape, Box::Whole(shape));
 }
 
 void LoadPlan::WantBox(CheckpointNode& node, const at::Tensor& target, const Extents& global_shape,
                        const Box& region) {
-  if (Accepts(node, target, global_shape)) Take(node, target, region);
+  if (Accepts(node, target, global_shape, region)) Take(node, target, region);
 }
 
-bool LoadPlan::Accepts(CheckpointNode& node, const at::Tensor& target,
-                       const Extents& global_shape) {
+bool LoadPlan::Accepts(CheckpointNode& node, const at::Tensor& target, const Extents& global_shape,
+                       const Box& region) {
   node.taken = true;
   if (absl::Status status = CheckStorable(target); !status.ok()) {
     Problem(node.printed, status.message());
@@ -115,7 +125,26 @@ bool LoadPlan::Accepts(CheckpointNode& node, const at::Tensor& target,
   }
   const auto stored_type = ScalarTypeOf(leaf.dtype());
   if (!stored_type.ok()) Problem(node.printed, stored_type.status().message());
-  return stored_type.ok();
+  return stored_type.ok() && Readable(node, region);
+}
+
+bool LoadPlan::Readable(CheckpointNode& node, const Box& region) {
+  if (node.lost) return false;
+  if (!plan_.has_unreadable() || region.empty()) return true;
+  std::byte nowhere;  // only the check of a read wants it
+  const ReadTarget target{node.leaf->leaf_number(), region, &nowhere};
+  const absl::Status lost = plan_.Check({&target, 1});
+  if (!absl::IsDataLoss(lost)) return true;
+  const LoadRules::Action action = rules_.For(LoadRules::Case::kUnreadable, FactsOfNode(node));
+  if (action == LoadRules::Action::kError) return true;  // Check complains of it with the rest
+  node.lost = true;
+  report_.unreadable.push_back(absl::StrCat(node.printed, ": ", lost.message()));
+  if (action == LoadRules::Action::kKeep) {
+    Keep(node);
+  } else {
+    node.taken = true;
+  }
+  return false;
 }
 
 void LoadPlan::Take(const CheckpointNode& node, const at::Tensor& target, const Box& region,
@@ -142,28 +171,33 @@ void LoadPlan::WantRaw(CheckpointNode& node, bool asked_for) {
     needs_rank_rule_.push_back(node.printed);
     return;
   }
-  if (asked_for) Restored(node);
   const v1::Leaf& leaf = node.leaf->leaf();
-  if (leaf.kind() == v1::LEAF_KIND_VALUE) return;
+  if (leaf.kind() == v1::LEAF_KIND_VALUE) {
+    if (asked_for) Restored(node);
+    return;
+  }
   const auto type =
       leaf.kind() == v1::LEAF_KIND_TENSOR ? ScalarTypeOf(leaf.dtype()) : c10::ScalarType::Byte;
   if (!type.ok()) return Problem(node.printed, type.status().message());
+  const absl::StatusOr<Box> region = RegionOf(node);
+  if (!region.ok()) return Problem(node.printed, region.status().message());
+  if (!Readable(node, *region)) return;
+  if (asked_for) Restored(node);
   // Names of one stored tensor share one tensor again.
-  const uint32_t stored =
-      node.leaf->has_alias_of() ? node.leaf->alias_of() : node.leaf->leaf_number();
-  const auto [found, is_new] = raw_.emplace(stored, at::Tensor());
+  const uint32_t stored = StorageOf(node);
+  const auto [found, is_new] = raw_.emplace(std::pair(stored, *region), at::Tensor());
   if (!is_new) return;
-  const Extents shape = StoredShape(node);
-  found->second = NewTensor(*type, shape);
-  targets_.push_back({stored, Box::Whole(shape), at::Tensor(), found->second});
+  found->second = NewTensor(*type, region->extent);
+  targets_.push_back({stored, *region, at::Tensor(), found->second});
 }
 
 StateValue LoadPlan::RawValue(const CheckpointNode& node) const {
   return BuildValue(node, [this](const CheckpointNode& leaf) -> StateValue {
     const v1::LeafKind kind = leaf.leaf->leaf().kind();
     if (kind == v1::LEAF_KIND_VALUE) return FromProto(leaf.leaf->value());
-    const auto found =
-        raw_.find(leaf.leaf->has_alias_of() ? leaf.leaf->alias_of() : leaf.leaf->leaf_number());
+    const absl::StatusOr<Box> region = RegionOf(leaf);
+    if (!region.ok()) return StateValue();
+    const auto found = raw_.find(std::pair(StorageOf(leaf), *region));
     if (found == raw_.end()) return StateValue();
     if (kind == v1::LEAF_KIND_TENSOR) return found->second;
     std::string bytes(static_cast<const char*>(found->second.data_ptr()),
@@ -186,7 +220,7 @@ void LoadPlan::NotePlain(CheckpointNode& node) {
   if (node.kind != Kind::kLeaf) return;
   if (node.needs_rank_rule) {
     needs_rank_rule_.push_back(node.printed);
-  } else {
+  } else if (!node.is_tensor()) {
     Restored(node);
   }
 }
@@ -275,7 +309,7 @@ void LoadPlan::Problem(const std::string& printed, absl::string_view text) {
   problems_.push_back(printed.empty() ? std::string(text) : absl::StrCat(printed, ": ", text));
 }
 
-absl::Status LoadPlan::Check(const RestorePlan& plan) {
+absl::Status LoadPlan::Check() {
   std::vector<std::string> complaints;
   const auto complain = [&](absl::string_view what, const std::vector<std::string>& list) {
     if (list.empty()) return;
@@ -290,14 +324,14 @@ absl::Status LoadPlan::Check(const RestorePlan& plan) {
   complain("missing from the checkpoint", missing_);
   complain("unexpected in the checkpoint", unexpected_);
   complain("mismatched", mismatched_);
-  if (complaints.empty() && !plan.has_unreadable()) {
+  if (complaints.empty() && !plan_.has_unreadable()) {
     return absl::OkStatus();  // Read checks the rest before it reads
   }
-  const absl::Status readable = plan.Check(ReadTargets());
+  const absl::Status readable = plan_.Check(ReadTargets());
   if (!readable.ok()) complaints.push_back(absl::StrCat("cannot be read: ", readable.message()));
   if (complaints.empty()) return absl::OkStatus();  // what is lost is not wanted
-  if (absl::IsDataLoss(readable)) NoteUnreadable(plan);
-  const std::string text = absl::StrCat("cannot load ", NameOf(plan), ": ",
+  if (absl::IsDataLoss(readable)) NoteUnreadable();
+  const std::string text = absl::StrCat("cannot load ", NameOf(plan_), ": ",
                                         absl::StrJoin(complaints, "; "), ". Nothing was changed",
                                         hints_.empty() ? "" : ". ", absl::StrJoin(hints_, ". "));
   if (absl::IsDataLoss(readable)) return absl::DataLossError(text);
@@ -305,10 +339,10 @@ absl::Status LoadPlan::Check(const RestorePlan& plan) {
                                           : absl::InvalidArgumentError(text);
 }
 
-void LoadPlan::NoteUnreadable(const RestorePlan& plan) {
+void LoadPlan::NoteUnreadable() {
   for (const ReadTarget& target : ReadTargets()) {
-    if (!absl::IsDataLoss(plan.Check({&target, 1}))) continue;
-    report_.damaged.push_back(PrintKey(plan.leaves()[target.leaf_number].leaf().key()));
+    if (!absl::IsDataLoss(plan_.Check({&target, 1}))) continue;
+    report_.damaged.push_back(PrintKey(plan_.leaves()[target.leaf_number].leaf().key()));
   }
 }
 
@@ -351,14 +385,14 @@ std::vector<ReadTarget> LoadPlan::ReadTargets() const {
   return reads;
 }
 
-absl::Status LoadPlan::Read(RestorePlan& plan) {
+absl::Status LoadPlan::Read() {
   try {
     SeparateOverlaps();
-    const absl::Status status = plan.Read(ReadTargets(), &report_.bytes);
+    const absl::Status status = plan_.Read(ReadTargets(), &report_.bytes);
     read_ = status.ok();
-    if (absl::IsDataLoss(status)) return FindDamage(plan, status);
+    if (absl::IsDataLoss(status)) return FindDamage(status);
     if (absl::IsFailedPrecondition(status)) {
-      return absl::FailedPreconditionError(absl::StrCat("cannot load ", NameOf(plan),
+      return absl::FailedPreconditionError(absl::StrCat("cannot load ", NameOf(plan_),
                                                         ": cannot be read: ", status.message(),
                                                         ". Nothing was changed"));
     }
@@ -368,17 +402,17 @@ absl::Status LoadPlan::Read(RestorePlan& plan) {
   }
 }
 
-absl::Status LoadPlan::FindDamage(RestorePlan& plan, const absl::Status& first) {
+absl::Status LoadPlan::FindDamage(const absl::Status& first) {
   std::vector<std::string> texts;
   std::vector<std::pair<uint32_t, std::string>> whole;
   size_t tensors = 0;
   for (const Target& target : targets_) {
     if (target.region.empty()) continue;
     ++tensors;
-    const std::string key = PrintKey(plan.leaves()[target.leaf_number].leaf().key());
+    const std::string key = PrintKey(plan_.leaves()[target.leaf_number].leaf().key());
     const ReadTarget read{target.leaf_number, target.region,
                           static_cast<std::byte*>(target.buffer.data_ptr())};
-    const absl::Status status = plan.Read({&read, 1});
+    const absl::Status status = plan_.Read({&read, 1});
     const bool in_place =
         target.callers && target.target.defined() && target.buffer.is_same(target.target);
     if (in_place && !target.target.is_inference()) {
@@ -395,7 +429,7 @@ absl::Status LoadPlan::FindDamage(RestorePlan& plan, const absl::Status& first) 
   std::sort(whole.begin(), whole.end());
   for (auto& [number, key] : whole) report_.restored.push_back(std::move(key));
   return absl::DataLossError(absl::StrCat(
-      "loading ", NameOf(plan), ": ", report_.damaged.size(), " of ", tensors,
+      "loading ", NameOf(plan_), ": ", report_.damaged.size(), " of ", tensors,
       " tensors are damaged: ", absl::StrJoin(texts, "; "),
       report_.damaged.size() > texts.size() ? "; and more" : "", ". ", report_.restored.size(),
       " tensors of yours now have the checkpoint's bytes, the damaged ones may have parts of it, "

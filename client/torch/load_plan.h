@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -29,27 +30,41 @@
 #include "client/torch/checkpoint_tree.h"
 #include "client/torch/checkpointer.h"
 #include "client/torch/load_rules.h"
+#include "client/torch/selected_boxes.h"
 #include "common/box.h"
 
 namespace ckpt {
 
 class LoadPlan {
  public:
-  explicit LoadPlan(LoadRules rules) : rules_(std::move(rules)) {}
+  // `plan` must outlive it.
+  LoadPlan(LoadRules rules, RestorePlan& plan, SelectedBoxes boxes = {})
+      : rules_(std::move(rules)), plan_(plan), boxes_(std::move(boxes)) {}
 
   // `region` of the stored tensor `node` shall go into `target`, which has the region's shape.
-  // Complains where dtype or global shape differ. The whole tensor: WantWhole.
+  // Complains where dtype or global shape differ. The whole tensor, or the selected box of it where
+  // the target has that one's shape: WantWhole.
   void WantBox(CheckpointNode& node, const at::Tensor& target, const Extents& global_shape,
                const Box& region);
   void WantWhole(CheckpointNode& node, const at::Tensor& target);
   // The two halves of WantBox, for tensors that are read all or not at all: Accepts complains,
-  // and is false, where the stored tensor doesn't fit; Take is for what was accepted.
-  bool Accepts(CheckpointNode& node, const at::Tensor& target, const Extents& global_shape);
+  // and is false, where the stored tensor doesn't fit, and is false where it cannot be read and the
+  // rules tolerate that; Take is for what was accepted.
+  bool Accepts(CheckpointNode& node, const at::Tensor& target, const Extents& global_shape,
+               const Box& region);
   // `callers`: the caller sees the tensor before Commit already.
   void Take(const CheckpointNode& node, const at::Tensor& target, const Box& region,
             bool callers = true);
+  // False: the plan says that `region` of the leaf `node` cannot be read, and the rules tolerate
+  // it. The node is `lost` then, in the report, and not to be asked for.
+  bool Readable(CheckpointNode& node, const Box& region);
+  // What of a leaf is selected: all of it where nothing else is said.
+  absl::StatusOr<Box> RegionOf(const CheckpointNode& node) const {
+    return boxes_.Of(node.leaf->leaf());
+  }
   // Everything under `node`, as values and tensors of its own: read now, taken by RawValue after
-  // Read. Reported as restored only where the caller asked for it.
+  // Read. Reported as restored only where the caller asked for it. What cannot be read, and may be
+  // so, becomes null.
   void WantRaw(CheckpointNode& node, bool asked_for = true);
   StateValue RawValue(const CheckpointNode& node) const;
   // What is there without reading a tensor; a tensor becomes null. Needs no WantRaw.
@@ -89,9 +104,9 @@ class LoadPlan {
   void Restored(const CheckpointNode& node);
   void LeftToOtherRanks(const std::string& printed) { report_.other_ranks.push_back(printed); }
 
-  absl::Status Check(const RestorePlan& plan);
+  absl::Status Check();
   // DATA_LOSS: as Checkpointer::Load says.
-  absl::Status Read(RestorePlan& plan);
+  absl::Status Read();
   absl::Status Commit();
   // What was restored is in it only after Read has succeeded.
   LoadReport TakeReport();
@@ -107,17 +122,19 @@ class LoadPlan {
   void SeparateOverlaps();
   std::vector<ReadTarget> ReadTargets() const;
   // Of a plan whose files are not all there: which targets are lost, for the report.
-  void NoteUnreadable(const RestorePlan& plan);
+  void NoteUnreadable();
   // Reads again, one tensor at a time, after a read that found damage: which are whole.
-  absl::Status FindDamage(RestorePlan& plan, const absl::Status& first);
+  absl::Status FindDamage(const absl::Status& first);
   LeafFacts FactsOfName(const std::string& printed) const;
   LeafFacts FactsOfNode(const CheckpointNode& node) const;
 
   const LoadRules rules_;
+  RestorePlan& plan_;
+  const SelectedBoxes boxes_;
   std::string top_level_;
   std::vector<Target> targets_;
   absl::flat_hash_map<const void*, size_t> target_by_tensor_;  // tied tensors: the last name wins
-  absl::flat_hash_map<uint32_t, at::Tensor> raw_;              // by leaf number
+  std::map<std::pair<uint32_t, Box>, at::Tensor> raw_;         // by leaf number and region
   std::vector<std::function<absl::Status()>> commits_;
   // Complaints that make the load fail.
   std::vector<std::string> missing_;

@@ -29,11 +29,13 @@ absl::StatusOr<LeafFilter> FilterOf(const LoadPolicy& policy) {
 }
 
 absl::Status CheckPolicy(const LoadPolicy& policy) {
-  if (!policy.missing && !policy.unexpected && !policy.mismatched) {
-    return absl::InvalidArgumentError("it says nothing of missing, unexpected or mismatched");
+  if (!policy.missing && !policy.unexpected && !policy.mismatched && !policy.unreadable) {
+    return absl::InvalidArgumentError(
+        "it says nothing of missing, unexpected, mismatched or unreadable");
   }
   if (policy.missing == LoadPolicy::Action::kCast ||
-      policy.unexpected == LoadPolicy::Action::kCast) {
+      policy.unexpected == LoadPolicy::Action::kCast ||
+      policy.unreadable == LoadPolicy::Action::kCast) {
     return absl::InvalidArgumentError("kCast is for mismatched leaves");
   }
   return absl::OkStatus();
@@ -56,8 +58,8 @@ absl::StatusOr<LoadRules> LoadRules::Compile(const LoadOptions& options) {
     CKPT_RETURN_IF_ERROR(InPolicy(i, CheckPolicy(policy)));
     auto filter = FilterOf(policy);
     CKPT_RETURN_IF_ERROR(InPolicy(i, filter.status()));
-    rules.policies_.push_back(
-        {*std::move(filter), policy.missing, policy.unexpected, policy.mismatched});
+    rules.policies_.push_back({*std::move(filter), policy.missing, policy.unexpected,
+                               policy.mismatched, policy.unreadable});
   }
   for (const Rename& rule : options.renames) {
     Renaming& renaming = rules.renames_.emplace_back();
@@ -80,10 +82,12 @@ LoadRules::Action LoadRules::For(Case what, const LeafFacts& leaf) const {
   for (const Policy& policy : policies_) {
     const std::optional<Action>& action = what == Case::kMissing      ? policy.missing
                                           : what == Case::kUnexpected ? policy.unexpected
-                                                                      : policy.mismatched;
+                                          : what == Case::kMismatched ? policy.mismatched
+                                                                      : policy.unreadable;
     if (action && policy.filter.Matches(leaf)) return *action;
   }
-  if (strict_) return Action::kError;
+  // Lost bytes are never what a caller expects, strict or not.
+  if (strict_ || what == Case::kUnreadable) return Action::kError;
   if (what != Case::kMismatched) return Action::kSkip;
   switch (mismatch_) {
     case LoadOptions::Mismatch::kSkip:

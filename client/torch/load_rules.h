@@ -21,7 +21,7 @@ namespace ckpt {
 class LoadRules {
  public:
   using Action = LoadPolicy::Action;
-  enum class Case { kMissing, kUnexpected, kMismatched };
+  enum class Case { kMissing, kUnexpected, kMismatched, kUnreadable };
 
   // INVALID_ARGUMENT: a bad pattern, a policy that says nothing or nonsense. Keeps no reference.
   static absl::StatusOr<LoadRules> Compile(const LoadOptions& options);
@@ -38,6 +38,7 @@ class LoadRules {
     std::optional<Action> missing;
     std::optional<Action> unexpected;
     std::optional<Action> mismatched;
+    std::optional<Action> unreadable;
   };
   struct Renaming {
     Rename rule;

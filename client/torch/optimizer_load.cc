@@ -62,16 +62,16 @@ class OptimizerLoader {
       return false;
     }
     for (size_t g = 0; g < count; ++g) {
-      const CheckpointNode* lr = FindScalarTensor(groups, g, "lr");
+      CheckpointNode* lr = FindScalarTensor(groups, g, "lr");
       if (!PlanGroup((*list)[g], lr, g, absl::StrCat(groups.printed, ".", g))) return false;
     }
     return true;
   }
 
-  static const CheckpointNode* FindScalarTensor(const CheckpointNode& groups, size_t g,
-                                                const char* name) {
+  static CheckpointNode* FindScalarTensor(const CheckpointNode& groups, size_t g,
+                                          const char* name) {
     const CheckpointNode* group = groups.Find(static_cast<int64_t>(g));
-    const CheckpointNode* node = group == nullptr ? nullptr : group->Find(name);
+    CheckpointNode* node = group == nullptr ? nullptr : group->Find(name);
     if (node == nullptr || node->needs_rank_rule || !node->is_tensor()) return nullptr;
     const v1::Leaf& leaf = node->leaf->leaf();
     const auto type = ScalarTypeOf(leaf.dtype());
@@ -80,9 +80,10 @@ class OptimizerLoader {
   }
 
   // PyTorch 2 takes a tensor as a learning rate, too: what it holds is known when all is read.
-  void TakeLearningRate(const CheckpointNode& lr, size_t g) {
+  void TakeLearningRate(CheckpointNode& lr, size_t g) {
     const v1::Leaf& leaf = lr.leaf->leaf();
     const Extents shape(leaf.shape().begin(), leaf.shape().end());
+    if (!plan_.Readable(lr, Box::Whole(shape))) return;  // the optimizer's own stays
     const at::Tensor read = NewTensor(*ScalarTypeOf(leaf.dtype()), shape);
     plan_.Take(lr, read, Box::Whole(shape), /*callers=*/false);
     plan_.OnCommit([group = &optimizer_.param_groups()[g], read] {
@@ -91,7 +92,7 @@ class OptimizerLoader {
     });
   }
 
-  bool PlanGroup(const StateValue& value, const CheckpointNode* lr, size_t g,
+  bool PlanGroup(const StateValue& value, CheckpointNode* lr, size_t g,
                  const std::string& printed) {
     const StateDict* group = value.If<StateDict>();
     const StateValue* params = group == nullptr ? nullptr : group->Find("params");
@@ -225,10 +226,10 @@ class OptimizerLoader {
     }
     const Extents shape = ShapeOf(*field.tensor);
     const Extents global = described ? ToExtents(described->global_shape) : shape;
-    if (!plan_.Accepts(*stored, *field.tensor, global)) return false;
-    accepted.push_back({stored, *field.tensor,
-                        described ? Box{ToExtents(described->offset), shape} : Box::Whole(shape),
-                        is_new});
+    const Box region =
+        described ? Box{ToExtents(described->offset), shape} : Box::Whole(shape);
+    if (!plan_.Accepts(*stored, *field.tensor, global, region)) return false;
+    accepted.push_back({stored, *field.tensor, region, is_new});
     return true;
   }
 
@@ -247,6 +248,10 @@ class OptimizerLoader {
     if (found->kind != CheckpointNode::Kind::kLeaf) {
       plan_.Mismatched(*found, "expected a number");
       return false;
+    }
+    if (found->is_tensor() && !found->needs_rank_rule) {
+      const auto& shape = found->leaf->leaf().shape();
+      if (!plan_.Readable(*found, Box::Whole(Extents(shape.begin(), shape.end())))) return false;
     }
     stored = found;
     return true;

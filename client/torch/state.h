@@ -190,14 +190,15 @@ class StoredTensorSource;  // client/torch/load: where a remainder's bytes come 
 }  // namespace internal
 
 // A tensor of a checkpoint that nobody has read yet (in a remainder). While it lives, the daemon
-// keeps the file it lies in.
+// keeps the file it lies in. Where the load's selection has a slice of it, it is that box alone.
 class StoredTensor {
  public:
   StoredTensor(std::shared_ptr<internal::StoredTensorSource> source, uint32_t leaf_number);
-  // Reads and verifies: errors as RestorePlan::Read.
+  // Reads and verifies: errors as RestorePlan::Read. INVALID_ARGUMENT also: the selection has
+  // several slices of it.
   absl::StatusOr<at::Tensor> Read() const;
   v1::DType dtype() const;
-  std::vector<int64_t> shape() const;
+  std::vector<int64_t> shape() const;  // of the box
 
  private:
   std::shared_ptr<internal::StoredTensorSource> source_;

@@ -127,8 +127,7 @@ TEST_F(Conformance, load_raw_object) {
   const auto part = checkpointer->LoadObject(2, model, {"nets", "a"});
   ASSERT_OK(part.status());
   ExpectSameModule(*model, *saved);
-  EXPECT_THAT(KeysOf(part->remainder), ElementsAre("nets", "x"));
-  EXPECT_THAT(KeysOf(Dict(part->remainder, "nets")), ElementsAre("o"));
+  EXPECT_TRUE(part->remainder.empty());  // what lies beside the path is nobody's
   torch::optim::AdamW other(model->parameters(), torch::optim::AdamWOptions(0.9));
   ASSERT_OK(checkpointer->LoadObject(2, other, {"nets", "o"}).status());
   TrainStep(model, other, 2);
@@ -362,6 +361,58 @@ TEST_F(Conformance, load_all_or_nothing_with_a_lost_file) {
   EXPECT_THAT(report.damaged, IsEmpty());
 }
 
+// What is lost may be so where a policy says it: the caller's own stays, and the report tells.
+TEST_F(Conformance, load_all_or_nothing_but_for_what_may_be_lost) {
+  const at::Tensor wide = torch::arange(8, torch::kFloat).reshape({4, 2});
+  const auto state_of = [&](int64_t rank) {
+    return StateDict{{"own", torch::full({2}, static_cast<double>(rank + 1))},
+                     {"wide", Sharded{wide.slice(0, 2 * rank, 2 * rank + 2).clone(), {4, 2},
+                                      {2 * rank, 0}}}};
+  };
+  ASSERT_OK(Save(1, {state_of(0), state_of(1)}));
+  ForgetMemory();
+  ASSERT_TRUE(std::filesystem::remove(PlaceOf(wide.slice(0, 2, 4)).path));
+  auto own = torch::zeros(2);
+  auto whole = torch::full({4, 2}, 9.0f);
+  StateDict state{{"own", own}, {"wide", whole}};
+  LoadOptions options;
+  for (const Action action : {Action::kSkip, Action::kKeep}) {
+    own.zero_();
+    options.policies = {{.glob = "wide", .unreadable = action}};
+    const auto loaded = Load(1, state, options, 0, 2);
+    ASSERT_OK(loaded.status());
+    EXPECT_TRUE(BitEqual(own, torch::ones(2)));
+    EXPECT_TRUE(BitEqual(whole, torch::full({4, 2}, 9.0f)));
+    EXPECT_THAT(loaded->report.restored, ElementsAre("own"));
+    EXPECT_THAT(loaded->report.unreadable,
+                ElementsAre(::testing::AllOf(::testing::StartsWith("wide: "),
+                                             HasSubstr("is missing on disk"))));
+    EXPECT_THAT(loaded->report.damaged, IsEmpty());
+    if (action == Action::kSkip) {
+      EXPECT_TRUE(loaded->remainder.empty());
+      continue;
+    }
+    ASSERT_THAT(KeysOf(loaded->remainder), ElementsAre("wide"));
+    EXPECT_TRUE(absl::IsDataLoss(loaded->remainder.Find("wide")->AsTensor().status()));
+  }
+  // What is made anew has nothing in its place.
+  StateDict placeholder{{"wide", "mine"}};
+  ASSERT_OK(Load(1, placeholder, options, 0, 2).status());
+  EXPECT_EQ(*placeholder["wide"].AsString(), "mine");
+  const auto raw = Connect(0, 2)->Load(1, options);
+  ASSERT_OK(raw.status());
+  EXPECT_TRUE(raw->Find("wide")->is_null());
+  EXPECT_TRUE(BitEqual(TensorAt(*raw, "own"), torch::ones(2)));
+  // An error where nothing, or something else, may be lost.
+  own.zero_();
+  options.policies = {{.glob = "own", .unreadable = Action::kSkip}};
+  options.strict = false;
+  const absl::Status lost = Load(1, state, options, 0, 2).status();
+  EXPECT_TRUE(absl::IsDataLoss(lost)) << lost;
+  EXPECT_THAT(std::string(lost.message()), HasSubstr("Nothing was changed"));
+  EXPECT_TRUE(BitEqual(own, torch::zeros(2)));
+}
+
 // From memory, and from disk after the daemon was started anew.
 TEST_F(Conformance, load_optimizer) {
   const auto make = [](torch::nn::Sequential& model, double lr) {
@@ -401,35 +452,6 @@ TEST_F(Conformance, load_optimizer) {
     EXPECT_TRUE(other_unused.state().empty());
     for (uint64_t i = 3; i < 6; ++i) TrainStep(other, *other_optimizer, i);
     ExpectSameModule(*other, *model);
-  }
-}
-
-TEST_F(Conformance, load_partial_cost) {
-  constexpr uint64_t kBlock = 1 << 20;
-  StateDict saved;
-  for (int i = 0; i < 8; ++i) {
-    saved[absl::StrCat("layer", i)] = torch::full({1024, 1024}, i + 0.5f);  // 4 MiB each
-  }
-  ASSERT_OK(Save(1, saved));
-  for (const bool from_disk : {false, true}) {
-    if (from_disk) ForgetMemory();
-    // One tensor of eight.
-    auto whole = torch::zeros({1024, 1024});
-    StateDict one{{"layer5", whole}};
-    const auto tensor = Load(1, one);
-    ASSERT_OK(tensor.status());
-    EXPECT_EQ(whole[1023][1023].item<float>(), 5.5f);
-    EXPECT_EQ(tensor->report.bytes.bytes_asked, 4 * kBlock);
-    EXPECT_LE(tensor->report.bytes.bytes_read, 4 * kBlock * 102 / 100);
-    // Some rows of one.
-    Sharded rows{torch::zeros({500, 1024}), {1024, 1024}, {123, 0}};
-    StateDict part{{"layer3", rows}};
-    const auto slice = Load(1, part);
-    ASSERT_OK(slice.status());
-    EXPECT_EQ(rows.local[499][1023].item<float>(), 3.5f);
-    EXPECT_EQ(slice->report.bytes.bytes_asked, rows.local.nbytes());
-    EXPECT_LE(slice->report.bytes.bytes_read, rows.local.nbytes() * 102 / 100 + 2 * kBlock);
-    EXPECT_EQ(slice->report.bytes.bytes_from_disk > 0, from_disk);
   }
 }
 

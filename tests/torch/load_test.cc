@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+#include "client/torch/optimizer_codec.h"
 #include "tests/torch/torch_test.h"
 
 namespace ckpt::testing {
@@ -184,6 +185,41 @@ TEST(LoadPolicies, MissingAndUnexpectedByPattern) {
   EXPECT_TRUE(load({by_top}, false).ok());
 }
 
+// Moments of one step beside those of another are nobody's state.
+TEST(LoadPolicies, WhatAnOptimizerHasForAParameterIsLostAsAWhole) {
+  const auto stepped = [](torch::nn::Linear& linear, float x) {
+    auto optimizer = std::make_unique<torch::optim::AdamW>(linear->parameters());
+    linear->forward(torch::full({1, 2}, x)).mul(x).sum().backward();
+    optimizer->step();
+    return optimizer;
+  };
+  const auto moments = [](torch::optim::AdamW& optimizer, const at::Tensor& parameter) {
+    auto& state =
+        static_cast<torch::optim::AdamWParamState&>(*FindParamState(optimizer, parameter));
+    return std::vector<at::Tensor>{state.exp_avg().clone(), state.exp_avg_sq().clone()};
+  };
+  auto saved = torch::nn::Linear(2, 2);
+  const auto saved_optimizer = stepped(saved, 1);
+  const auto plan = Saved({{"optimizer", *saved_optimizer}});
+  auto model = torch::nn::Linear(2, 2);
+  const auto optimizer = stepped(model, 3);
+  const auto weight = moments(*optimizer, model->weight);
+  for (const char* lost : {"optimizer.state.0.exp_avg_sq", "optimizer.state.0.step"}) {
+    plan->Lose(lost);
+    StateDict state{{"optimizer", *optimizer}};
+    EXPECT_TRUE(absl::IsDataLoss(LoadFrom(plan, state).status()));
+    LoadOptions options;
+    options.policies = {{.glob = "optimizer.**", .unreadable = Action::kSkip}};
+    const auto loaded = LoadFrom(plan, state, options);
+    ASSERT_OK(loaded.status());
+    EXPECT_THAT(loaded->report.unreadable, ElementsAre(absl::StrCat(lost, ": lost: ", lost)));
+    EXPECT_TRUE(BitEqual(moments(*optimizer, model->weight)[0], weight[0])) << lost;
+    EXPECT_TRUE(BitEqual(moments(*optimizer, model->weight)[1], weight[1])) << lost;
+    EXPECT_TRUE(BitEqual(moments(*optimizer, model->bias)[1],
+                         moments(*saved_optimizer, saved->bias)[1]));
+  }
+}
+
 TEST(LoadPolicies, NonsenseIsInvalid) {
   const auto plan = Saved({{"x", 1}});
   LoadPolicy two_globs{.glob = "a", .missing = Action::kSkip};
@@ -193,7 +229,8 @@ TEST(LoadPolicies, NonsenseIsInvalid) {
   for (const LoadPolicy& policy :
        {LoadPolicy{.glob = "a"}, LoadPolicy{.missing = Action::kSkip},
         LoadPolicy{.glob = "a", .missing = Action::kCast},
-        LoadPolicy{.glob = "a", .unexpected = Action::kCast}, two_globs, bad_regex}) {
+        LoadPolicy{.glob = "a", .unexpected = Action::kCast},
+        LoadPolicy{.glob = "a", .unreadable = Action::kCast}, two_globs, bad_regex}) {
     StateDict state{{"x", 0}};
     LoadOptions options;
     options.policies = {{.glob = "a", .missing = Action::kSkip}, policy};

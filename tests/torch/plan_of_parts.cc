@@ -82,6 +82,9 @@ absl::Status PlanOfParts::Check(absl::Span<const ReadTarget> targets) const {
     const uint32_t number = leaf.has_alias_of() ? leaf.alias_of() : target.leaf_number;
     const Extents shape(leaf.leaf().shape().begin(), leaf.leaf().shape().end());
     if (absl::Status status = ValidateBox(target.region, shape); !status.ok()) return status;
+    if (PrintKey(leaf.leaf().key()) == lost_) {
+      return absl::DataLossError(absl::StrCat("lost: ", lost_));
+    }
     uint64_t covered = 0;
     for (const Stored& stored : stored_[number]) {
       if (const auto meet = Intersect(stored.box, target.region)) covered += meet->volume();

@@ -19,7 +19,7 @@ class PlanOfParts : public RestorePlan {
   const v1::CheckpointInfo& checkpoint() const override { return checkpoint_; }
   absl::Span<const v1::PlannedLeaf> leaves() const override { return leaves_; }
   absl::StatusOr<uint32_t> Find(const std::string& printed_key, uint32_t rank) const override;
-  bool has_unreadable() const override { return false; }
+  bool has_unreadable() const override { return !lost_.empty(); }
   absl::Status Check(absl::Span<const ReadTarget> targets) const override;
   absl::Status Read(absl::Span<const ReadTarget> targets, ReadStatistics* statistics) override;
   const v1::PlanSummary& summary() const override { return summary_; }
@@ -33,6 +33,8 @@ class PlanOfParts : public RestorePlan {
   void FailNextRead(absl::Status status) { fail_ = std::move(status); }
   // Every Read of that leaf is DATA_LOSS from now on.
   void Damage(const std::string& printed_key) { damaged_ = printed_key; }
+  // As if the data file of that leaf were missing.
+  void Lose(const std::string& printed_key) { lost_ = printed_key; }
 
  private:
   struct Stored {
@@ -46,6 +48,7 @@ class PlanOfParts : public RestorePlan {
   uint64_t elements_read_ = 0;
   absl::Status fail_ = absl::OkStatus();
   std::string damaged_;
+  std::string lost_;
 };
 
 }  // namespace ckpt::testing
