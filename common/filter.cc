@@ -73,44 +73,45 @@ LeafFacts FactsOf(const v1::Leaf& leaf, absl::string_view printed_key, uint32_t 
       rank);
 }
 
-absl::StatusOr<LeafFilter::Match> LeafFilter::Compile(const v1::LeafMatch& proto) {
+LeafFilter::Match LeafFilter::Compile(const v1::LeafMatch& proto, CollectedErrors& errors) {
   Match match;
   if (!proto.glob().empty()) {
-    CKPT_RETURN_IF_ERROR(ValidatePattern(proto.glob()));
-    match.glob.emplace(proto.glob());
+    const absl::Status valid = ValidatePattern(proto.glob());
+    errors.Add(valid);
+    if (valid.ok()) match.glob.emplace(proto.glob());
   }
-  if (!proto.regex().empty()) {
-    if (proto.regex().size() > kKeyBytesMax) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "bad regex ", Quoted(proto.regex()), ": longer than ", kKeyBytesMax, " bytes"));
-    }
+  if (proto.regex().size() > kKeyBytesMax) {
+    errors.Add(absl::InvalidArgumentError(absl::StrCat("bad regex ", Quoted(proto.regex()),
+                                                       ": longer than ", kKeyBytesMax, " bytes")));
+  } else if (!proto.regex().empty()) {
     re2::RE2::Options options;
     options.set_log_errors(false);
     options.set_max_mem(kRegexBytesMax);
-    auto regex = std::make_shared<const re2::RE2>(proto.regex(), options);
-    if (!regex->ok()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("bad regex ", Quoted(proto.regex()), ": ", regex->error()));
+    match.regex = std::make_shared<const re2::RE2>(proto.regex(), options);
+    if (!match.regex->ok()) {
+      errors.Add(absl::InvalidArgumentError(
+          absl::StrCat("bad regex ", Quoted(proto.regex()), ": ", match.regex->error())));
     }
-    match.regex = std::move(regex);
   }
   for (const int dtype : proto.dtypes()) {
     if (DTypeBytes(static_cast<v1::DType>(dtype)) == 0) {
-      return absl::InvalidArgumentError(absl::StrCat("bad selection: no such dtype: ", dtype));
+      errors.Add(
+          absl::InvalidArgumentError(absl::StrCat("bad selection: no such dtype: ", dtype)));
     }
     match.dtypes.push_back(static_cast<v1::DType>(dtype));
   }
   if (proto.has_min_bytes()) match.min_bytes = proto.min_bytes();
   if (proto.has_max_bytes()) match.max_bytes = proto.max_bytes();
   if (match.min_bytes && match.max_bytes && *match.min_bytes > *match.max_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("bad selection: min_bytes ", *match.min_bytes,
-                                                   " is more than max_bytes ", *match.max_bytes));
+    errors.Add(absl::InvalidArgumentError(absl::StrCat("bad selection: min_bytes ",
+                                                       *match.min_bytes, " is more than max_bytes ",
+                                                       *match.max_bytes)));
   }
   match.top_level = proto.top_level();
   match.ranks.assign(proto.ranks().begin(), proto.ranks().end());
-  if (!match.glob && match.regex == nullptr && match.dtypes.empty() && !match.min_bytes &&
+  if (proto.glob().empty() && proto.regex().empty() && match.dtypes.empty() && !match.min_bytes &&
       !match.max_bytes && match.top_level.empty() && match.ranks.empty()) {
-    return absl::InvalidArgumentError("bad selection: a match that sets nothing");
+    errors.Add(absl::InvalidArgumentError("bad selection: a match that sets nothing"));
   }
   return match;
 }
@@ -122,8 +123,10 @@ bool LeafFilter::Match::Holds(const LeafFacts& leaf) const {
   }
   if (min_bytes && (!leaf.bytes || *leaf.bytes < *min_bytes)) return false;
   if (max_bytes && (!leaf.bytes || *leaf.bytes > *max_bytes)) return false;
-  if (!ranks.empty() && leaf.rank &&
-      std::find(ranks.begin(), ranks.end(), *leaf.rank) == ranks.end()) {
+  // What all ranks share is everybody's: who asks for a rank's leaves gets it, and who leaves out a
+  // rank's keeps it.
+  if (!ranks.empty() &&
+      (leaf.rank ? std::find(ranks.begin(), ranks.end(), *leaf.rank) == ranks.end() : excludes)) {
     return false;
   }
   if (glob && !glob->Matches(leaf.printed_key)) return false;
@@ -138,35 +141,40 @@ std::string LeafFilter::Match::Prefix() const {
 
 absl::StatusOr<LeafFilter> LeafFilter::FromSelection(const v1::Selection& selection) {
   LeafFilter filter;
-  const auto add = [](const auto& globs, const auto& matches,
-                      std::vector<Match>& list) -> absl::Status {
+  CollectedErrors errors;
+  const auto add = [&errors](const auto& globs, const auto& matches, bool excludes,
+                             std::vector<Match>& list) {
+    if (static_cast<size_t>(globs.size()) + static_cast<size_t>(matches.size()) > kMatchesMax) {
+      errors.Add(absl::InvalidArgumentError(
+          absl::StrCat("bad selection: more than ", kMatchesMax, " patterns")));
+      return;
+    }
     for (const std::string& pattern : globs) {
-      CKPT_RETURN_IF_ERROR(ValidatePattern(pattern));
-      Match match;
-      match.glob.emplace(pattern);
-      list.push_back(std::move(match));
+      const absl::Status valid = ValidatePattern(pattern);
+      errors.Add(valid);
+      if (valid.ok()) list.emplace_back().glob.emplace(pattern);
     }
     for (const v1::LeafMatch& proto : matches) {
-      CKPT_ASSIGN_OR_RETURN(Match match, Compile(proto));
-      list.push_back(std::move(match));
+      list.push_back(Compile(proto, errors));
+      list.back().excludes = excludes;
     }
-    if (list.size() > kMatchesMax) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("bad selection: more than ", kMatchesMax, " patterns"));
-    }
-    return absl::OkStatus();
   };
-  CKPT_RETURN_IF_ERROR(add(selection.include(), selection.include_matching(), filter.include_));
-  CKPT_RETURN_IF_ERROR(add(selection.exclude(), selection.exclude_matching(), filter.exclude_));
-  for (const v1::Key& key : selection.keys()) {
-    CKPT_RETURN_IF_ERROR(ValidateKey(key));
-    filter.exact_.push_back(PrintKey(key));
+  add(selection.include(), selection.include_matching(), false, filter.include_);
+  add(selection.exclude(), selection.exclude_matching(), true, filter.exclude_);
+  const auto name = [&errors](const v1::Key& key, std::vector<std::string>& list) {
+    const absl::Status valid = ValidateKey(key);
+    errors.Add(valid);
+    if (valid.ok()) list.push_back(PrintKey(key));
+  };
+  for (const v1::Key& key : selection.keys()) name(key, filter.exact_);
+  filter.named_ = filter.exact_;
+  for (const v1::Selection::Slice& slice : selection.slices()) name(slice.key(), filter.named_);
+  for (const v1::Key& key : selection.must_exist()) name(key, filter.named_);
+  CKPT_RETURN_IF_ERROR(errors.ToStatus());
+  for (std::vector<std::string>* keys : {&filter.exact_, &filter.named_}) {
+    std::sort(keys->begin(), keys->end());
+    keys->erase(std::unique(keys->begin(), keys->end()), keys->end());
   }
-  for (const v1::Selection::Slice& slice : selection.slices()) {
-    CKPT_RETURN_IF_ERROR(ValidateKey(slice.key()));
-  }
-  std::sort(filter.exact_.begin(), filter.exact_.end());
-  filter.exact_.erase(std::unique(filter.exact_.begin(), filter.exact_.end()), filter.exact_.end());
   return filter;
 }
 

@@ -14,6 +14,7 @@
 #include "absl/strings/string_view.h"
 #include "ckpt/v1/checkpoint.pb.h"
 #include "ckpt/v1/restore.pb.h"
+#include "common/collected_errors.h"
 #include "common/glob.h"
 #include "common/leaf_table.h"
 
@@ -39,13 +40,16 @@ LeafFacts FactsOf(const v1::Leaf& leaf, absl::string_view printed_key, uint32_t 
 class LeafFilter {
  public:
   // INVALID_ARGUMENT: an empty or oversized pattern, a regex that does not parse (says where), a
-  // LeafMatch that sets nothing, a bad key.
+  // LeafMatch that sets nothing, a bad key. One error tells all that is wrong.
   static absl::StatusOr<LeafFilter> FromSelection(const v1::Selection& selection);
   // A leaf is selected if some include matches it, or there is none, and no exclude does.
   bool Matches(const LeafFacts& leaf) const;
   bool everything() const { return include_.empty() && exact_.empty() && exclude_.empty(); }
-  // Exact keys asked for (printed, sorted): what a caller can be told is missing.
+  // Exact keys asked for (printed, sorted).
   const std::vector<std::string>& exact_keys() const { return exact_; }
+  // These, the keys of slices and those that must exist (printed, sorted): what a caller is told is
+  // missing.
+  const std::vector<std::string>& named_keys() const { return named_; }
   // Every leaf that may match has a key that begins with one of these. Sorted, none begins with
   // another; {""} where nothing is known. An exact key stands as it is.
   std::vector<std::string> Prefixes() const;
@@ -59,15 +63,17 @@ class LeafFilter {
     std::optional<uint64_t> max_bytes;
     std::string top_level;
     std::vector<uint32_t> ranks;
+    bool excludes = false;
 
     bool Holds(const LeafFacts& leaf) const;
     std::string Prefix() const;
   };
-  static absl::StatusOr<Match> Compile(const v1::LeafMatch& proto);
+  static Match Compile(const v1::LeafMatch& proto, CollectedErrors& errors);
 
   std::vector<Match> include_;
   std::vector<Match> exclude_;
   std::vector<std::string> exact_;  // sorted
+  std::vector<std::string> named_;  // sorted
 };
 
 }  // namespace ckpt

@@ -13,10 +13,13 @@
 #include "client/cli/checkpoint_record.h"
 #include "client/cli/tensor_slice.h"
 #include "common/byte_size.h"
+#include "common/collected_errors.h"
 #include "common/dtype.h"
+#include "common/filter.h"
 #include "common/key.h"
 #include "common/layout.h"
 #include "common/limits.h"
+#include "common/quoted.h"
 #include "common/status_macros.h"
 
 namespace ckpt::cli {
@@ -57,38 +60,42 @@ std::vector<std::string> ListOf(const Arguments& arguments, absl::string_view fl
 }
 
 // What all selected leaves must meet: nothing is set where no such flag is given.
-absl::StatusOr<v1::LeafMatch> Restriction(const Arguments& arguments) {
+v1::LeafMatch Restriction(const Arguments& arguments, CollectedErrors& errors) {
   v1::LeafMatch match;
   for (const std::string& name : ListOf(arguments, "dtype")) {
-    CKPT_ASSIGN_OR_RETURN(const DType dtype, DTypeOf(name));
-    match.add_dtypes(dtype);
+    const absl::StatusOr<DType> dtype = DTypeOf(name);
+    errors.Add(dtype.status());
+    if (dtype.ok()) match.add_dtypes(*dtype);
   }
   if (arguments.Has("min-size")) {
-    CKPT_ASSIGN_OR_RETURN(const uint64_t bytes, SizeOf(arguments, "min-size"));
-    match.set_min_bytes(bytes);
+    const absl::StatusOr<uint64_t> bytes = SizeOf(arguments, "min-size");
+    errors.Add(bytes.status());
+    if (bytes.ok()) match.set_min_bytes(*bytes);
   }
   if (arguments.Has("max-size")) {
-    CKPT_ASSIGN_OR_RETURN(const uint64_t bytes, SizeOf(arguments, "max-size"));
-    match.set_max_bytes(bytes);
+    const absl::StatusOr<uint64_t> bytes = SizeOf(arguments, "max-size");
+    errors.Add(bytes.status());
+    if (bytes.ok()) match.set_max_bytes(*bytes);
   }
   for (const std::string& text : ListOf(arguments, "rank")) {
     uint32_t rank = 0;
-    if (!absl::SimpleAtoi(text, &rank)) {
-      return absl::InvalidArgumentError(absl::StrCat("--rank must be a whole number, not \"",
-                                                     absl::Utf8SafeCEscape(text), "\""));
+    if (absl::SimpleAtoi(text, &rank)) {
+      match.add_ranks(rank);
+    } else {
+      errors.Add(absl::InvalidArgumentError(absl::StrCat("--rank must be a whole number, not \"",
+                                                         absl::Utf8SafeCEscape(text), "\"")));
     }
-    match.add_ranks(rank);
   }
   return match;
 }
 
 // --key, and the keys of --slice.
-absl::StatusOr<std::vector<std::string>> NamedKeys(const Arguments& arguments) {
+std::vector<std::string> NamedKeys(const Arguments& arguments, CollectedErrors& errors) {
   std::vector<std::string> keys = arguments.All("key");
-  for (const std::string& text : arguments.All("slice")) {
-    CKPT_ASSIGN_OR_RETURN(TensorSlice slice, ParseTensorSlice(text));
-    keys.push_back(std::move(slice.key));
-  }
+  absl::StatusOr<std::vector<TensorSlice>> slices = ParseTensorSlices(arguments.All("slice"));
+  errors.Add(slices.status());
+  if (!slices.ok()) return keys;
+  for (TensorSlice& slice : *slices) keys.push_back(std::move(slice.key));
   return keys;
 }
 
@@ -192,8 +199,15 @@ absl::StatusOr<v1::Selection> SelectionOf(const Arguments& arguments) {
   for (const std::string& regex : arguments.All("exclude-regex")) {
     selection.add_exclude_matching()->set_regex(regex);
   }
-  CKPT_ASSIGN_OR_RETURN(const std::vector<std::string> keys, NamedKeys(arguments));
-  CKPT_ASSIGN_OR_RETURN(const v1::LeafMatch restriction, Restriction(arguments));
+  CollectedErrors errors;
+  const std::vector<std::string> keys = NamedKeys(arguments, errors);
+  const v1::LeafMatch restriction = Restriction(arguments, errors);
+  // Patterns are the daemon's to refuse, but then it would do so after all else was mended.
+  const auto checked = [&]() -> absl::StatusOr<v1::Selection> {
+    errors.Add(LeafFilter::FromSelection(selection).status());
+    CKPT_RETURN_IF_ERROR(errors.ToStatus());
+    return selection;
+  };
   std::vector<std::string> top_levels = arguments.All("top-level");
   if (restriction.ByteSizeLong() == 0 && top_levels.empty()) {
     for (const std::string& glob : arguments.All("include")) selection.add_include(glob);
@@ -201,9 +215,11 @@ absl::StatusOr<v1::Selection> SelectionOf(const Arguments& arguments) {
       selection.add_include_matching()->set_regex(regex);
     }
     for (const std::string& key : keys) *selection.add_keys() = MakeKey({key});
-    return selection;
+    return checked();
   }
-  // On the wire a restriction is part of each match.
+  // On the wire a restriction is part of each match. A key that is not there is an error all the
+  // same.
+  for (const std::string& key : keys) *selection.add_must_exist() = MakeKey({key});
   std::vector<v1::LeafMatch> named;
   for (const std::string& glob : arguments.All("include")) named.emplace_back().set_glob(glob);
   for (const std::string& regex : arguments.All("regex")) named.emplace_back().set_regex(regex);
@@ -217,32 +233,34 @@ absl::StatusOr<v1::Selection> SelectionOf(const Arguments& arguments) {
       *selection.add_include_matching() = match;
     }
   }
-  return selection;
+  return checked();
 }
 
 absl::StatusOr<v1::Selection> SlicedSelectionOf(VerbContext& context,
                                                 const v1::Selector& selector) {
   CKPT_ASSIGN_OR_RETURN(v1::Selection selection, SelectionOf(context.arguments));
-  CKPT_ASSIGN_OR_RETURN(const std::vector<std::string> keys, NamedKeys(context.arguments));
+  CKPT_ASSIGN_OR_RETURN(const std::vector<TensorSlice> slices,
+                        ParseTensorSlices(context.arguments.All("slice")));
+  std::vector<std::string> keys = context.arguments.All("key");
+  for (const TensorSlice& slice : slices) keys.push_back(slice.key);
   if (keys.empty()) return selection;
   CKPT_ASSIGN_OR_RETURN(const auto shapes, ShapesOf(context, selector, keys));
-  for (const std::string& text : context.arguments.All("slice")) {
-    CKPT_ASSIGN_OR_RETURN(const TensorSlice slice, ParseTensorSlice(text));
+  CollectedErrors errors;
+  for (const TensorSlice& slice : slices) {
     const auto shape = shapes.find(slice.key);
     if (shape == shapes.end()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--slice ", absl::Utf8SafeCEscape(text), ": that is not a tensor"));
+      errors.Add(absl::InvalidArgumentError(
+          absl::StrCat("--slice: ", Quoted(slice.key), " is not a tensor")));
+      continue;
     }
-    CKPT_ASSIGN_OR_RETURN(const Box box, BoxOf(slice, shape->second));
-    for (const v1::Selection::Slice& other : selection.slices()) {
-      if (PrintKey(other.key()) != slice.key) continue;
-      return absl::InvalidArgumentError(
-          absl::StrCat("--slice ", absl::Utf8SafeCEscape(text), ": one box of a tensor at a time"));
-    }
+    const absl::StatusOr<Box> box = BoxOf(slice, shape->second);
+    errors.Add(box.status());
+    if (!box.ok()) continue;
     v1::Selection::Slice* added = selection.add_slices();
     *added->mutable_key() = MakeKey({slice.key});
-    box.ToProto(added->mutable_box());
+    box->ToProto(added->mutable_box());
   }
+  CKPT_RETURN_IF_ERROR(errors.ToStatus());
   return selection;
 }
 

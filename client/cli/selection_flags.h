@@ -23,10 +23,11 @@ extern const char kSelectionHelp[];
 // OK where no flag selects. NOT_FOUND: they leave nothing of this checkpoint; names them.
 absl::Status NothingSelected(const Arguments& arguments, const v1::CheckpointId& id);
 
-// What the flags select; slices without their boxes. INVALID_ARGUMENT names the flag.
+// What the flags select; slices without their boxes. INVALID_ARGUMENT tells all that is wrong with
+// them.
 absl::StatusOr<v1::Selection> SelectionOf(const Arguments& arguments);
 // The same with the boxes of --slice, which follow from the shapes of the tensors: asks the daemon
-// for them. NOT_FOUND where a key of --key or --slice is not there; the text names the nearest.
+// for them. NOT_FOUND where keys of --key or --slice are not there: names all, with the nearest.
 absl::StatusOr<v1::Selection> SlicedSelectionOf(VerbContext& context, const v1::Selector& selector);
 
 }  // namespace ckpt::cli

@@ -3,6 +3,7 @@
 #include <map>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/checkpoint_record.h"
@@ -13,6 +14,7 @@
 #include "client/cli/verb.h"
 #include "common/byte_size.h"
 #include "common/checkpoint_id.h"
+#include "common/collected_errors.h"
 #include "common/key.h"
 #include "common/layout.h"
 #include "common/limits.h"
@@ -25,15 +27,10 @@ namespace {
 using Slices = std::map<std::string, TensorSlice>;  // by printed key
 
 absl::StatusOr<Slices> SlicesOf(const Arguments& arguments) {
+  CKPT_ASSIGN_OR_RETURN(std::vector<TensorSlice> parsed,
+                        ParseTensorSlices(arguments.All("slice")));
   Slices slices;
-  for (const std::string& text : arguments.All("slice")) {
-    CKPT_ASSIGN_OR_RETURN(TensorSlice slice, ParseTensorSlice(text));
-    if (slices.contains(slice.key)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--slice ", Quoted(text), ": one box of a tensor at a time"));
-    }
-    slices.emplace(slice.key, std::move(slice));
-  }
+  for (TensorSlice& slice : parsed) slices.emplace(slice.key, std::move(slice));
   return slices;
 }
 
@@ -50,12 +47,11 @@ absl::StatusOr<Box> BoxOf(const v1::Leaf& leaf, const std::string& key, const Sl
 }
 
 // Bytes of what is listed.
-absl::StatusOr<uint64_t> AddTensorRow(RecordPrinter& printer, const v1::TensorInfo& tensor,
-                                      const Slices& slices) {
+uint64_t AddTensorRow(RecordPrinter& printer, const v1::TensorInfo& tensor, const Slices& slices,
+                      const Box& box) {
   const v1::Leaf& leaf = tensor.leaf();
   const std::string key = PrintKey(leaf.key());
   const bool tensor_like = IsTensorKind(leaf.kind());
-  CKPT_ASSIGN_OR_RETURN(const Box box, BoxOf(leaf, key, slices));
   const bool sliced = slices.contains(key);
   const uint64_t bytes = sliced ? box.volume() * DTypeBytes(leaf.dtype()) : tensor.data_bytes();
   Json json;
@@ -103,20 +99,24 @@ absl::StatusOr<ExitCode> ListTensors(VerbContext& context) {
   uint64_t tensors = 0;
   uint64_t others = 0;
   uint64_t bytes = 0;
+  CollectedErrors wrong;  // boxes that do not fit: nothing is listed from there on
   do {
     v1::ListTensorsResponse response;
     CKPT_RETURN_IF_ERROR(context.connection.Call([&](grpc::ClientContext* call) {
       return context.connection.catalog().ListTensors(call, request, &response);
     }));
     for (const v1::TensorInfo& tensor : response.tensors()) {
-      CKPT_ASSIGN_OR_RETURN(const uint64_t listed, AddTensorRow(printer, tensor, slices));
-      ++(IsTensorKind(tensor.leaf().kind()) ? tensors : others);
-      bytes += listed;
+      const v1::Leaf& leaf = tensor.leaf();
+      const absl::StatusOr<Box> box = BoxOf(leaf, PrintKey(leaf.key()), slices);
+      wrong.Add(box.status());
+      if (!wrong.empty()) continue;
+      bytes += AddTensorRow(printer, tensor, slices, *box);
+      ++(IsTensorKind(leaf.kind()) ? tensors : others);
     }
-    // Later pages are of the very checkpoint that the first one came from.
-    if (response.has_id()) *request.mutable_selector() = ExactSelector(response.id());
+    // It names the checkpoint, too: later pages are of the one that the first page was of.
     request.set_page_token(response.next_page_token());
   } while (!request.page_token().empty());
+  CKPT_RETURN_IF_ERROR(wrong.ToStatus());
   printer.Finish("nothing matches");
   if (context.format == OutputFormat::kTable && tensors + others > 0) {
     std::puts(TotalText(tensors, others, bytes).c_str());

@@ -1,11 +1,15 @@
 #include "client/cli/tensor_slice.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "common/collected_errors.h"
 #include "common/status_macros.h"
 
 namespace ckpt::cli {
@@ -70,6 +74,25 @@ absl::StatusOr<TensorSlice> ParseTensorSlice(absl::string_view text) {
     if (!ParseRange(part, slice.ranges.emplace_back())) return MalformedSlice(text);
   }
   return slice;
+}
+
+absl::StatusOr<std::vector<TensorSlice>> ParseTensorSlices(absl::Span<const std::string> texts) {
+  std::vector<TensorSlice> slices;
+  CollectedErrors errors;
+  for (const std::string& text : texts) {
+    absl::StatusOr<TensorSlice> slice = ParseTensorSlice(text);
+    errors.Add(slice.status());
+    if (!slice.ok()) continue;
+    const auto same = [&](const TensorSlice& other) { return other.key == slice->key; };
+    if (std::any_of(slices.begin(), slices.end(), same)) {
+      errors.Add(absl::InvalidArgumentError(absl::StrCat(
+          "--slice ", absl::Utf8SafeCEscape(text), ": one box of a tensor at a time")));
+    } else {
+      slices.push_back(*std::move(slice));
+    }
+  }
+  CKPT_RETURN_IF_ERROR(errors.ToStatus());
+  return slices;
 }
 
 absl::StatusOr<Box> BoxOf(const TensorSlice& slice, absl::Span<const uint64_t> shape) {

@@ -28,6 +28,8 @@ struct TensorSlice {
 // KEY[RANGE,...]; a range is BEGIN:END, either of them left out, or one index, which means
 // INDEX:INDEX+1: dimensions are never dropped. INVALID_ARGUMENT quotes the text.
 absl::StatusOr<TensorSlice> ParseTensorSlice(absl::string_view text);
+// All of them. INVALID_ARGUMENT quotes every text that is none or whose key was cut already.
+absl::StatusOr<std::vector<TensorSlice>> ParseTensorSlices(absl::Span<const std::string> texts);
 
 // INVALID_ARGUMENT: more ranges than dimensions, or one that is empty or leaves the tensor. Python
 // would cut it to fit; here what was asked for is there, or it is an error.

@@ -20,7 +20,9 @@
 namespace ckpt {
 
 struct RestoreOptions {
-  v1::Selection selection;  // empty: everything
+  // Empty: everything. A key that it names exactly must be there, or planning is NOT_FOUND with all
+  // that are not, each with the nearest that are; a caller who takes what there is uses a pattern.
+  v1::Selection selection;
   std::optional<v1::RestoreGroup> group;
   // Ranks that restore from this checkpoint at the same time, this one included. What by counting
   // alone others must want as well is read through the page cache, so that the node reads it once;

@@ -18,7 +18,7 @@ constexpr size_t kSuggestionsMax = 20;
 // `printed`: of all leaves, sorted.
 absl::Status CheckExactKeys(const LeafFilter& filter, const std::vector<std::string>& printed) {
   std::vector<std::string> unknown;
-  for (const std::string& key : filter.exact_keys()) {
+  for (const std::string& key : filter.named_keys()) {
     if (std::binary_search(printed.begin(), printed.end(), key)) continue;
     std::vector<std::string> nearest;
     if (unknown.size() < kSuggestionsMax) nearest = NearestNames(key, printed, 1);
@@ -38,7 +38,7 @@ absl::StatusOr<std::vector<bool>> SelectedLeaves(const Part& part, const v1::Sel
   }
   CKPT_ASSIGN_OR_RETURN(const LeafFilter filter, LeafFilter::FromSelection(selection));
   std::vector<bool> keep(part.leaves.size(), true);
-  if (filter.everything()) return keep;
+  if (filter.everything() && filter.named_keys().empty()) return keep;
   std::vector<std::string> printed;
   printed.reserve(part.leaves.size());
   for (size_t i = 0; i < part.leaves.size(); ++i) {
@@ -55,7 +55,7 @@ absl::StatusOr<std::vector<bool>> SelectedLeaves(const Part& part, const v1::Sel
                                       .shape = leaf.shape},
                                      part.rank));
   }
-  if (!filter.exact_keys().empty()) {
+  if (!filter.named_keys().empty()) {
     std::sort(printed.begin(), printed.end());
     CKPT_RETURN_IF_ERROR(CheckExactKeys(filter, printed));
   }

@@ -2,23 +2,20 @@
 // differs is told from manifests and the hashes of blocks; no tensor is read.
 #include <algorithm>
 #include <memory>
-#include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_set.h"
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "common/filter.h"
 #include "common/status_macros.h"
 #include "server/rpc/catalog.h"
+#include "server/rpc/leaf_merge.h"
+#include "server/rpc/leaf_selection.h"
 #include "server/rpc/leaf_sequence.h"
 
 namespace ckpt {
 namespace {
 
 constexpr size_t kBatchBytesMax = 1 << 20;
-constexpr size_t kMissingShown = 10;
 constexpr uint64_t kLeavesPerLook = 1024;  // between looks at whether the caller is still there
 
 LeafFacts FactsOf(const StoredLeaf& leaf) {
@@ -72,11 +69,21 @@ class Comparison {
     if (request_.selection().slices_size() > 0) {
       return absl::InvalidArgumentError("a diff compares whole tensors: slices are not allowed");
     }
-    CKPT_ASSIGN_OR_RETURN(filter_, LeafFilter::FromSelection(request_.selection()));
-    CKPT_ASSIGN_OR_RETURN(const auto before, Open(request_.before(), summary_.mutable_before()));
-    CKPT_ASSIGN_OR_RETURN(const auto after, Open(request_.after(), summary_.mutable_after()));
+    CKPT_ASSIGN_OR_RETURN(const LeafSelection selection,
+                          LeafSelection::Create(request_.selection()));
+    filter_ = selection.filter();
+    CKPT_ASSIGN_OR_RETURN(const CheckpointRecord old_record, Find(request_.before()));
+    CKPT_ASSIGN_OR_RETURN(const CheckpointRecord new_record, Find(request_.after()));
+    *summary_.mutable_before() = old_record.manifest.id();
+    *summary_.mutable_after() = new_record.manifest.id();
+    if (!filter_.named_keys().empty()) {
+      CKPT_ASSIGN_OR_RETURN(LeafMerge old_leaves, Merged(old_record));
+      CKPT_ASSIGN_OR_RETURN(LeafMerge new_leaves, Merged(new_record));
+      CKPT_RETURN_IF_ERROR(selection.CheckNamedKeys({&old_leaves, &new_leaves}));
+    }
+    CKPT_ASSIGN_OR_RETURN(const auto before, Open(old_record, selection));
+    CKPT_ASSIGN_OR_RETURN(const auto after, Open(new_record, selection));
     CKPT_RETURN_IF_ERROR(Merge(*before, *after));
-    CKPT_RETURN_IF_ERROR(CheckNamedKeys());
     if (!Flush()) return CallerHasGone();
     v1::DiffCheckpointsResponse last;
     *last.mutable_summary() = summary_;
@@ -84,12 +91,15 @@ class Comparison {
   }
 
  private:
-  absl::StatusOr<std::unique_ptr<LeafSequence>> Open(const v1::Selector& selector,
-                                                     v1::CheckpointId* id) {
-    CKPT_ASSIGN_OR_RETURN(const CheckpointRecord record,
-                          catalog_.finder->Find(selector, *catalog_.rights, cancelled_));
-    *id = record.manifest.id();
-    return OpenLeaves(catalog_.index, catalog_.folder, record);
+  absl::StatusOr<CheckpointRecord> Find(const v1::Selector& selector) {
+    return catalog_.finder->Find(selector, *catalog_.rights, cancelled_);
+  }
+  absl::StatusOr<LeafMerge> Merged(const CheckpointRecord& record) {
+    return LeafMerge::Open(catalog_.index, catalog_.folder, record);
+  }
+  absl::StatusOr<std::unique_ptr<LeafSequence>> Open(const CheckpointRecord& record,
+                                                     const LeafSelection& selection) {
+    return OpenLeaves(catalog_.index, catalog_.folder, record, selection);
   }
 
   absl::Status Merge(LeafSequence& before, LeafSequence& after) {
@@ -120,7 +130,6 @@ class Comparison {
   bool Compare(const StoredLeaf* before, const StoredLeaf* after) {
     if (!Selected(before) && !Selected(after)) return true;
     const StoredLeaf& shown = after != nullptr ? *after : *before;
-    if (!filter_.exact_keys().empty()) named_.emplace(shown.printed_key);
     v1::LeafDifference difference;
     difference.set_data_bytes(FactsOf(shown).bytes.value_or(0));
     difference.set_kind(KindOf(before, after, difference));
@@ -185,20 +194,6 @@ class Comparison {
     shown->clear_alias_of_plus_one();  // a number in a layout that the caller doesn't see
   }
 
-  absl::Status CheckNamedKeys() const {
-    std::vector<std::string> missing;
-    for (const std::string& key : filter_.exact_keys()) {
-      if (!named_.contains(key)) missing.push_back(key);
-    }
-    if (missing.empty()) return absl::OkStatus();
-    const size_t count = missing.size();
-    if (count > kMissingShown) missing.resize(kMissingShown);
-    return absl::NotFoundError(absl::StrCat(
-        "neither checkpoint has a key '", absl::StrJoin(missing, "', '"), "'",
-        count > kMissingShown ? absl::StrCat(" and ", count - kMissingShown, " more") : "",
-        " that is selected"));
-  }
-
   bool Flush() {
     if (batch_bytes_ == 0) return true;
     const bool sent = !cancelled_() && send_(batch_);
@@ -212,7 +207,6 @@ class Comparison {
   const Cancelled cancelled_;
   const SendTo<v1::DiffCheckpointsResponse> send_;
   LeafFilter filter_;
-  absl::flat_hash_set<std::string> named_;  // keys that were met, kept only if some were named
   v1::DiffSummary summary_;
   v1::DiffCheckpointsResponse batch_;
   size_t batch_bytes_ = 0;

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "ckpt/v1/restore.pb.h"
 #include "common/box.h"
 #include "common/filter.h"
@@ -34,17 +35,24 @@ class LeafSelection {
   // The boxes that are asked of a selected leaf; null: all of it.
   const std::vector<Box>* BoxesOf(absl::string_view printed_key) const;
 
-  // NOT_FOUND where a key that was named exactly (as a key or a slice) is not there, with the
-  // nearest that are.
-  absl::Status CheckNamedKeys(LeafMerge& leaves) const;
+  // For a walk beside another one: from the leaf at hand to the first that ForEach would look at.
+  // False: there is none. What is passed over is not selected.
+  absl::StatusOr<bool> SkipToRange(LeafMerge& leaves) const;
+
+  const LeafFilter& filter() const { return filter_; }
+
+  // NOT_FOUND where keys that were named exactly (see LeafFilter::named_keys) are in none of the
+  // checkpoints: names them, each with the nearest that are there.
+  absl::Status CheckNamedKeys(absl::Span<LeafMerge* const> checkpoints) const;
 
  private:
   explicit LeafSelection(LeafFilter filter) : filter_(std::move(filter)) {}
+  bool Inside(absl::string_view range, absl::string_view key) const;
 
   LeafFilter filter_;
-  bool only_exact_ = false;  // nothing but keys is included
+  bool only_exact_ = false;          // nothing but keys is included
+  std::vector<std::string> ranges_;  // sorted: those keys, else what selected keys begin with
   absl::flat_hash_map<std::string, std::vector<Box>> slices_;  // by printed key
-  std::vector<std::string> named_;                             // keys that must be there
 };
 
 }  // namespace ckpt

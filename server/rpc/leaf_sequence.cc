@@ -14,12 +14,18 @@ namespace {
 
 class MergedLeaves : public LeafSequence {
  public:
-  MergedLeaves(Index* index, DataFolder* folder, const CheckpointRecord& record, LeafMerge leaves)
-      : index_(index), folder_(folder), record_(record), leaves_(std::move(leaves)) {}
+  MergedLeaves(Index* index, DataFolder* folder, const CheckpointRecord& record,
+               const LeafSelection& selection, LeafMerge leaves)
+      : index_(index),
+        folder_(folder),
+        record_(record),
+        selection_(selection),
+        leaves_(std::move(leaves)) {}
 
   absl::StatusOr<const StoredLeaf*> Next() override {
     CKPT_RETURN_IF_ERROR(std::exchange(begun_, true) ? leaves_.Next() : leaves_.Seek(""));
-    if (!leaves_.valid()) return nullptr;
+    CKPT_ASSIGN_OR_RETURN(const bool more, selection_.SkipToRange(leaves_));
+    if (!more) return nullptr;
     leaf_ = StoredLeaf();
     described_.Clear();
     CKPT_RETURN_IF_ERROR(leaves_.Describe(described_));
@@ -92,6 +98,7 @@ class MergedLeaves : public LeafSequence {
   Index* const index_;
   DataFolder* const folder_;
   const CheckpointRecord record_;
+  const LeafSelection& selection_;
   LeafMerge leaves_;
   std::optional<LeafMerge> storages_;  // stands where an alias points
   bool begun_ = false;
@@ -107,9 +114,10 @@ class MergedLeaves : public LeafSequence {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LeafSequence>> OpenLeaves(Index* index, DataFolder* folder,
-                                                         const CheckpointRecord& record) {
+                                                         const CheckpointRecord& record,
+                                                         const LeafSelection& selection) {
   CKPT_ASSIGN_OR_RETURN(LeafMerge leaves, LeafMerge::Open(index, folder, record));
-  return std::make_unique<MergedLeaves>(index, folder, record, std::move(leaves));
+  return std::make_unique<MergedLeaves>(index, folder, record, selection, std::move(leaves));
 }
 
 }  // namespace ckpt

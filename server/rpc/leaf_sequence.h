@@ -14,6 +14,7 @@
 #include "common/box.h"
 #include "common/ids.h"
 #include "server/index/index.h"
+#include "server/rpc/leaf_selection.h"
 #include "server/storage/data_folder.h"
 
 namespace ckpt {
@@ -41,13 +42,15 @@ class LeafSequence {
  public:
   virtual ~LeafSequence() = default;
   // Ascending by (printed key, rank): REPLICATED and SHARDED leaves once, PER_RANK leaves once for
-  // each rank. Null at the end. What it points to is valid until the next call.
+  // each rank. All that the selection takes, and others whose keys begin as theirs do. Null at the
+  // end. What it points to is valid until the next call.
   virtual absl::StatusOr<const StoredLeaf*> Next() = 0;
 };
 
-// Errors as CommittedPart's.
+// Errors as CommittedPart's. `selection` must outlive the answer.
 absl::StatusOr<std::unique_ptr<LeafSequence>> OpenLeaves(Index* index, DataFolder* folder,
-                                                         const CheckpointRecord& record);
+                                                         const CheckpointRecord& record,
+                                                         const LeafSelection& selection);
 
 }  // namespace ckpt
 

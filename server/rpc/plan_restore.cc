@@ -11,9 +11,8 @@
 //   4. the plan is open before the summary, which is the last message, is sent; until it is
 //      released, its session ends or its lease runs out. If the stream breaks it is released at once
 //
-// Keys named exactly that are not there are NOT_FOUND for callers without a session (tools), before
-// the header; a caller with one is a client library, which compares the whole plan with what it
-// wants.
+// Keys named exactly that are not there are NOT_FOUND before the header: a plan of the others would
+// look like all that was asked for.
 #include <memory>
 #include <string>
 #include <utility>
@@ -71,7 +70,7 @@ class Planning {
     if (absl::IsNotFound(opened.status())) return deleted();
     CKPT_RETURN_IF_ERROR(opened.status());
     LeafMerge& leaves = *opened;
-    if (session_ == nullptr) CKPT_RETURN_IF_ERROR(selection.CheckNamedKeys(leaves));
+    CKPT_RETURN_IF_ERROR(selection.CheckNamedKeys({&leaves}));
 
     std::shared_ptr<OpenPlan> plan;
     if (!request_.leaves_only() && !request_.summary_only()) {

@@ -4,11 +4,13 @@
 #include <cmath>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "common/key.h"
 #include "tests/cli/ckptctl_fixture.h"
@@ -63,6 +65,36 @@ TEST_F(Ckptctl, ListsRunsCheckpointsAndTensors) {
   const Json value = RunJson({"tensor", "ls", "team/run@latest", "-i", "step_seed"});
   ASSERT_EQ(value.size(), 1u);
   EXPECT_EQ(value[0]["value"], 1);
+}
+
+TEST_F(Ckptctl, AListOfManyPagesIsWhole) {
+  constexpr size_t kLeaves = 2500;  // a page has 1000
+  Part part;
+  for (size_t i = 0; i < kLeaves; ++i) {
+    v1::Value value;
+    value.set_integer(static_cast<int64_t>(i));
+    part.leaves.push_back(
+        ValueLeaf(MakeKey({absl::StrCat("v", i)}), value, v1::PLACEMENT_REPLICATED));
+  }
+  const auto client = Connect();
+  absl::StatusOr<SaveHandle> save = client->Save(NewId("run", 1), std::move(part), {});
+  ASSERT_TRUE(save.ok()) << save.status();
+  CKPT_ASSERT_OK(save->AwaitCommitted(absl::Seconds(60)));
+  ASSERT_EQ(Run({"checkpoint", "tag", "run@1", "best"}).exit_status, 0);
+  for (const char* name : {"run@1", "run@latest", "run@latest-valid", "run@best"}) {
+    const CommandResult lines = Run({"-o", "jsonl", "tensor", "ls", name});
+    EXPECT_EQ(lines.exit_status, 0) << name << ": " << lines.errors;
+    std::set<std::string> keys;
+    for (const absl::string_view line : absl::StrSplit(lines.output, '\n', absl::SkipEmpty())) {
+      keys.insert(Json::parse(std::string(line))["key"]);
+    }
+    EXPECT_EQ(keys.size(), kLeaves) << name;
+    const CommandResult table = Run({"tensor", "ls", name, "-i", "v*"});
+    EXPECT_EQ(table.exit_status, 0) << name << ": " << table.errors;
+    const std::vector<std::string> rows = absl::StrSplit(table.output, '\n', absl::SkipEmpty());
+    EXPECT_EQ(rows.size(), kLeaves + 2) << name;
+    EXPECT_EQ(rows.back(), "0 tensors and 2500 values, 0 B") << name;
+  }
 }
 
 TEST_F(Ckptctl, JsonLinesAreOneObjectEach) {

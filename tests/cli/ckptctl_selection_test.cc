@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "tests/cli/ckptctl_fixture.h"
 
@@ -13,6 +14,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::UnorderedElementsAre;
 
 class CkptctlSelection : public Ckptctl {
@@ -61,6 +63,53 @@ TEST_F(CkptctlSelection, ListsByEveryFact) {
   const CommandResult missing = Run({"tensor", "ls", "run@100", "--key", "model.maks"});
   EXPECT_EQ(missing.exit_status, 3);
   EXPECT_THAT(missing.errors, HasSubstr("model.mask"));
+}
+
+TEST_F(CkptctlSelection, AKeyThatIsNotThereIsAnErrorWhateverElseIsAsked) {
+  for (const std::vector<std::string>& restriction : std::vector<std::vector<std::string>>{
+           {}, {"--dtype", "F64"}, {"--top-level", "model"}, {"--rank", "0"}, {"-i", "model.**"}}) {
+    for (std::vector<std::string> words : std::vector<std::vector<std::string>>{
+             {"tensor", "ls", "run@100"},
+             {"tensor", "ls", "run@100", "--summary"},
+             {"checkpoint", "diff", "run@100", "run@100"},
+             {"checkpoint", "export", "run@100", folder_ / "none"}}) {
+      words.insert(words.end(),
+                   {"--key", "model.maks", "--key", "model.norm.bias", "--key", "stp"});
+      words.insert(words.end(), restriction.begin(), restriction.end());
+      const CommandResult result = Run(words);
+      const std::string asked = absl::StrJoin(words, " ");
+      EXPECT_EQ(result.exit_status, 3) << asked << "\n" << result.output;
+      EXPECT_THAT(result.errors, HasSubstr("'model.maks' (nearest: 'model.mask'")) << asked;
+      EXPECT_THAT(result.errors, HasSubstr("'stp'")) << "all that are missing: " << asked;
+      EXPECT_THAT(result.errors, Not(HasSubstr("'model.norm.bias'"))) << asked;
+    }
+  }
+  // There, but of another type: that selects nothing, and is no error of a list.
+  const CommandResult other =
+      Run({"tensor", "ls", "run@100", "--key", "model.mask", "--dtype", "F64"});
+  EXPECT_EQ(other.exit_status, 0) << other.errors;
+  EXPECT_EQ(other.output, "nothing matches\n");
+}
+
+TEST_F(CkptctlSelection, AllThatIsWrongIsToldAtOnce) {
+  const CommandResult words =
+      Run({"tensor", "ls", "run@100", "--slice", "a[", "--slice", "b", "--regex", "x(y", "--regex",
+           "[z", "-i", "c\\", "--dtype", "F99", "--rank", "-1"});
+  EXPECT_EQ(words.exit_status, 2);
+  for (const char* text : {"\"a[\"", "\"b\"", "'x(y'", "'[z'", "'c\\", "F99", "--rank"}) {
+    EXPECT_THAT(words.errors, HasSubstr(text));
+  }
+  for (std::vector<std::string> verb : std::vector<std::vector<std::string>>{
+           {"tensor", "ls", "run@100"}, {"checkpoint", "export", "run@100", folder_ / "none"}}) {
+    verb.insert(verb.end(), {"--slice", "model.norm.bias[30:40]", "--slice", "step_seed[0]",
+                             "--slice", "model.mask[:,:,:]"});
+    const CommandResult boxes = Run(verb);
+    EXPECT_EQ(boxes.exit_status, 2);
+    for (const char* text : {"30:40", "'step_seed' is not a tensor", "3 ranges"}) {
+      EXPECT_THAT(boxes.errors, HasSubstr(text)) << verb[1];
+    }
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(folder_.path()));
 }
 
 TEST_F(CkptctlSelection, TheListEndsWithItsTotal) {

@@ -90,6 +90,8 @@ TEST(SelectionFlags, RestrictionsNarrowWhateverIsNamed) {
 TEST(SelectionFlags, AKeyIsNoPatternWithARestrictionEither) {
   const v1::Selection selection = *Select({"--key", "a*b?\\c", "--min-size", "0"});
   ASSERT_EQ(selection.include_matching_size(), 1);
+  EXPECT_EQ(LeafFilter::FromSelection(selection)->named_keys(),
+            std::vector<std::string>{"a*b?\\c"});
   const LeafFilter filter = LeafFilter::FromSelection(selection).value();
   EXPECT_TRUE(filter.Matches({.printed_key = "a*b?\\c", .bytes = 1}));
   EXPECT_FALSE(filter.Matches({.printed_key = "axbx\\c", .bytes = 1}));
@@ -108,6 +110,10 @@ TEST(SelectionFlags, SayWhichFlagIsWrong) {
   EXPECT_THAT(Selected({"--rank", "-1"})[0], HasSubstr("--rank"));
   EXPECT_THAT(Selected({"--slice", "w"})[0], HasSubstr("KEY[0:100,:]"));
   EXPECT_THAT(Selected({"--regex", "a(b"})[0], HasSubstr("missing )"));
+  EXPECT_THAT(
+      Selected({"--dtype", "F99", "--min-size", "much", "--slice", "w", "--regex", "a(b"})[0],
+      AllOf(HasSubstr("F99"), HasSubstr("much"), HasSubstr("\"w\""), HasSubstr("a(b")))
+      << "all at once";
 }
 
 }  // namespace

@@ -55,5 +55,15 @@ TEST(TensorSlice, MalformedTextIsQuoted) {
   }
 }
 
+TEST(TensorSlice, OfManyEachThatIsWrongIsTold) {
+  const std::vector<std::string> texts = {"w[0]", "a", "b[", "w[1]", "c[2]"};
+  const std::string told(ParseTensorSlices(texts).status().message());
+  EXPECT_THAT(told, HasSubstr("not \"a\""));
+  EXPECT_THAT(told, HasSubstr("not \"b[\""));
+  EXPECT_THAT(told, HasSubstr("--slice w[1]: one box"));
+  EXPECT_THAT(told, ::testing::Not(HasSubstr("c[2]")));
+  EXPECT_EQ(ParseTensorSlices({"w[0]", "c[2]"})->size(), 2u);
+}
+
 }  // namespace
 }  // namespace ckpt::cli

@@ -9,6 +9,7 @@
 #include "ckpt/v1/catalog.grpc.pb.h"
 #include "client/client.h"
 #include "common/key.h"
+#include "gmock/gmock.h"
 #include "grpcpp/grpcpp.h"
 #include "gtest/gtest.h"
 #include "tests/fixtures/daemon.h"
@@ -22,6 +23,7 @@ using testing::CheckRestoredWhole;
 using testing::Daemon;
 using testing::MakeTestPart;
 using testing::TestState;
+using ::testing::HasSubstr;
 
 constexpr absl::Duration kPatience = absl::Seconds(60);
 
@@ -273,6 +275,33 @@ TEST_F(RealDaemonTest, KeptReadMappingsDoNotHoldTheBudget) {
   client_ = Connect();  // the session that wrote the file has ended
   const absl::Status second = SaveAndCommit(state, 2, {.memory_wait = absl::Seconds(20)});
   EXPECT_TRUE(second.ok()) << second;
+}
+
+TEST_F(RealDaemonTest, AKeyThatIsNotThereIsNoSmallerPlan) {
+  StartDaemon("64MiB");
+  const absl::Status saved = SaveAndCommit(TestState::Mixed(7, 1 << 20), 1);
+  ASSERT_TRUE(saved.ok()) << saved;
+  v1::Selector selector;
+  selector.set_run("run");
+  selector.set_step(1);
+  RestoreOptions options;
+  *options.selection.add_keys() = MakeKey({"model", "mask"});
+  for (const bool over_stream : {false, true}) {
+    options.stream = over_stream;
+    EXPECT_TRUE(client_->PlanRestore(selector, options).ok());
+  }
+  *options.selection.add_keys() = MakeKey({"model", "norm", "bais"});
+  *options.selection.add_keys() = MakeKey({"model", "pahse"});
+  for (const bool over_stream : {false, true}) {
+    options.stream = over_stream;
+    for (const absl::Status& status : {client_->PlanRestore(selector, options).status(),
+                                       client_->EstimateRestore(selector, options).status()}) {
+      EXPECT_TRUE(absl::IsNotFound(status)) << status;
+      EXPECT_THAT(std::string(status.message()),
+                  ::testing::AllOf(HasSubstr("'model.norm.bais' (nearest: 'model.norm.bias')"),
+                                   HasSubstr("'model.pahse' (nearest: 'model.phase'")));
+    }
+  }
 }
 
 }  // namespace

@@ -94,11 +94,21 @@ TEST(FilterTest, MatchesByEveryFact) {
             "w")
       << "all that is set must hold";
 
-  v1::Selection selection;
-  selection.add_exclude_matching()->add_dtypes(v1::DTYPE_U8);
-  const LeafFilter filter = LeafFilter::FromSelection(selection).value();
-  EXPECT_TRUE(filter.Matches(weight_facts));
-  EXPECT_FALSE(filter.Matches(random_facts));
+  const auto left = [&](auto set) {
+    v1::Selection selection;
+    set(*selection.add_exclude_matching());
+    const LeafFilter filter = LeafFilter::FromSelection(selection).value();
+    return std::string(filter.Matches(weight_facts) ? "w" : "") +
+           (filter.Matches(random_facts) ? "r" : "") + (filter.Matches(step_facts) ? "s" : "");
+  };
+  EXPECT_EQ(left([](v1::LeafMatch& m) { m.add_dtypes(v1::DTYPE_U8); }), "ws");
+  EXPECT_EQ(left([](v1::LeafMatch& m) { m.add_ranks(3); }), "ws") << "what is shared stays";
+  EXPECT_EQ(left([](v1::LeafMatch& m) { m.add_ranks(2); }), "wrs");
+  EXPECT_EQ(left([](v1::LeafMatch& m) {
+              m.add_ranks(3);
+              m.set_glob("model**");
+            }),
+            "wrs");
 }
 
 TEST(FilterTest, PrefixesBoundWhatCanMatch) {
@@ -143,6 +153,44 @@ TEST(FilterTest, RefusesBadPatterns) {
   v1::Selection bad_slice;
   bad_slice.add_slices();
   EXPECT_FALSE(LeafFilter::FromSelection(bad_slice).ok());
+}
+
+TEST(FilterTest, AllThatIsWrongIsOneError) {
+  v1::Selection selection = Include({"a\\", "fine", "b\\"});
+  selection.add_include_matching()->set_regex("c(");
+  v1::LeafMatch& match = *selection.add_exclude_matching();
+  match.set_regex("d[");
+  match.set_glob("e\\");
+  match.add_dtypes(v1::DTYPE_UNSPECIFIED);
+  selection.add_keys();
+  const absl::Status status = LeafFilter::FromSelection(selection).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(status));
+  const std::string told(status.message());
+  for (const char* text : {"'a\\", "'b\\", "'c('", "'d['", "'e\\", "no such dtype: 0", "key"}) {
+    EXPECT_THAT(told, testing::HasSubstr(text));
+  }
+  EXPECT_THAT(told, testing::Not(testing::HasSubstr("fine")));
+
+  v1::Selection many;
+  for (int i = 0; i < 15; ++i) many.add_exclude(absl::StrCat("pattern", i, "\\"));
+  many.add_include("pattern3\\");  // told once
+  const std::string most(LeafFilter::FromSelection(many).status().message());
+  EXPECT_THAT(most, testing::HasSubstr("pattern8"));
+  EXPECT_THAT(most, testing::EndsWith("; and 5 more"));
+}
+
+TEST(FilterTest, NamedKeysAreAllThatMustBeThere) {
+  v1::Selection selection;
+  *selection.add_keys() = MakeKey({"b"});
+  *selection.add_must_exist() = MakeKey({"c"});
+  *selection.add_must_exist() = MakeKey({"b"});
+  *selection.add_slices()->mutable_key() = MakeKey({"a"});
+  const LeafFilter filter = LeafFilter::FromSelection(selection).value();
+  EXPECT_EQ(filter.named_keys(), (std::vector<std::string>{"a", "b", "c"}));
+  EXPECT_TRUE(filter.Matches(Facts("b")));
+  EXPECT_FALSE(filter.Matches(Facts("c"))) << "it must be there, and is not selected by that";
+  selection.clear_keys();
+  EXPECT_TRUE(LeafFilter::FromSelection(selection)->Matches(Facts("other")));
 }
 
 }  // namespace

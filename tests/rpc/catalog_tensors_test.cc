@@ -101,5 +101,44 @@ TEST_F(CatalogTest, NearestKeysAreFoundAmongManyByTheirSegments) {
   EXPECT_THAT(asked({"nothing", "like", "it", "at", "all"}), Not(HasSubstr("nearest")));
 }
 
+TEST_F(CatalogTest, AllMissingKeysAreNamedEachWithItsNearest) {
+  v1::Layout layout;
+  const auto names = [](int i) {
+    return std::vector<std::string>{"blocks", std::to_string(i), i % 2 == 0 ? "weight" : "bias"};
+  };
+  const auto key_of = [](const std::vector<std::string>& segments) {
+    v1::Key key;
+    for (const std::string& segment : segments) key.add_segments()->set_name(segment);
+    return key;
+  };
+  for (int i = 0; i < 3000; ++i) {
+    v1::Leaf* leaf = layout.add_leaves();
+    *leaf->mutable_key() = key_of(names(i));
+    leaf->set_kind(v1::LEAF_KIND_EMPTY_DICT);
+    leaf->set_placement(v1::PLACEMENT_REPLICATED);
+  }
+  SaveLayouts(IdOf("r", 1), {layout});
+  v1::ListTensorsRequest request;
+  *request.mutable_selector() = StepOf("r", 1);
+  *request.mutable_selection()->add_keys() = key_of({"blocks", "100", "wieght"});
+  *request.mutable_selection()->add_keys() = key_of({"blocks", "100", "weight"});
+  *request.mutable_selection()->add_must_exist() = key_of({"blocks", "2001", "bais"});
+  *request.mutable_selection()->add_slices()->mutable_key() = key_of({"bloks", "0", "weight"});
+  v1::ListTensorsResponse page;
+  const absl::Status status = ListTensors(*catalog_, request, Never, page);
+  EXPECT_TRUE(absl::IsNotFound(status)) << status;
+  const std::string told(status.message());
+  EXPECT_THAT(told, HasSubstr("'blocks.100.wieght' (nearest: 'blocks.100.weight'"));
+  EXPECT_THAT(told, HasSubstr("'blocks.2001.bais' (nearest: 'blocks.2001.bias'"));
+  EXPECT_THAT(told, HasSubstr("'bloks.0.weight' (nearest: 'blocks.0.weight'"));
+
+  request.clear_selection();
+  for (int i = 0; i < 14; ++i) {
+    *request.mutable_selection()->add_keys() = key_of({"nowhere", std::to_string(10 + i)});
+  }
+  const std::string many(ListTensors(*catalog_, request, Never, page).message());
+  EXPECT_THAT(many, HasSubstr("'nowhere.19' and 4 more"));
+}
+
 }  // namespace
 }  // namespace ckpt

@@ -9,6 +9,8 @@
 #include "common/key.h"
 #include "common/status_macros.h"
 #include "gmock/gmock.h"
+#include "server/rpc/leaf_selection.h"
+#include "server/rpc/leaf_sequence.h"
 #include "tests/rpc/rpc_fixture.h"
 
 namespace ckpt {
@@ -316,6 +318,47 @@ TEST_F(DiffTest, OnlyWhatIsSelectedOnEitherSide) {
   EXPECT_THAT(diff->told, ElementsAre("RESHAPED b")) << "not ADDED: it was there before";
 }
 
+// What the keys rule out is not walked, in neither checkpoint.
+TEST_F(DiffTest, ASelectionIsSought) {
+  std::vector<DiffLeaf> leaves;
+  for (int i = 0; i < 300; ++i) leaves.push_back({.key = absl::StrCat("a", i), .value = 1});
+  for (const char* key : {"b", "b.x", "b.y", "bc", "c", "d"}) {
+    leaves.push_back({.key = key, .value = 1});
+  }
+  SaveLeaves(IdOf("r", 1), {leaves});
+  for (DiffLeaf& leaf : leaves) leaf.value = 2;
+  std::erase_if(leaves, [](const DiffLeaf& leaf) { return leaf.key == "b.x"; });
+  SaveLeaves(IdOf("r", 2), {leaves});
+  const auto walked = [&](const v1::Selection& proto) {
+    const auto selection = LeafSelection::Create(proto);
+    const auto record = finder_->Find(StepOf("r", 1), *catalog_->rights, Never);
+    auto sequence = OpenLeaves(catalog_->index, catalog_->folder, *record, *selection);
+    std::vector<std::string> keys;
+    while (true) {
+      const auto leaf = (*sequence)->Next();
+      EXPECT_TRUE(leaf.ok()) << leaf.status();
+      if (!leaf.ok() || *leaf == nullptr) return keys;
+      keys.emplace_back((*leaf)->printed_key);
+    }
+  };
+  v1::Selection selection;
+  EXPECT_EQ(walked(selection).size(), 306u);
+  selection.add_include("b.*");
+  *selection.add_keys() = MakeKey({"c"});
+  EXPECT_THAT(walked(selection), ElementsAre("b.x", "b.y", "c"));
+  auto diff = Diff(1, 2, selection);
+  ASSERT_TRUE(diff.ok()) << diff.status();
+  EXPECT_THAT(diff->told, ElementsAre("REMOVED b.x", "CHANGED b.y", "CHANGED c"));
+  selection.Clear();
+  *selection.add_keys() = MakeKey({"b"});
+  *selection.add_keys() = MakeKey({"b.y"});
+  *selection.add_keys() = MakeKey({"d"});
+  EXPECT_THAT(walked(selection), ElementsAre("b", "b.y", "d"));
+  diff = Diff(1, 2, selection);
+  ASSERT_TRUE(diff.ok()) << diff.status();
+  EXPECT_THAT(diff->told, ElementsAre("CHANGED b", "CHANGED b.y", "CHANGED d"));
+}
+
 TEST_F(DiffTest, SaysWhatIsWrongWithTheQuestion) {
   Save(IdOf("r", 1));
   EXPECT_TRUE(absl::IsNotFound(Diff(1, 9).status()));
@@ -327,6 +370,14 @@ TEST_F(DiffTest, SaysWhatIsWrongWithTheQuestion) {
   const absl::Status missing = Diff(1, 1, selection).status();
   EXPECT_TRUE(absl::IsNotFound(missing));
   EXPECT_THAT(std::string(missing.message()), HasSubstr("nowhere"));
+  SaveLeaves(IdOf("r", 2), {{Whole("weight", {4}, "w")}});
+  *selection.add_keys() = MakeKey({"wieght"});
+  EXPECT_THAT(std::string(Diff(1, 2, selection).status().message()),
+              HasSubstr("neither checkpoint has a key 'nowhere', 'wieght' (nearest: 'weight')"));
+  selection.Clear();
+  *selection.add_keys() = MakeKey({"weight"});  // of one of the two
+  selection.add_exclude("weight");
+  EXPECT_TRUE(Diff(1, 2, selection).ok());
   selection.Clear();
   *selection.add_slices()->mutable_key() = MakeKey({"t0"});
   EXPECT_TRUE(absl::IsInvalidArgument(Diff(1, 1, selection).status()));

@@ -216,12 +216,19 @@ TEST_F(RestoreTest, SelectionErrors) {
   Save(IdOf("r", 1), {10, 10});
   v1::PlanRestoreRequest request = RequestOf(LatestOf("r"));
   *request.mutable_selection()->add_keys() = MakeKey({"t7"});
-  const absl::Status missing = Plan(request).status();
-  EXPECT_TRUE(absl::IsNotFound(missing)) << missing;
-  EXPECT_THAT(std::string(missing.message()), HasSubstr("t7"));
-  // A client library gets what there is and compares for itself.
-  request.set_session_token(sessions_.Open()->token().bytes());
-  EXPECT_TRUE(Plan(request).ok());
+  *request.mutable_selection()->add_keys() = MakeKey({"t0"});
+  *request.mutable_selection()->add_keys() = MakeKey({"far away"});
+  const std::string token = sessions_.Open()->token().bytes();
+  for (const std::string& session : {std::string(), token}) {
+    request.set_session_token(session);
+    for (const bool summary_only : {false, true}) {
+      request.set_summary_only(summary_only);
+      const absl::Status missing = Plan(request).status();
+      EXPECT_TRUE(absl::IsNotFound(missing)) << missing;
+      EXPECT_THAT(std::string(missing.message()), HasSubstr("'far away', 't7'"));
+    }
+  }
+  EXPECT_EQ(plans_.count(), 0u);
   request.mutable_selection()->add_include("");
   EXPECT_TRUE(absl::IsInvalidArgument(Plan(request).status()));
 }
