@@ -95,6 +95,7 @@ int Serve(const ckpt::CommandLine& command_line) {
     _exit(128 + second);
   }).detach();
   const uint32_t left = (*daemon)->Stop();
+  ckpt::observe::TellLeftOut();
   ckpt::observe::Info("stopped", {{"parts_left", left}});
   // What is left is being written at this moment: not waited for. Every index write was synced.
   if (left > 0) _exit(0);

@@ -6,13 +6,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "server/observe/log.h"
 
 namespace ckpt {
 namespace {
-
-constexpr absl::Duration kLogEvery = absl::Seconds(1);
 
 template <typename Id>
 bool Contains(const std::vector<Id>& ids, Id id) {
@@ -32,22 +29,10 @@ bool AllowedPeers::Allows(const PeerCredentials& peer) const {
                      [this](gid_t group) { return Contains(gids_, group); });
 }
 
-absl::Status AllowedPeers::Admit(const PeerCredentials& peer) {
+absl::Status AllowedPeers::Admit(const PeerCredentials& peer) const {
   if (Allows(peer)) return absl::OkStatus();
-  {
-    MutexLock lock(mutex_);
-    const absl::Time now = absl::Now();
-    if (now >= logged_at_ + kLogEvery) {
-      observe::Warning("a process was refused", {{"pid", peer.pid},
-                                                 {"uid", peer.uid},
-                                                 {"gid", peer.gid},
-                                                 {"more_not_logged", not_logged_}});
-      logged_at_ = now;
-      not_logged_ = 0;
-    } else {
-      ++not_logged_;
-    }
-  }
+  observe::Warning("a process was refused",
+                   {{"pid", peer.pid}, {"uid", peer.uid}, {"gid", peer.gid}});
   return absl::PermissionDeniedError(
       absl::StrCat("this daemon does not serve uid ", peer.uid, " with gid ", peer.gid,
                    ": its --allow-uid and --allow-gid say whom it serves"));

@@ -42,6 +42,7 @@
 #include "server/rpc/restore_service.h"
 #include "server/rpc/retention_service.h"
 #include "server/rpc/save_service.h"
+#include "server/rpc/stalled_readers.h"
 #include "server/scrub/scrubber.h"
 #include "server/session/session.h"
 #include "server/staging/checkpoint_table.h"
@@ -167,6 +168,7 @@ class RunningDaemon final : public Daemon {
     options.folder = folder_.get();
     options.grace = config_.grace;
     options.join_deadline = config_.join_deadline;
+    options.save_lifetime = config_.save_lifetime;
     options.quotas = quotas_;
     options.settled = [this](const std::string& run) { retention_->RunChanged(run); };
     options.make_room = [this] { return retention_->MakeRoom(); };
@@ -215,13 +217,14 @@ class RunningDaemon final : public Daemon {
                                                  table_.get(), tier_.get(), finder_.get(),
                                                  retention_.get()});
     plans_ = std::make_unique<PlanTable>();
-    catalog_service_ = std::make_unique<CatalogService>(catalog_.get(), gate, &stop_);
+    catalog_service_ = std::make_unique<CatalogService>(catalog_.get(), gate, &stop_, &readers_);
     restore_service_ = std::make_unique<RestoreService>(
         Restore{index_.get(), folder_.get(), table_.get(), tier_.get(), finder_.get(), plans_.get(),
                 &groups_, sessions_.get()},
-        gate, &stop_);
+        gate, &stop_, &readers_);
     retention_service_ =
-        std::make_unique<RetentionService>(retention_.get(), finder_.get(), gate, &stop_);
+        std::make_unique<RetentionService>(retention_.get(), finder_.get(), gate, &stop_,
+                                           &readers_);
     Admin admin;
     admin.version = VersionText();
     admin.memory_folder = config_.memory_dir;
@@ -300,6 +303,7 @@ class RunningDaemon final : public Daemon {
   std::unique_ptr<Catalog> catalog_;
   RestoreGroups groups_;
   std::unique_ptr<PlanTable> plans_;
+  StalledReaders readers_;
   std::unique_ptr<CatalogService> catalog_service_;
   std::unique_ptr<RestoreService> restore_service_;
   std::unique_ptr<RetentionService> retention_service_;

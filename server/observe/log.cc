@@ -2,11 +2,13 @@
 
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "server/observe/line_budget.h"
 #include "spdlog/sinks/base_sink.h"
 #include "spdlog/sinks/stdout_sinks.h"
 #include "spdlog/spdlog.h"
@@ -31,7 +33,8 @@ class CallbackSink : public spdlog::sinks::base_sink<std::mutex> {
 
 // The lines are made here; spdlog filters, serializes and writes them.
 struct Writer {
-  explicit Writer(LogOptions options) : format(options.format), minimum(options.minimum) {
+  explicit Writer(LogOptions options)
+      : format(options.format), minimum(options.minimum), clock(std::move(options.clock)) {
     spdlog::sink_ptr sink;
     if (options.sink) {
       sink = std::make_shared<CallbackSink>(std::move(options.sink));
@@ -43,10 +46,19 @@ struct Writer {
     logger->set_level(spdlog::level::trace);
     logger->flush_on(spdlog::level::trace);
   }
+  absl::Time Now() const { return clock ? clock() : absl::Now(); }
+  void Write(const std::string& line) const {
+    logger->log(spdlog::level::info, spdlog::string_view_t(line.data(), line.size()));
+  }
+
   LineFormat format;
   Severity minimum;
+  std::function<absl::Time()> clock;
   std::shared_ptr<spdlog::logger> logger;
+  mutable LineBudget budget;
 };
+
+char LetterOf(Severity severity) { return "DIWE"[static_cast<int>(severity)]; }
 
 // Replaced as a whole; a thread that logs meanwhile keeps the old one alive.
 std::shared_ptr<const Writer>& Current() {
@@ -208,7 +220,8 @@ void ConfigureLog(LogOptions options) {
 }
 
 std::string FormatLine(LineFormat format, absl::Time time, Severity severity,
-                       absl::string_view event, Fields fields) {
+                       absl::string_view event, Fields fields, uint64_t left_out) {
+  const Field more("left_out", left_out);
   const std::string stamp = absl::FormatTime("%Y-%m-%dT%H:%M:%E6SZ", time, absl::UTCTimeZone());
   std::string line;
   if (format == LineFormat::kJson) {
@@ -216,21 +229,33 @@ std::string FormatLine(LineFormat format, absl::Time time, Severity severity,
                     "\",\"event\":");
     AppendQuoted(line, event);
     for (const Field& field : fields) AppendJson(line, field);
+    if (left_out > 0) AppendJson(line, more);
     line += '}';
     return line;
   }
-  const char letter = "DIWE"[static_cast<int>(severity)];
+  const char letter = LetterOf(severity);
   absl::StrAppend(&line, stamp, " ", absl::string_view(&letter, 1), " ");
   AppendEscaped(line, event);
   for (const Field& field : fields) AppendText(line, field);
+  if (left_out > 0) AppendText(line, more);
   return line;
 }
 
 void Event(Severity severity, absl::string_view event, Fields fields) {
   const std::shared_ptr<const Writer> writer = std::atomic_load(&Current());
   if (severity < writer->minimum) return;
-  const std::string line = FormatLine(writer->format, absl::Now(), severity, event, fields);
-  writer->logger->log(spdlog::level::info, spdlog::string_view_t(line.data(), line.size()));
+  const absl::Time now = writer->Now();
+  const std::optional<uint64_t> left_out = writer->budget.Admit(LetterOf(severity), event, now);
+  if (!left_out.has_value()) return;
+  writer->Write(FormatLine(writer->format, now, severity, event, fields, *left_out));
+}
+
+void TellLeftOut() {
+  const std::shared_ptr<const Writer> writer = std::atomic_load(&Current());
+  for (const auto& [event, left_out] : writer->budget.TakeLeftOut()) {
+    writer->Write(FormatLine(writer->format, writer->Now(), Severity::kWarning,
+                             "lines were left out", {{"of", event}}, left_out));
+  }
 }
 
 }  // namespace ckpt::observe

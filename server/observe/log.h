@@ -8,7 +8,9 @@
 //
 // The event is fixed text; what varies goes into fields. Strings may hold any bytes (a client's
 // name among them): a line never has a line break or a control byte in it, and JSON is always
-// valid. Thread-safe; never blocks on anything but standard error. Depends on no other room.
+// valid. Each event has so many lines a second and no more (line_budget.h); the next one that is
+// written says how many were left out: left_out=N. Thread-safe; never blocks on anything but
+// standard error. Depends on no other room.
 #ifndef CKPT_SERVER_OBSERVE_LOG_H_
 #define CKPT_SERVER_OBSERVE_LOG_H_
 
@@ -35,6 +37,7 @@ struct LogOptions {
   // Where lines go instead of standard error (without the line break). Called from any thread, one
   // call at a time.
   std::function<void(const std::string& line)> sink;
+  std::function<absl::Time()> clock;  // null: the system's
 };
 
 // "debug", "info", "warning", "error"; "text", "json". INVALID_ARGUMENT lists what is allowed.
@@ -89,9 +92,12 @@ inline void Error(absl::string_view event, Fields fields = {}) {
   Event(Severity::kError, event, fields);
 }
 
+// Tells of each event whose last lines were left out: at the end, when none follows that would.
+void TellLeftOut();
+
 // The line that Event writes, without its line break. For tests and for the sink.
 std::string FormatLine(LineFormat format, absl::Time time, Severity severity,
-                       absl::string_view event, Fields fields);
+                       absl::string_view event, Fields fields, uint64_t left_out = 0);
 
 }  // namespace ckpt::observe
 

@@ -43,9 +43,11 @@ absl::Status AnnotateCheckpoint(Catalog& catalog, const v1::AnnotateCheckpointRe
                                 Cancelled cancelled, v1::AnnotateCheckpointResponse& response) {
   CKPT_RETURN_IF_ERROR(ValidateSelector(request.selector()));
   CKPT_RETURN_IF_ERROR(ValidateAnnotations(request));
+  CKPT_ASSIGN_OR_RETURN(const auto ahead, catalog.finder->FindAhead(request.selector(),
+                                                                    *catalog.rights, cancelled));
   MutexLock lock(catalog.retention->changing());
   CKPT_ASSIGN_OR_RETURN(const CheckpointRecord record,
-                        catalog.finder->Find(request.selector(), *catalog.rights, cancelled));
+                        catalog.finder->FindNow(request.selector(), *catalog.rights, ahead));
   v1::Labels labels = record.labels;
   if (request.has_pinned()) labels.set_pinned(request.pinned());
   if (request.has_note()) labels.set_note(request.note());

@@ -52,7 +52,7 @@ grpc::Status CatalogService::DiffCheckpoints(
   return With(gate_.Enter(*context, Verb::kRead, request->after().run()), [&](Catalog& catalog) {
     return ckpt::DiffCheckpoints(catalog, *request, CallerGone{context, stop_},
                                  [&](const v1::DiffCheckpointsResponse& response) {
-                                   return writer->Write(response);
+                                   return readers_.Write(*context, *writer, response);
                                  });
   });
 }
@@ -63,7 +63,7 @@ grpc::Status CatalogService::WatchCheckpoints(
   return With(gate_.Enter(*context), [&](Catalog& catalog) {
     return ckpt::WatchCheckpoints(catalog, *request, CallerGone{context, stop_},
                                   [&](const v1::WatchCheckpointsResponse& change) {
-                                    return writer->Write(change);
+                                    return readers_.Write(*context, *writer, change);
                                   });
   });
 }
@@ -113,7 +113,7 @@ grpc::Status CatalogService::VerifyCheckpoint(
   return With(gate_.Enter(*context, Verb::kRead, request->selector().run()), [&](Catalog& catalog) {
     return ckpt::VerifyCheckpoint(catalog, *request, CallerGone{context, stop_},
                                   [&](const v1::VerifyCheckpointResponse& progress) {
-                                    return writer->Write(progress);
+                                    return readers_.Write(*context, *writer, progress);
                                   });
   });
 }

@@ -5,14 +5,15 @@
 #include "ckpt/v1/catalog.grpc.pb.h"
 #include "server/rpc/catalog.h"
 #include "server/rpc/gate.h"
+#include "server/rpc/stalled_readers.h"
 #include "server/rpc/stop_signal.h"
 
 namespace ckpt {
 
 class CatalogService final : public v1::CatalogService::Service {
  public:
-  CatalogService(Catalog* catalog, Gate gate, const StopSignal* stop)
-      : catalog_(*catalog), gate_(gate), stop_(*stop) {}
+  CatalogService(Catalog* catalog, Gate gate, const StopSignal* stop, StalledReaders* readers)
+      : catalog_(*catalog), gate_(gate), stop_(*stop), readers_(*readers) {}
 
   grpc::Status ListRuns(grpc::ServerContext* context, const v1::ListRunsRequest* request,
                         v1::ListRunsResponse* response) override;
@@ -52,6 +53,7 @@ class CatalogService final : public v1::CatalogService::Service {
   Catalog& catalog_;
   const Gate gate_;
   const StopSignal& stop_;
+  StalledReaders& readers_;
 };
 
 }  // namespace ckpt

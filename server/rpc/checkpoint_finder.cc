@@ -14,6 +14,7 @@
 #include "common/status_macros.h"
 #include "server/observe/log.h"
 #include "server/persist/verify_on_disk.h"
+#include "server/rpc/caller.h"
 
 namespace ckpt {
 namespace {
@@ -22,6 +23,9 @@ constexpr size_t kNamesShown = 5;
 constexpr size_t kRunsComparedMax = 10000;
 // How long the result of a whole read is believed.
 constexpr absl::Duration kVerifiedFor = absl::Minutes(1);
+constexpr size_t kVerifiedMax = 1024;
+// How soon one who waits for another's read notices that his caller has gone.
+constexpr absl::Duration kPollEvery = absl::Milliseconds(100);
 
 }  // namespace
 
@@ -91,7 +95,6 @@ absl::StatusOr<CheckpointRecord> CheckpointFinder::FindValid(const std::string& 
         absl::StrCat("no checkpoint of run '", run,
                      "' is undamaged; damaged steps: ", absl::StrJoin(damaged, ", ")));
   };
-  MutexLock lock(verifying_);
   while (true) {
     absl::StatusOr<CheckpointRecord> found = index_->FindLatest(run, step_max, true);
     if (absl::IsNotFound(found.status())) {
@@ -101,25 +104,10 @@ absl::StatusOr<CheckpointRecord> CheckpointFinder::FindValid(const std::string& 
     CKPT_ASSIGN_OR_RETURN(
         const CheckpointUid uid,
         CheckpointUid::FromBytes(found->manifest.checkpoint_uid(), "checkpoint_uid"));
-    const auto known = verified_.find(uid);
-    if (known != verified_.end() && absl::Now() - known->second < kVerifiedFor) return found;
-    std::optional<KnownDamage::Damage> damage = damage_.Find(uid);
-    if (!damage.has_value() || damage->labels_only) {
-      CKPT_ASSIGN_OR_RETURN(
-          const VerificationProgress result,
-          VerifyOnDisk(folder_, uid, {.known = &found->manifest},
-                       [&](const VerificationProgress&) { return !cancelled(); }));
-      const absl::Status there = index_->GetCheckpoint(uid).status();
-      if (absl::IsNotFound(there)) continue;  // deleted meanwhile
-      CKPT_RETURN_IF_ERROR(there);
-      damage_.Found(uid, result);
-      if (result.labels_only) {
-        if (verified_.size() >= 1024) verified_.clear();
-        verified_[uid] = absl::Now();
-        return found;
-      }
-      damage = damage_.Find(uid);
-    }
+    CKPT_ASSIGN_OR_RETURN(const Found what, Validate(uid, *found, cancelled));
+    if (what == Found::kValid) return found;
+    if (what == Found::kGone) continue;  // deleted meanwhile
+    const std::optional<KnownDamage::Damage> damage = damage_.Find(uid);
     const uint64_t step = found->manifest.id().step();
     observe::Error("checkpoint is damaged: falling back to an older one",
                    {{"run", run}, {"step", step}, {"first_damage", damage ? damage->first : ""}});
@@ -127,6 +115,67 @@ absl::StatusOr<CheckpointRecord> CheckpointFinder::FindValid(const std::string& 
     if (step == 0) return all_damaged();
     step_max = step - 1;
   }
+}
+
+absl::StatusOr<CheckpointFinder::Found> CheckpointFinder::Validate(
+    CheckpointUid uid, const CheckpointRecord& record, absl::FunctionRef<bool()> cancelled) {
+  {
+    MutexLock lock(verifying_);
+    while (being_read_.contains(uid)) {
+      if (cancelled()) return CallerHasGone();
+      read_.WaitUntil(verifying_, absl::Now() + kPollEvery);
+    }
+    const auto known = verified_.find(uid);
+    if (known != verified_.end() && absl::Now() - known->second < kVerifiedFor) {
+      return Found::kValid;
+    }
+    const std::optional<KnownDamage::Damage> damage = damage_.Find(uid);
+    if (damage.has_value() && !damage->labels_only) return Found::kDamaged;
+    being_read_.insert(uid);
+  }
+  const absl::StatusOr<Found> found = Read(uid, record, cancelled);
+  MutexLock lock(verifying_);
+  being_read_.erase(uid);
+  if (found.ok() && *found == Found::kValid) {
+    if (verified_.size() >= kVerifiedMax) verified_.clear();
+    verified_[uid] = absl::Now();
+  }
+  read_.NotifyAll();
+  return found;
+}
+
+absl::StatusOr<CheckpointFinder::Found> CheckpointFinder::Read(
+    CheckpointUid uid, const CheckpointRecord& record, absl::FunctionRef<bool()> cancelled) {
+  CKPT_ASSIGN_OR_RETURN(const VerificationProgress result,
+                        VerifyOnDisk(folder_, uid, {.known = &record.manifest},
+                                     [&](const VerificationProgress&) { return !cancelled(); }));
+  const absl::Status there = index_->GetCheckpoint(uid).status();
+  if (absl::IsNotFound(there)) return Found::kGone;
+  CKPT_RETURN_IF_ERROR(there);
+  damage_.Found(uid, result);
+  return result.labels_only ? Found::kValid : Found::kDamaged;
+}
+
+absl::StatusOr<std::optional<CheckpointRecord>> CheckpointFinder::FindAhead(
+    const v1::Selector& selector, const Rights& rights, absl::FunctionRef<bool()> cancelled) {
+  if (!selector.has_latest_valid()) return std::nullopt;
+  CKPT_ASSIGN_OR_RETURN(CheckpointRecord found, Find(selector, rights, cancelled));
+  return found;
+}
+
+absl::StatusOr<CheckpointRecord> CheckpointFinder::FindNow(
+    const v1::Selector& selector, const Rights& rights,
+    const std::optional<CheckpointRecord>& ahead) {
+  if (!ahead.has_value()) return Find(selector, rights, [] { return false; });
+  const v1::CheckpointManifest& manifest = ahead->manifest;
+  CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid,
+                        CheckpointUid::FromBytes(manifest.checkpoint_uid(), "checkpoint_uid"));
+  absl::StatusOr<CheckpointRecord> found = index_->GetCheckpoint(uid);
+  if (absl::IsNotFound(found.status())) {
+    return absl::NotFoundError(absl::StrCat(manifest.id().run(), "@", manifest.id().step(),
+                                            ", the latest valid one, was deleted meanwhile"));
+  }
+  return found;
 }
 
 bool CheckpointFinder::RunIsIndexed(const std::string& run) {

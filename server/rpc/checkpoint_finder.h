@@ -3,10 +3,12 @@
 #ifndef CKPT_SERVER_RPC_CHECKPOINT_FINDER_H_
 #define CKPT_SERVER_RPC_CHECKPOINT_FINDER_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -36,6 +38,14 @@ class CheckpointFinder {
   // read this run at all was asked before (gate.h).
   absl::StatusOr<CheckpointRecord> Find(const v1::Selector& selector, const Rights& rights,
                                         absl::FunctionRef<bool()> cancelled);
+  // The same in two steps, for calls that change what they find under a lock that others wait for.
+  // Ahead of it, what may take long: `latest_valid` is found, the rest is left for later.
+  absl::StatusOr<std::optional<CheckpointRecord>> FindAhead(const v1::Selector& selector,
+                                                            const Rights& rights,
+                                                            absl::FunctionRef<bool()> cancelled);
+  // Under it: `ahead` as it is now, or what the selector means. Also NOT_FOUND: deleted in between.
+  absl::StatusOr<CheckpointRecord> FindNow(const v1::Selector& selector, const Rights& rights,
+                                           const std::optional<CheckpointRecord>& ahead);
 
   // What whole reads have found. `latest_valid` passes over what is known to be damaged.
   KnownDamage& damage() { return damage_; }
@@ -48,6 +58,12 @@ class CheckpointFinder {
  private:
   absl::StatusOr<CheckpointRecord> FindValid(const std::string& run, const Rights& rights,
                                              absl::FunctionRef<bool()> cancelled);
+  enum class Found { kValid, kDamaged, kGone };
+  // What is known of it, or what a read of it finds, by this caller or by one that is at it.
+  absl::StatusOr<Found> Validate(CheckpointUid uid, const CheckpointRecord& record,
+                                 absl::FunctionRef<bool()> cancelled);
+  absl::StatusOr<Found> Read(CheckpointUid uid, const CheckpointRecord& record,
+                             absl::FunctionRef<bool()> cancelled);
   absl::Status StepNotFound(const v1::Selector& selector, const Rights& rights);
   absl::Status TagNotFound(const v1::Selector& selector, const Rights& rights);
   absl::Status LatestNotFound(const std::string& run, const Rights& rights);
@@ -55,8 +71,11 @@ class CheckpointFinder {
   Index* const index_;
   DataFolder* const folder_;
   KnownDamage damage_;
-  // Held while a checkpoint is read: the ranks of a launch ask at the same moment, one reads.
+  // The ranks of a launch ask at the same moment: one reads a checkpoint, the others wait for what
+  // it finds. Not held meanwhile.
   Mutex verifying_;
+  CondVar read_;
+  absl::flat_hash_set<CheckpointUid> being_read_ ABSL_GUARDED_BY(verifying_);
   absl::flat_hash_map<CheckpointUid, absl::Time> verified_ ABSL_GUARDED_BY(verifying_);
 };
 

@@ -32,9 +32,11 @@ absl::Status RefuseLive(Catalog& catalog, const v1::Selector& selector) {
 absl::Status DeleteCheckpoint(Catalog& catalog, const v1::DeleteCheckpointRequest& request,
                               Cancelled cancelled, v1::DeleteCheckpointResponse& response) {
   CKPT_RETURN_IF_ERROR(ValidateSelector(request.selector()));
+  CKPT_ASSIGN_OR_RETURN(const auto ahead, catalog.finder->FindAhead(request.selector(),
+                                                                    *catalog.rights, cancelled));
   MutexLock lock(catalog.retention->changing());
   const absl::StatusOr<CheckpointRecord> record =
-      catalog.finder->Find(request.selector(), *catalog.rights, cancelled);
+      catalog.finder->FindNow(request.selector(), *catalog.rights, ahead);
   if (absl::IsNotFound(record.status()) && request.selector().has_step()) {
     CKPT_RETURN_IF_ERROR(RefuseLive(catalog, request.selector()));
   }

@@ -17,7 +17,7 @@ grpc::Status RestoreService::PlanRestore(grpc::ServerContext* context,
   restore.rights = rights->get();
   return Answer(stop_, ckpt::PlanRestore(restore, *request, CallerGone{context, stop_},
                                          [&](const v1::PlanRestoreResponse& message) {
-                                           return writer->Write(message);
+                                           return readers_.Write(*context, *writer, message);
                                          }));
 }
 
@@ -28,7 +28,7 @@ grpc::Status RestoreService::ReadPieces(grpc::ServerContext* context,
   if (!rights.ok()) return Answer(stop_, rights.status());
   return Answer(stop_, ckpt::ReadPieces(restore_, *request, CallerGone{context, stop_},
                                         [&](const v1::ReadPiecesResponse& chunk) {
-                                          return writer->Write(chunk);
+                                          return readers_.Write(*context, *writer, chunk);
                                         }));
 }
 

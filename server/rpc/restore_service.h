@@ -5,14 +5,15 @@
 #include "ckpt/v1/restore.grpc.pb.h"
 #include "server/rpc/gate.h"
 #include "server/rpc/restore.h"
+#include "server/rpc/stalled_readers.h"
 #include "server/rpc/stop_signal.h"
 
 namespace ckpt {
 
 class RestoreService final : public v1::RestoreService::Service {
  public:
-  RestoreService(Restore restore, Gate gate, const StopSignal* stop)
-      : restore_(restore), gate_(gate), stop_(*stop) {}
+  RestoreService(Restore restore, Gate gate, const StopSignal* stop, StalledReaders* readers)
+      : restore_(restore), gate_(gate), stop_(*stop), readers_(*readers) {}
 
   grpc::Status PlanRestore(grpc::ServerContext* context, const v1::PlanRestoreRequest* request,
                            grpc::ServerWriter<v1::PlanRestoreResponse>* writer) override;
@@ -25,6 +26,7 @@ class RestoreService final : public v1::RestoreService::Service {
   Restore restore_;
   const Gate gate_;
   const StopSignal& stop_;
+  StalledReaders& readers_;
 };
 
 }  // namespace ckpt

@@ -27,7 +27,7 @@ grpc::Status RetentionService::PlanRetention(
   if (!rights.ok()) return Answer(stop_, rights.status());
   return Answer(stop_, ckpt::PlanRetention(retention_, finder_, **rights, *request,
                                            [&](const v1::PlanRetentionResponse& response) {
-                                             return writer->Write(response);
+                                             return readers_.Write(*context, *writer, response);
                                            }));
 }
 

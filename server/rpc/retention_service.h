@@ -5,6 +5,7 @@
 #include "ckpt/v1/retention.grpc.pb.h"
 #include "server/rpc/gate.h"
 #include "server/rpc/retention_calls.h"
+#include "server/rpc/stalled_readers.h"
 #include "server/rpc/stop_signal.h"
 
 namespace ckpt {
@@ -12,8 +13,12 @@ namespace ckpt {
 class RetentionService final : public v1::RetentionService::Service {
  public:
   RetentionService(Retention* retention, CheckpointFinder* finder, Gate gate,
-                   const StopSignal* stop)
-      : retention_(*retention), finder_(*finder), gate_(gate), stop_(*stop) {}
+                   const StopSignal* stop, StalledReaders* readers)
+      : retention_(*retention),
+        finder_(*finder),
+        gate_(gate),
+        stop_(*stop),
+        readers_(*readers) {}
 
   grpc::Status SetRetention(grpc::ServerContext* context, const v1::SetRetentionRequest* request,
                             v1::SetRetentionResponse* response) override;
@@ -30,6 +35,7 @@ class RetentionService final : public v1::RetentionService::Service {
   CheckpointFinder& finder_;
   const Gate gate_;
   const StopSignal& stop_;
+  StalledReaders& readers_;
 };
 
 }  // namespace ckpt

@@ -76,7 +76,8 @@ class SaveService::Impl
     if (!rights.ok()) {
       staged = rights.status();
     } else {
-      SaveStream stream(options_.sessions, options_.table, &plan_bytes_, **rights, channel);
+      SaveStream stream(options_.sessions, options_.table, &plan_bytes_, **rights, channel,
+                        options_.begin_patience);
       staged = stream.Run();
       retry = stream.retry_helps();
     }  // the part is let go before the client hears of the end

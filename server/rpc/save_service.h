@@ -9,6 +9,7 @@
 
 #include "ckpt/v1/save.grpc.pb.h"
 #include "server/rpc/gate.h"
+#include "server/rpc/save_stream.h"
 #include "server/session/session.h"
 #include "server/staging/checkpoint_table.h"
 #include "server/staging/memory_tier.h"
@@ -21,6 +22,7 @@ struct SaveServiceOptions {
   MemoryTier* tier = nullptr;
   Gate gate{nullptr, nullptr};  // the default: every caller may save
   uint32_t streams_max = 4096;  // open Save streams; more are RESOURCE_EXHAUSTED
+  absl::Duration begin_patience = kBeginPatience;
 };
 
 // Register it with ServerBuilder::RegisterService (as a grpc::Service&: `service()`). Save is a

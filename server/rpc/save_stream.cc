@@ -17,7 +17,6 @@ namespace {
 // chunk would wake both sides up for it.
 constexpr uint64_t kAckEveryBytes = 8 << 20;
 constexpr absl::Duration kAckPause = absl::Milliseconds(5);
-constexpr absl::Duration kBeginPatience = absl::Seconds(60);
 
 absl::string_view NameOf(const SaveMessage& message) {
   switch (message.kind()) {
@@ -40,12 +39,14 @@ absl::string_view NameOf(const SaveMessage& message) {
 
 SaveStream::SaveStream(SessionServer* sessions, CheckpointTable* table,
                        std::atomic<uint64_t>* plan_bytes, const Rights& rights,
-                       std::shared_ptr<SaveConversation> conversation)
+                       std::shared_ptr<SaveConversation> conversation,
+                       absl::Duration begin_patience)
     : sessions_(sessions),
       table_(table),
       plan_bytes_(plan_bytes),
       rights_(rights),
-      conversation_(std::move(conversation)) {}
+      conversation_(std::move(conversation)),
+      begin_patience_(begin_patience) {}
 
 SaveStream::~SaveStream() { *plan_bytes_ -= own_plan_bytes_; }
 
@@ -102,7 +103,7 @@ absl::StatusOr<v1::Staged> SaveStream::Run() {
 absl::StatusOr<v1::Begin> SaveStream::ReadBegin() {
   grpc::ByteBuffer received;
   SaveMessage message;
-  const absl::Time deadline = absl::Now() + kBeginPatience;
+  const absl::Time deadline = absl::Now() + begin_patience_;
   while (true) {
     switch (conversation_->Next(&received, deadline)) {
       case SaveConversation::Event::kMessage:
@@ -117,7 +118,8 @@ absl::StatusOr<v1::Begin> SaveStream::ReadBegin() {
       case SaveConversation::Event::kBroken:
         return absl::CancelledError("the client has gone away");
       case SaveConversation::Event::kTimeout:
-        return absl::DeadlineExceededError("no Begin came within a minute");
+        return absl::DeadlineExceededError(
+            absl::StrCat("no Begin came within ", absl::FormatDuration(begin_patience_)));
     }
   }
 }

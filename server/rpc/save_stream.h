@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "server/access/rights.h"
 #include "server/rpc/save_conversation.h"
 #include "server/rpc/save_message.h"
@@ -21,11 +22,15 @@ namespace ckpt {
 // Layouts and values that are being received, of all streams: they lie in the daemon's own memory.
 inline constexpr uint64_t kPlanBytesInFlightMax = uint64_t{1} << 30;
 
+// How long a stream may stay without Begin: it has a thread, and nobody knows yet what for.
+inline constexpr absl::Duration kBeginPatience = absl::Minutes(1);
+
 class SaveStream {
  public:
   // `rights`: the caller's; they must outlive the stream.
   SaveStream(SessionServer* sessions, CheckpointTable* table, std::atomic<uint64_t>* plan_bytes,
-             const Rights& rights, std::shared_ptr<SaveConversation> conversation);
+             const Rights& rights, std::shared_ptr<SaveConversation> conversation,
+             absl::Duration begin_patience = kBeginPatience);
   ~SaveStream();
 
   // Serves the call to its end: the part is staged, or why it is not.
@@ -53,6 +58,7 @@ class SaveStream {
   std::atomic<uint64_t>* const plan_bytes_;  // of all streams
   const Rights& rights_;
   const std::shared_ptr<SaveConversation> conversation_;
+  const absl::Duration begin_patience_;
   std::unique_ptr<PartStream> part_;
   uint64_t own_plan_bytes_ = 0;
   std::string values_;

@@ -50,9 +50,11 @@ absl::Status TagCheckpoint(Catalog& catalog, const v1::TagCheckpointRequest& req
                            Cancelled cancelled, v1::TagCheckpointResponse& response) {
   CKPT_RETURN_IF_ERROR(ValidateSelector(request.selector()));
   CKPT_RETURN_IF_ERROR(ValidateTags(request));
+  CKPT_ASSIGN_OR_RETURN(const auto ahead, catalog.finder->FindAhead(request.selector(),
+                                                                    *catalog.rights, cancelled));
   MutexLock lock(catalog.retention->changing());
   CKPT_ASSIGN_OR_RETURN(const CheckpointRecord record,
-                        catalog.finder->Find(request.selector(), *catalog.rights, cancelled));
+                        catalog.finder->FindNow(request.selector(), *catalog.rights, ahead));
   v1::Labels labels = record.labels;
   for (const std::string& tag : request.remove()) RemoveTag(labels, tag);
   std::vector<CheckpointRecord> former;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/observe/log.h"
@@ -43,16 +44,16 @@ TEST(AllowedPeers, RootAndTheDaemonsOwnUserAlwaysMay) {
   EXPECT_TRUE(peers.Admit(Peer(::geteuid(), 7)).ok());
 }
 
-TEST(AllowedPeers, AFloodOfRefusalsIsOneLine) {
+TEST(AllowedPeers, AFloodOfRefusalsIsAFewLines) {
   std::vector<std::string> lines;
   observe::ConfigureLog({.sink = [&](const std::string& line) { lines.push_back(line); }});
-  AllowedPeers peers({1000}, {});
+  const AllowedPeers peers({1000}, {});
   const absl::Time begin = absl::Now();
-  for (int i = 0; i < 1000; ++i) EXPECT_FALSE(peers.Admit(Peer(kStranger, 7)).ok());
+  for (int i = 0; i < 2000; ++i) EXPECT_FALSE(peers.Admit(Peer(kStranger, 7)).ok());
   const double seconds = absl::ToDoubleSeconds(absl::Now() - begin);
   observe::ConfigureLog({});
   ASSERT_FALSE(lines.empty());
-  EXPECT_LE(lines.size(), 1 + seconds);
+  EXPECT_LE(lines.size(), 101 + 10 * seconds);
   EXPECT_THAT(lines[0], AllOf(HasSubstr("refused"), HasSubstr("uid=54321")));
 }
 

@@ -54,10 +54,11 @@ class GateTest : public RpcTest {
     EXPECT_TRUE(gatekeeper.ok()) << gatekeeper.status();
     gatekeeper_ = *std::move(gatekeeper);
     const Gate gate(gatekeeper_.get(), finder_.get());
-    catalog_service_ = std::make_unique<CatalogService>(catalog_.get(), gate, &stop_);
+    catalog_service_ = std::make_unique<CatalogService>(catalog_.get(), gate, &stop_, &readers_);
     retention_service_ =
-        std::make_unique<RetentionService>(retention_.get(), finder_.get(), gate, &stop_);
-    restore_service_ = std::make_unique<RestoreService>(restore_, gate, &stop_);
+        std::make_unique<RetentionService>(retention_.get(), finder_.get(), gate, &stop_,
+                                           &readers_);
+    restore_service_ = std::make_unique<RestoreService>(restore_, gate, &stop_, &readers_);
     grpc::ServerBuilder builder;
     const std::string socket = "unix:" + scratch_.path() + "/s";
     int port = 0;
@@ -247,6 +248,7 @@ class GateTest : public RpcTest {
 
   StopSignal stop_;
   std::unique_ptr<Gatekeeper> gatekeeper_;
+  StalledReaders readers_;
   std::unique_ptr<CatalogService> catalog_service_;
   std::unique_ptr<RetentionService> retention_service_;
   std::unique_ptr<RestoreService> restore_service_;

@@ -35,6 +35,19 @@ TEST_F(SaveFaultTest, ASilentClientHearsOfTheJoinDeadline) {
   EXPECT_THAT(status.error_message(), HasSubstr("rank 1 did not begin"));
 }
 
+// It holds a thread, and has shown nothing yet.
+TEST_F(SaveFaultTest, AStreamOnWhichBeginNeverComesEnds) {
+  StopServing();
+  begin_patience_ = absl::Milliseconds(300);
+  Serve();
+  SaveCall silent(*stub_);
+  const absl::Time begin = absl::Now();
+  const grpc::Status status = silent.End();
+  EXPECT_EQ(status.error_code(), grpc::DEADLINE_EXCEEDED);
+  EXPECT_THAT(status.error_message(), HasSubstr("no Begin came within 300ms"));
+  EXPECT_GE(absl::Now() - begin, absl::Milliseconds(250));
+}
+
 TEST_F(SaveFaultTest, UnknownTokensAreUnauthenticated) {
   for (const std::string& token : {std::string(16, 'x'), std::string("short")}) {
     v1::Begin begin = MakeBegin(1, 0, 1, *layout_);

@@ -109,6 +109,7 @@ class SaveServiceTest : public ::testing::Test {
     options.table = &rig_.table();
     options.tier = &rig_.tier();
     options.streams_max = streams_max_;
+    options.begin_patience = begin_patience_;
     service_ = std::make_unique<SaveService>(options);
     grpc::ServerBuilder builder;
     const std::string address = "unix:" + rig_.memory_folder() + ".sock";
@@ -143,6 +144,7 @@ class SaveServiceTest : public ::testing::Test {
 
   StagingRig rig_;
   const uint32_t streams_max_;
+  absl::Duration begin_patience_ = kBeginPatience;
   std::unique_ptr<SaveService> service_;
   std::unique_ptr<grpc::Server> server_;
   std::shared_ptr<grpc::Channel> channel_;
