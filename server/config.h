@@ -54,6 +54,7 @@ struct Config {
 
   absl::Duration join_deadline = absl::Minutes(10);
   absl::Duration grace = absl::Seconds(30);
+  absl::Duration save_lifetime = absl::Hours(6);
   absl::Duration drain_deadline = absl::Seconds(60);
 
   absl::Duration persist_delay;  // tests and demonstrations: staged parts wait so long in memory

@@ -273,6 +273,14 @@ const std::vector<Setting>& Settings() {
                                ParseDuration(value, absl::ZeroDuration(), absl::Hours(1)));
          return absl::OkStatus();
        }},
+      {"save-lifetime", "Time limits", "DURATION", "6h",
+       "From a checkpoint's first rank until all of it is staged, whatever its ranks do; then it is "
+       "aborted.",
+       [](Config& config, absl::string_view value) {
+         CKPT_ASSIGN_OR_RETURN(config.save_lifetime,
+                               ParseDuration(value, absl::Milliseconds(100), absl::Hours(24 * 30)));
+         return absl::OkStatus();
+       }},
       {"drain-deadline", "Time limits", "DURATION", "1m",
        "After SIGTERM: how long to wait until what is staged is durable. The rest is adopted at "
        "the next start.",

@@ -8,6 +8,23 @@
 
 namespace ckpt {
 
+namespace {
+
+// Compact: a client that names a large world and goes away costs no more than one that names a small
+// one.
+v1::CheckpointInfo WithoutFullShare(v1::CheckpointInfo info) {
+  if (static_cast<uint32_t>(info.share_size()) == info.world_size()) info.clear_share();
+  return info;
+}
+
+void FillShare(v1::CheckpointInfo& info) {
+  if (info.share_size() > 0) return;
+  info.mutable_share()->Reserve(static_cast<int>(info.world_size()));
+  for (uint32_t rank = 0; rank < info.world_size(); ++rank) info.add_share(rank);
+}
+
+}  // namespace
+
 absl::Status RocksIndex::PutAborted(const v1::CheckpointInfo& info) {
   CKPT_ASSIGN_OR_RETURN(const CheckpointId id, CheckpointId::FromProto(info.id()));
   CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid,
@@ -17,8 +34,24 @@ absl::Status RocksIndex::PutAborted(const v1::CheckpointInfo& info) {
   CKPT_ASSIGN_OR_RETURN(index_records::RunRow run, RunRowOf(id.run));
   run.newest_incarnation = std::max(run.newest_incarnation, id.incarnation);
   batch.Put(families_[kRuns], id.run, index_records::Encode(run));
+  size_t kept = 0;
+  std::string oldest;
+  absl::Time oldest_at = absl::InfiniteFuture();
+  CKPT_RETURN_IF_ERROR(
+      ForEachRow(kAborted, index_keys::RunPrefix(id.run), false,
+                 [&](absl::string_view key, absl::string_view row) -> absl::StatusOr<bool> {
+                   CKPT_ASSIGN_OR_RETURN(const index_records::AbortedRow aborted,
+                                         index_records::DecodeAborted(row));
+                   ++kept;
+                   if (aborted.aborted_at < oldest_at) {
+                     oldest_at = aborted.aborted_at;
+                     oldest = std::string(key);
+                   }
+                   return true;
+                 }));
+  if (kept >= kAbortedOfARunMax) batch.Delete(families_[kAborted], oldest);
   batch.Put(families_[kAborted], index_keys::Checkpoint(id, uid),
-            index_records::Encode({.aborted_at = absl::Now(), .info = info}));
+            index_records::Encode({.aborted_at = absl::Now(), .info = WithoutFullShare(info)}));
   return Write(batch);
 }
 
@@ -47,6 +80,7 @@ absl::StatusOr<v1::CheckpointInfo> RocksIndex::FindAborted(const CheckpointId& i
                    CKPT_ASSIGN_OR_RETURN(index_records::AbortedRow aborted,
                                          index_records::DecodeAborted(row));
                    found = std::move(aborted.info);
+                   FillShare(*found);
                    return false;
                  }));
   return found;
@@ -57,8 +91,9 @@ absl::Status RocksIndex::ForEachAborted(const std::string& run,
   const std::string prefix = run.empty() ? std::string() : index_keys::RunPrefix(run);
   return ForEachRow(kAborted, prefix, /*descending=*/true,
                     [&](absl::string_view, absl::string_view row) -> absl::StatusOr<bool> {
-                      CKPT_ASSIGN_OR_RETURN(const index_records::AbortedRow aborted,
+                      CKPT_ASSIGN_OR_RETURN(index_records::AbortedRow aborted,
                                             index_records::DecodeAborted(row));
+                      FillShare(aborted.info);
                       return visit(aborted.info);
                     });
 }

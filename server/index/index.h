@@ -55,6 +55,9 @@ struct ValueRow {
 // What stands between the index and the machine, for tests (environment.h).
 struct IndexEnvironment;
 
+// Of one run; older reasons are forgotten.
+inline constexpr size_t kAbortedOfARunMax = 256;
+
 class Index {
  public:
   // `path` is the folder. An index of an older format is brought up to date first. DATA_LOSS:
@@ -83,7 +86,8 @@ class Index {
   virtual absl::Status Tombstone(CheckpointUid uid) = 0;
   // Forgets it altogether, once its files are gone. OK where there is none.
   virtual absl::Status FinishTombstone(CheckpointUid uid) = 0;
-  // Aborted checkpoints, kept for a day so that Wait can say why. `uid` as for committed ones.
+  // Aborted checkpoints, kept for a day so that Wait can say why: of each run the newest
+  // kAbortedOfARunMax. `uid` as for committed ones.
   virtual absl::Status PutAborted(const v1::CheckpointInfo& info) = 0;
   virtual absl::Status ForgetAbortedBefore(absl::Time time) = 0;
 

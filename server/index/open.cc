@@ -19,6 +19,8 @@ constexpr char kUnconfirmedKey[] = "made anew, not confirmed";
 constexpr size_t kBlockCacheBytes = 64 << 20;
 constexpr size_t kMemtableBytes = 16 << 20;
 constexpr uint64_t kWalBytesMax = 128 << 20;
+constexpr size_t kCopyBytes = 1 << 20;
+constexpr char kCopySuffix[] = ".copy";
 
 const char* const kFamilyNames[kFamilyCount] = {"default", "checkpoints", "attempts", "parts",
                                                 "layouts", "leaves",      "files",    "runs",
@@ -49,22 +51,55 @@ rocksdb::DBOptions DatabaseOptions(const IndexEnvironment& environment) {
   options.info_log = MakeRocksLog();
   options.max_open_files = 256;
   options.stats_dump_period_sec = 0;
-  options.avoid_flush_during_recovery = true;  // a start reads the log, and writes nothing
+  options.avoid_flush_during_recovery = true;  // a start reads the log, and writes no tables
   return options;
 }
 
-// The last process may have left batches in its logs that were never synced. RocksDB replays those and
-// goes on in a new log; a power cut that then took them would take what follows in the new log, too,
-// synced or not, for replay ends at the gap.
-rocksdb::Status SyncLogs(rocksdb::Env* env, const std::string& path) {
+rocksdb::Status Copy(rocksdb::Env* env, const std::string& from, const std::string& to) {
+  std::unique_ptr<rocksdb::SequentialFile> source;
+  std::unique_ptr<rocksdb::WritableFile> copy;
+  rocksdb::Status status = env->NewSequentialFile(from, &source, rocksdb::EnvOptions());
+  if (status.ok()) status = env->NewWritableFile(to, &copy, rocksdb::EnvOptions());
+  std::string buffer(kCopyBytes, '\0');
+  while (status.ok()) {
+    rocksdb::Slice bytes;
+    status = source->Read(buffer.size(), &bytes, buffer.data());
+    if (!status.ok() || bytes.empty()) break;
+    status = copy->Append(bytes);
+  }
+  if (status.ok()) status = copy->Sync();
+  if (status.ok()) status = copy->Close();
+  return status;
+}
+
+rocksdb::Status Sync(rocksdb::Env* env, const std::string& path) {
+  std::unique_ptr<rocksdb::WritableFile> log;
+  rocksdb::Status status = env->ReopenWritableFile(path, &log, rocksdb::EnvOptions());
+  if (status.ok()) status = log->Sync();
+  if (status.ok()) status = log->Close();
+  return status;
+}
+
+// The last process may have left batches in its logs that were never synced. RocksDB replays those
+// and goes on in a new log; a power cut that then took them would leave a gap between what tables
+// and earlier logs have and what follows in the new log. A sync alone is not enough: where one has
+// failed already, the pages read as they were written, and no later sync writes them. A copy lasts.
+rocksdb::Status MakeLogsLast(rocksdb::Env* env, const std::string& path) {
   std::vector<std::string> names;
   rocksdb::Status status = env->GetChildren(path, &names);
   for (const std::string& name : names) {
-    if (!status.ok() || !absl::EndsWith(name, ".log")) continue;
-    std::unique_ptr<rocksdb::WritableFile> log;
-    status = env->ReopenWritableFile(absl::StrCat(path, "/", name), &log, rocksdb::EnvOptions());
-    if (status.ok()) status = log->Sync();
-    if (status.ok()) status = log->Close();
+    if (!status.ok()) return status;
+    const std::string log = absl::StrCat(path, "/", name);
+    if (absl::EndsWith(name, kCopySuffix)) env->DeleteFile(log).PermitUncheckedError();
+    if (!absl::EndsWith(name, ".log")) continue;
+    const std::string copy = log + kCopySuffix;
+    status = Copy(env, log, copy);
+    if (status.ok()) {
+      status = env->RenameFile(copy, log);
+      continue;
+    }
+    env->DeleteFile(copy).PermitUncheckedError();
+    if (status.IsNoSpace()) status = Sync(env, log);  // a full disk is still read
   }
   std::unique_ptr<rocksdb::Directory> folder;
   if (status.ok()) status = env->NewDirectory(path, &folder);
@@ -107,8 +142,8 @@ absl::StatusOr<std::unique_ptr<Index>> Index::Open(const std::string& path,
   if (environment == nullptr) environment = &real;
   // RocksDB makes it too, but calls it an error that it was missing.
   environment->env->CreateDirIfMissing(path).PermitUncheckedError();
-  const rocksdb::Status synced = SyncLogs(environment->env, path);
-  if (!synced.ok()) return OpenError(synced, path);
+  const rocksdb::Status lasting = MakeLogsLast(environment->env, path);
+  if (!lasting.ok()) return OpenError(lasting, path);
   const std::shared_ptr<rocksdb::Cache> cache = rocksdb::NewLRUCache(kBlockCacheBytes);
   std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
   for (const char* name : kFamilyNames) descriptors.emplace_back(name, FamilyOptions(cache));

@@ -68,7 +68,7 @@ absl::StatusOr<CheckpointRecord> CommitCheckpoint(DataFolder* folder, Index* ind
   absl::StatusOr<v1::CheckpointManifest> earlier = folder->ReadCheckpointManifest(uid);
   if (earlier.ok()) {
     record.manifest = *std::move(earlier);
-    CKPT_RETURN_IF_ERROR(folder->files()->SyncFolder(folder->CheckpointsFolder()));
+    CKPT_RETURN_IF_ERROR(SyncFailed(folder->files()->SyncFolder(folder->CheckpointsFolder())));
   } else if (!absl::IsNotFound(earlier.status())) {
     return earlier.status();
   } else {

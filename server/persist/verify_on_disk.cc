@@ -27,11 +27,11 @@ class Verification {
     if (!manifest.has_value()) return std::move(progress_);
     // Files that a deletion must not take away while they are read.
     std::vector<DataFolder::FilePin> pins;
-    std::vector<v1::PartManifest> parts;
+    std::vector<const v1::PartReference*> sound;
     for (const v1::PartReference& reference : manifest->parts()) {
-      absl::StatusOr<v1::PartManifest> part = ReadPart(*manifest, reference);
+      const auto part = ReadPart(*manifest, reference);
       if (!part.ok()) {
-        Damage(absl::StrCat("rank ", reference.rank(), ": ", part.status().message()));
+        Damage(reference, part.status());
         continue;
       }
       for (const v1::DataFile& file : part->files()) {
@@ -40,10 +40,15 @@ class Verification {
         if (pin.ok()) pins.push_back(*std::move(pin));  // VerifyPart tells what is missing
       }
       progress_.bytes_total += PartBytesOnDisk(*part);
-      parts.push_back(*std::move(part));
+      sound.push_back(&reference);
     }
     CKPT_RETURN_IF_ERROR(Report());
-    for (const v1::PartManifest& part : parts) CKPT_RETURN_IF_ERROR(Verify(part));
+    // Read once more: those of all parts together may be large.
+    for (const v1::PartReference* reference : sound) {
+      const auto part = ReadPart(*manifest, *reference);
+      if (part.ok()) CKPT_RETURN_IF_ERROR(Verify(*part));
+      if (!part.ok()) Damage(*reference, part.status());
+    }
     CKPT_RETURN_IF_ERROR(Report());
     return std::move(progress_);
   }
@@ -58,6 +63,10 @@ class Verification {
   void Damage(std::string text) {
     progress_.labels_only = false;
     AddLine(std::move(text));
+  }
+
+  void Damage(const v1::PartReference& reference, const absl::Status& status) {
+    Damage(absl::StrCat("rank ", reference.rank(), ": ", status.message()));
   }
 
   absl::Status Report() {

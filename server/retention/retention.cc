@@ -154,8 +154,10 @@ absl::StatusOr<RunFacts> Retention::Gather(const std::string& run) const {
 
 absl::StatusOr<uint64_t> Retention::Trim(const std::string& run) {
   uint64_t deleted = 0;
-  size_t now = kDeletionsAtOnce;
-  while (now == kDeletionsAtOnce) {
+  // Until nothing is left to delete: an attempt that was replaced and stayed for its tag comes to light
+  // when the one that replaced it goes.
+  size_t now = 1;
+  while (now > 0) {
     now = 0;
     if (stopped()) return deleted;
     MutexLock lock(changing_);

@@ -134,6 +134,7 @@ struct CheckpointTableOptions {
   Clock* clock = RealClock::Get();
   absl::Duration grace = absl::Seconds(30);          // of a broken stream
   absl::Duration join_deadline = absl::Minutes(10);  // where the caller gives none
+  absl::Duration save_lifetime = absl::Hours(6);     // from the first Begin until all is staged
   absl::Duration keep_aborted = absl::Hours(24);
   // What retention is told and asked; none where there is none. Called without locks: after a
   // checkpoint of the run was committed (and compared with the one before) or aborted,

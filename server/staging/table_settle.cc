@@ -242,6 +242,7 @@ void CheckpointTableImpl::Commit(const CheckpointPtr& checkpoint) {
     if (attempt > 0) absl::SleepFor(kCommitPause);
     record = persister_.Commit(checkpoint->id, checkpoint->uid, checkpoint->world_size,
                                checkpoint->share, parts);
+    if (IsSyncFailed(record.status())) break;
   }
   if (record.ok()) {
     Committed(checkpoint, *record);
@@ -255,7 +256,11 @@ void CheckpointTableImpl::Commit(const CheckpointPtr& checkpoint) {
     return;
   }
   // A manifest that was written and not synced must not come to light later.
-  (void)options_.folder->RemoveCheckpointManifest(checkpoint->uid);
+  const absl::Status removed = options_.folder->RemoveCheckpointManifest(checkpoint->uid);
+  if (!removed.ok()) {
+    observe::Error("a checkpoint that failed could not be taken back: the next start may find it",
+                   {{"run", checkpoint->id.run}, {"step", checkpoint->id.step}, {"error", removed}});
+  }
   Deferred deferred;
   MutexLock lock(mutex_);
   Abort(checkpoint, absl::StrCat("it could not be committed: ", record.status().ToString()),

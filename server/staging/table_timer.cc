@@ -16,7 +16,7 @@ constexpr absl::Duration kIndexAgainEvery = absl::Seconds(5);
 constexpr absl::Duration kStallPatienceMin = absl::Minutes(2);
 // Committed ones stay for ranks that resume to hear the end of it; the index has the rest.
 constexpr absl::Duration kKeepCommitted = absl::Minutes(2);
-constexpr size_t kAbortedMax = 10000;
+constexpr size_t kAbortedMax = 1000;
 
 std::vector<uint32_t> MissingRanks(const LiveCheckpoint& checkpoint) {
   std::vector<uint32_t> missing;
@@ -85,6 +85,15 @@ void CheckpointTableImpl::Tick() {
                              "again within ", absl::FormatDuration(checkpoint->join_patience))
               : absl::StrCat(PrintRanks(MissingRanks(*checkpoint)), " did not begin within ",
                              absl::FormatDuration(checkpoint->join_patience), " (join deadline)"));
+      continue;
+    }
+    // However busy its ranks seem: what never ends holds memory, disk and quota.
+    const absl::Time since =
+        checkpoint->adopted ? checkpoint->join_deadline : checkpoint->begun_at;
+    if (now >= since + options_.save_lifetime) {
+      overdue.emplace_back(checkpoint, absl::StrCat("it was not staged within ",
+                                                    absl::FormatDuration(options_.save_lifetime),
+                                                    " of its first rank's Begin (--save-lifetime)"));
       continue;
     }
     for (const auto& [rank, part] : checkpoint->parts) {

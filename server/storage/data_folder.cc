@@ -162,14 +162,8 @@ absl::Status DataFolder::PublishCheckpointManifest(const v1::CheckpointManifest&
   absl::StatusOr<std::unique_ptr<ReadableFile>> there = files_->OpenRead(path);
   if (there.ok()) return absl::AlreadyExistsError(absl::StrCat(name, " is committed already"));
   if (!absl::IsNotFound(there.status())) return there.status();
-  absl::Status written =
-      files_->WriteDurably(CheckpointsFolder(), names::Partial(name), name,
-                           SealEnvelope(EnvelopeKind::kCheckpointManifest, manifest));
-  if (!written.ok()) {  // perhaps only the last sync: take back what may not last
-    files_->Unlink(path).IgnoreError();
-    files_->SyncFolder(CheckpointsFolder()).IgnoreError();
-  }
-  return written;
+  return files_->WriteDurably(CheckpointsFolder(), names::Partial(name), name,
+                              SealEnvelope(EnvelopeKind::kCheckpointManifest, manifest));
 }
 
 absl::Status DataFolder::RemoveCheckpointManifest(CheckpointUid uid) {

@@ -1,5 +1,6 @@
 #include "server/storage/file_system.h"
 
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 
@@ -9,9 +10,11 @@ namespace {
 absl::Status WriteNew(FileSystem& files, const std::string& path, absl::string_view bytes) {
   CKPT_ASSIGN_OR_RETURN(std::unique_ptr<WritableFile> file, files.Create(path, {}));
   if (!bytes.empty()) CKPT_RETURN_IF_ERROR(file->WriteAt(0, bytes.data(), bytes.size()));
-  CKPT_RETURN_IF_ERROR(file->Sync());
+  CKPT_RETURN_IF_ERROR(SyncFailed(file->Sync()));
   return file->Close();
 }
+
+constexpr char kSyncFailed[] = "ckpt/sync-failed";
 
 }  // namespace
 
@@ -25,17 +28,37 @@ absl::StatusOr<std::string> FileSystem::ReadWhole(const std::string& path) {
 absl::Status FileSystem::WriteDurably(const std::string& folder, const std::string& temporary_name,
                                       const std::string& final_name, absl::string_view bytes) {
   const std::string temporary = absl::StrCat(folder, "/", temporary_name);
+  const std::string path = absl::StrCat(folder, "/", final_name);
+  const absl::StatusOr<std::string> before = ReadWhole(path);
   absl::Status written = WriteNew(*this, temporary, bytes);
   if (absl::IsAlreadyExists(written)) {  // left by an attempt that failed and could not clean up
     CKPT_RETURN_IF_ERROR(Unlink(temporary));
     written = WriteNew(*this, temporary, bytes);
   }
-  if (written.ok()) written = Rename(temporary, absl::StrCat(folder, "/", final_name));
+  if (written.ok()) written = Rename(temporary, path);
   if (!written.ok()) {
     Unlink(temporary).IgnoreError();
     return written;
   }
-  return SyncFolder(folder);
+  const absl::Status synced = SyncFolder(folder);
+  if (synced.ok()) return synced;
+  // Perhaps it is durable, perhaps not: what is told to have failed must not come to light later.
+  if (before.ok() && WriteNew(*this, temporary, *before).ok()) {
+    Rename(temporary, path).IgnoreError();
+  } else {
+    Unlink(path).IgnoreError();
+  }
+  SyncFolder(folder).IgnoreError();
+  return SyncFailed(synced);
+}
+
+absl::Status SyncFailed(absl::Status status) {
+  if (!status.ok()) status.SetPayload(kSyncFailed, absl::Cord());
+  return status;
+}
+
+bool IsSyncFailed(const absl::Status& status) {
+  return status.GetPayload(kSyncFailed).has_value();
 }
 
 absl::Status FileSystem::RemoveFlatFolder(const std::string& path) {

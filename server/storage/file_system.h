@@ -74,13 +74,18 @@ class FileSystem {
   // Built on the above. Whole small files.
   absl::StatusOr<std::string> ReadWhole(const std::string& path);
   // Create at `temporary_name`, write, sync, rename to `final_name`, sync the folder. On an error
-  // before the rename the temporary file is removed; when only the last step fails, the file stands
-  // under its final name, perhaps not durably.
+  // what stood there before stands there again, as far as the disk still does what it is told; the
+  // temporary file is removed. IsSyncFailed tells where a sync was what failed.
   absl::Status WriteDurably(const std::string& folder, const std::string& temporary_name,
                             const std::string& final_name, absl::string_view bytes);
   // A folder of files, without sub-folders; and itself. OK where there is none.
   absl::Status RemoveFlatFolder(const std::string& path);
 };
+
+// A sync that failed is final: what it was to make durable may be lost even where a later sync
+// succeeds. The mark is a payload of the status, so that who would try again can see it.
+absl::Status SyncFailed(absl::Status status);
+bool IsSyncFailed(const absl::Status& status);
 
 // The real one. Never null, lives for ever.
 FileSystem* PosixFileSystem();

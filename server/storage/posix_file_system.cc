@@ -163,7 +163,7 @@ class PosixFiles : public FileSystem {
     if (options.preallocate_bytes > 0) {
       absl::Status reserved = Preallocate(path, descriptor, options.preallocate_bytes);
       if (!reserved.ok()) {
-        unlink(path.c_str());
+        Unlink(path).IgnoreError();
         return reserved;
       }
     }
@@ -189,19 +189,21 @@ class PosixFiles : public FileSystem {
   }
 
   absl::Status Rename(const std::string& from, const std::string& to) override {
-    if (rename(from.c_str(), to.c_str()) != 0) {
+    if (Uninterrupted([&] { return rename(from.c_str(), to.c_str()); }) != 0) {
       return ErrnoStatus("rename", absl::StrCat(from, " to ", to), errno);
     }
     return absl::OkStatus();
   }
 
   absl::Status Unlink(const std::string& path) override {
-    if (unlink(path.c_str()) != 0) return ErrnoStatus("unlink", path, errno);
+    if (Uninterrupted([&] { return unlink(path.c_str()); }) != 0) {
+      return ErrnoStatus("unlink", path, errno);
+    }
     return absl::OkStatus();
   }
 
   absl::Status MakeFolder(const std::string& path) override {
-    if (mkdir(path.c_str(), 0700) == 0) return absl::OkStatus();
+    if (Uninterrupted([&] { return mkdir(path.c_str(), 0700); }) == 0) return absl::OkStatus();
     const int error = errno;
     struct stat status;
     if (error == EEXIST && stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) {
@@ -211,7 +213,9 @@ class PosixFiles : public FileSystem {
   }
 
   absl::Status RemoveFolder(const std::string& path) override {
-    if (rmdir(path.c_str()) != 0) return ErrnoStatus("rmdir", path, errno);
+    if (Uninterrupted([&] { return rmdir(path.c_str()); }) != 0) {
+      return ErrnoStatus("rmdir", path, errno);
+    }
     return absl::OkStatus();
   }
 

@@ -23,7 +23,7 @@ class Bench {
   Bench(Options options, std::string binary)
       : options_(std::move(options)),
         binary_(std::move(binary)),
-        printer_(options_.json, options_.pairs) {}
+        printer_(options_.json) {}
 
   absl::Status Open();  // the state, the raw disk's memory and the daemon
 

@@ -10,7 +10,6 @@
 namespace ckpt::testing {
 namespace {
 
-constexpr int kKept = 3;
 constexpr absl::Duration kPause = absl::Milliseconds(5);  // so that they leave the rest some time
 
 // What a caller has to expect of a daemon that is killed, restarted, and has checkpoints deleted.
@@ -58,7 +57,7 @@ absl::Status Operate(DaemonCalls& calls, History& history, uint64_t seed,
       if (!MayBe(listed.status())) return listed.status();
       continue;
     }
-    int committed = 0;
+    size_t committed = 0;
     for (const v1::CheckpointInfo& info : *listed) {
       if (stop) break;
       if (info.state() != v1::CHECKPOINT_STATE_COMMITTED) continue;
@@ -73,7 +72,7 @@ absl::Status Operate(DaemonCalls& calls, History& history, uint64_t seed,
         if (status.ok()) history.TagAnswered(tag, id);
         operated.tagged += status.ok() ? 1 : 0;
       }
-      if (committed <= kKept || !history.AskDelete(id)) continue;
+      if (history.retention() || committed <= kKept || !history.AskDelete(id)) continue;
       const absl::Status status = calls.Delete(id);
       if (!status.ok() && !MayBe(status)) return status;
       CKPT_RETURN_IF_ERROR(history.DeleteAnswered(id, attempt.delete_asked, status));

@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Every test that the crash matrix (README.md) and the threat model name exists: `Suite.Name`, or a prefix of it with a *."""
+"""Every test that the crash matrix (README.md) and the threat model name exists: `Suite.Name`, or a prefix of it with a *.
+
+With --pattern it prints a regular expression of those in the matrix, for ctest -R.
+"""
 import glob
 import os
 import re
@@ -25,10 +28,18 @@ def read(path):
         return file.read()
 
 
+def matrix():
+    return read(os.path.join(FOLDER, "README.md")).split("\n## The matrix\n")[1].split("\n## ")[0]
+
+
+def named_in(text):
+    return re.findall(r"`([A-Z]\w+\.(?!md`)(?:\*|\w+\*?))`", text)
+
+
 def complaints():
     tests = set(defined())
     for path in (os.path.join(FOLDER, "README.md"), THREAT_MODEL):
-        named = re.findall(r"`([A-Z]\w+\.(?!md`)(?:\*|\w+\*?))`", read(path))
+        named = named_in(read(path))
         for test in named:
             if test.endswith("*") and any(name.startswith(test[:-1]) for name in tests):
                 continue
@@ -36,12 +47,14 @@ def complaints():
                 yield f"{os.path.basename(path)} names {test}: no such test"
         if not named:
             yield f"{os.path.basename(path)} names no test at all"
-    matrix = read(os.path.join(FOLDER, "README.md")).split("\n## The matrix\n")[1].split("\n## ")[0]
-    for row in [line for line in matrix.splitlines() if line.startswith("|")][2:]:
+    for row in [line for line in matrix().splitlines() if line.startswith("|")][2:]:
         if "`" not in row.split("|")[3]:
             yield f"a row without a test: {row.strip()}"
 
 
+if sys.argv[1:] == ["--pattern"]:
+    print("|".join(sorted({re.escape(name).replace(r"\*", ".*") for name in named_in(matrix())})))
+    sys.exit()
 found = list(complaints())
 print("\n".join(found) or "crash matrix, threat model: each of their tests exists")
 sys.exit(1 if found else 0)

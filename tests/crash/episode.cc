@@ -33,7 +33,7 @@ class Episode {
       : options_(options),
         figures_(figures),
         schedule_(options.seed, options.power),
-        history_(options.folder + "/history") {}
+        history_(options.folder + "/history", schedule_.retention()) {}
 
   absl::Status Play() {
     CKPT_RETURN_IF_ERROR(Start());
@@ -66,6 +66,9 @@ class Episode {
                        .grace = absl::FormatDuration(schedule_.grace()),
                        .drain_deadline = absl::FormatDuration(schedule_.drain_deadline()),
                        .log_level = "info",
+                       .flags = schedule_.retention()
+                                    ? std::vector<std::string>{absl::StrCat("--keep-last=", kKept)}
+                                    : std::vector<std::string>(),
                        .data_folder = data + "/data"}));
     ++figures_.starts;
     job_ = std::make_unique<Job>(daemon_->socket(), &schedule_, &history_);
@@ -207,6 +210,7 @@ class Episode {
       figures_.staged += attempt.staged ? 1 : 0;
       figures_.committed += attempt.committed ? 1 : 0;
     }
+    figures_.retired += history_.retired();
     figures_.restored_meanwhile += job_->restores();
     figures_.restored_after += oracle_->restored();
     job_.reset();
@@ -246,6 +250,7 @@ void Figures::Add(const Figures& other) {
   committed += other.committed;
   adopted_parts += other.adopted_parts;
   deleted += other.deleted;
+  retired += other.retired;
   tagged += other.tagged;
   restored_meanwhile += other.restored_meanwhile;
   restored_after += other.restored_after;

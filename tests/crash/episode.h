@@ -32,7 +32,8 @@ struct Figures {
   uint64_t staged = 0;          // by all ranks, as they were told
   uint64_t committed = 0;
   uint64_t adopted_parts = 0;
-  uint64_t deleted = 0;
+  uint64_t deleted = 0;  // by the operator
+  uint64_t retired = 0;  // by retention
   uint64_t tagged = 0;
   uint64_t restored_meanwhile = 0;  // by ranks and the reader
   uint64_t restored_after = 0;      // by the oracle

@@ -200,6 +200,21 @@ TEST_F(FlippedFiles, LabelsAreFoundByAStartAndByVerify) {
   EXPECT_EQ(bits_.harmless("labels"), 0u);
 }
 
+// What it means otherwise is what retention's tests show: nothing is deleted.
+TEST_F(FlippedFiles, PoliciesAreFoundByWhoeverReadsThem) {
+  v1::RetentionPolicies policies;
+  (*policies.mutable_runs())["team/run"].set_keep_last(3);
+  (*policies.mutable_runs())["other"].set_max_bytes(1 << 20);
+  ASSERT_TRUE(store_->folder().WriteRetention(policies).ok());
+  const std::string path = absl::StrCat(store_->folder().path(), "/", names::kRetention);
+  bits_.Flip(WholeFile("policies", path), FlipsPerRegion(200), [&](const Region& region, uint64_t) {
+    const absl::Status read = store_->folder().ReadRetention().status();
+    EXPECT_THAT(std::string(read.message()), HasSubstr(NameOf(region)));
+    return absl::IsDataLoss(read) ? Fate::kFound : Fate::kMissed;
+  });
+  EXPECT_EQ(bits_.harmless("policies"), 0u);
+}
+
 TEST_F(FlippedFiles, FormatIsFoundByAStart) {
   store_.reset();
   const std::string path = scratch_.path() + "/data";

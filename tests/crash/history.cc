@@ -15,7 +15,8 @@ TestState Attempt::state() const {
   return plan.plain ? TestState::Plain(seed, bytes()) : TestState::Mixed(seed, bytes());
 }
 
-History::History(const std::string& path) : began_(absl::Now()), file_(path) {}
+History::History(const std::string& path, bool retention)
+    : began_(absl::Now()), retention_(retention), file_(path) {}
 
 void History::Write(absl::string_view text) {
   file_ << absl::StrFormat("%10.6f ", absl::ToDoubleSeconds(absl::Now() - began_))
@@ -121,6 +122,12 @@ absl::Status History::AtRest(const std::set<CheckpointId>& there) {
       return absl::DataLossError(absl::StrCat("nobody saved ", id.ToString(), ", but it is there"));
     }
   }
+  std::set<uint64_t> steps;
+  for (const CheckpointId& id : there) steps.insert(id.step);
+  std::set<CheckpointId> held;  // by a tag that nobody was just moving
+  for (const auto& [name, tag] : tags_) {
+    if (tag.holder.has_value() && tag.asked.empty()) held.insert(*tag.holder);
+  }
   std::map<uint64_t, CheckpointId> newest;  // by step
   for (const auto& [id, attempt] : attempts_) {  // ascending
     if (attempt.committed || there.contains(id)) newest[id.step] = id;
@@ -136,7 +143,13 @@ absl::Status History::AtRest(const std::set<CheckpointId>& there) {
       attempt.delete_asked = false;
       continue;
     }
-    if (attempt.promised() && !attempt.delete_asked && !attempt.replaced && !attempt.gone) {
+    const auto newer = std::distance(steps.upper_bound(id.step), steps.end());
+    const bool may_be_retired = retention_ && !held.contains(id) &&
+                                static_cast<size_t>(newer) >= kKept;
+    const bool retired = attempt.promised() && !attempt.replaced && !attempt.gone && may_be_retired;
+    retired_ += retired ? 1 : 0;
+    if (attempt.promised() && !attempt.delete_asked && !attempt.replaced && !attempt.gone &&
+        !may_be_retired) {
       return absl::DataLossError(absl::StrCat(
           id.ToString(), attempt.committed ? " was committed" : " was staged by all ranks",
           " and is lost"));
@@ -159,6 +172,11 @@ absl::Status History::TagAtRest(const std::string& tag, const std::optional<Chec
   }
   known = Tag{.holder = holder, .asked = {}};
   return absl::OkStatus();
+}
+
+uint64_t History::retired() const {
+  MutexLock lock(mutex_);
+  return retired_;
 }
 
 std::vector<Attempt> History::attempts() const {

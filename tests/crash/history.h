@@ -20,6 +20,9 @@
 
 namespace ckpt::testing {
 
+// So many of the newest are kept, by the operator or by retention.
+inline constexpr size_t kKept = 3;
+
 // One checkpoint that ranks began to save, and what is known of it.
 struct Attempt {
   CheckpointId id;
@@ -40,7 +43,9 @@ struct Attempt {
 
 class History {
  public:
-  explicit History(const std::string& path);
+  // `retention`: the daemon may delete what is not tagged and has kKept newer ones.
+  History(const std::string& path, bool retention);
+  bool retention() const { return retention_; }
 
   void Note(absl::string_view text);
   // Of a step that no attempt has had: the next; else the attempt comes later than all at its step.
@@ -66,6 +71,7 @@ class History {
   // The same of a tag and its holder.
   absl::Status TagAtRest(const std::string& tag, const std::optional<CheckpointId>& holder);
 
+  uint64_t retired() const;               // by retention
   std::vector<Attempt> attempts() const;  // by step, then incarnation
   std::optional<Attempt> Find(const CheckpointId& id) const;
   std::vector<std::string> tags() const;
@@ -80,8 +86,10 @@ class History {
 
   mutable Mutex mutex_;
   const absl::Time began_;
+  const bool retention_;
   std::ofstream file_ ABSL_GUARDED_BY(mutex_);
   uint64_t power_cuts_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t retired_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<CheckpointId, Attempt> attempts_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Tag> tags_ ABSL_GUARDED_BY(mutex_);
 };

@@ -119,10 +119,10 @@ class KillLoop {
     }
     std::printf("  %llu starts of the daemon, %llu of them killed while it recovered\n",
                 Of(f.starts), Of(f.killed_starting));
-    std::printf("  %llu checkpoints begun, %llu seen staged, %llu committed, %llu deleted, %llu tags; "
-                "%llu parts adopted\n",
-                Of(f.begun), Of(f.staged), Of(f.committed), Of(f.deleted), Of(f.tagged),
-                Of(f.adopted_parts));
+    std::printf("  %llu checkpoints begun, %llu seen staged, %llu committed, %llu deleted, %llu "
+                "retired, %llu tags; %llu parts adopted\n",
+                Of(f.begun), Of(f.staged), Of(f.committed), Of(f.deleted), Of(f.retired),
+                Of(f.tagged), Of(f.adopted_parts));
     std::printf("  %llu restores meanwhile, %llu afterwards, each compared byte for byte\n",
                 Of(f.restored_meanwhile), Of(f.restored_after));
     const auto per_run = [runs = f.runs](absl::Duration all) {

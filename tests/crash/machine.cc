@@ -69,10 +69,12 @@ Machine::~Machine() {
 absl::Status Machine::Start() {
   CKPT_ASSIGN_OR_RETURN(store_,
                         Store::Open(data_, disk_.get(), Store::SmallWrites(), rocks_.get()));
-  CKPT_ASSIGN_OR_RETURN(const RecoveryReport report,
-                        RecoverDataFolder(&store_->folder(), &store_->index(), kept_parts));
-  if (report.damaged == 0) return absl::OkStatus();
-  return absl::DataLossError(absl::StrJoin(report.damage, "\n"));
+  const absl::StatusOr<RecoveryReport> report =
+      RecoverDataFolder(&store_->folder(), &store_->index(), kept_parts);
+  if (report.ok() && report->damaged == 0) return absl::OkStatus();
+  Stop();
+  CKPT_RETURN_IF_ERROR(report.status());
+  return absl::DataLossError(absl::StrJoin(report->damage, "\n"));
 }
 
 void Machine::Stop() { store_.reset(); }

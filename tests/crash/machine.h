@@ -41,15 +41,18 @@ inline constexpr uint32_t kRanks = 2;
 
 class Machine {
  public:
-  // A fresh folder. With few `memtables_bytes_max` the index writes a table with nearly every batch.
+  // A fresh folder. With few `memtables_bytes_max` the index writes a table with nearly every
+  // batch.
   explicit Machine(const std::string& path, size_t memtables_bytes_max = 64 << 20);
   // As `other` stands, which must be stopped, in a folder of its own, all of it durable.
   Machine(const std::string& path, const Machine& other);
   ~Machine();
 
-  // What the daemon does at its start: opens folder and index, and recovers.
+  // What the daemon does at its start: opens folder and index, and recovers. One that cannot has
+  // ended.
   absl::Status Start();
   void Stop();  // the end of the process, however it came about
+  bool started() const { return store_ != nullptr; }
   FaultyFileSystem& disk() { return *disk_; }
   Store& store() { return *store_; }
   const std::string& data() const { return data_; }

@@ -18,7 +18,8 @@ constexpr absl::Duration kPoll = absl::Milliseconds(1);
 constexpr size_t kGoneAsked = 4;
 
 // OK with the checkpoints that are there, or what is still going on, or left over.
-absl::StatusOr<std::set<CheckpointId>> LookAtRest(const Daemon& daemon, DaemonCalls& calls) {
+absl::StatusOr<std::set<CheckpointId>> LookAtRest(const Daemon& daemon, DaemonCalls& calls,
+                                                  bool retention) {
   CKPT_ASSIGN_OR_RETURN(const v1::GetStatusResponse status, calls.Status());
   if (status.open_saves() + status.persisting_parts() + status.open_plans() > 0) {
     return absl::FailedPreconditionError(
@@ -31,13 +32,18 @@ absl::StatusOr<std::set<CheckpointId>> LookAtRest(const Daemon& daemon, DaemonCa
     return absl::FailedPreconditionError(absl::StrCat(
         "step ", info.id().step(), " is ", v1::CheckpointState_Name(info.state())));
   }
+  if (retention) {
+    CKPT_ASSIGN_OR_RETURN(const uint64_t left, calls.LeftToRetention(kRun));
+    if (left > 0) return absl::FailedPreconditionError(absl::StrCat(left, " to be retired"));
+  }
   return CheckpointsAtRest(daemon.data_folder(), daemon.memory_folder());
 }
 
-absl::StatusOr<std::set<CheckpointId>> AwaitRest(const Daemon& daemon, DaemonCalls& calls) {
+absl::StatusOr<std::set<CheckpointId>> AwaitRest(const Daemon& daemon, DaemonCalls& calls,
+                                                 bool retention) {
   const absl::Time deadline = absl::Now() + kSettleWithin;
   for (;;) {
-    absl::StatusOr<std::set<CheckpointId>> there = LookAtRest(daemon, calls);
+    absl::StatusOr<std::set<CheckpointId>> there = LookAtRest(daemon, calls, retention);
     if (there.ok()) return there;
     if (absl::Now() > deadline) return With("does not come to rest", there.status());
     absl::SleepFor(kPoll);
@@ -128,7 +134,8 @@ absl::Status Oracle::CheckGone() {
 
 absl::Status Oracle::Check(Client& client, bool by_stream) {
   CKPT_RETURN_IF_ERROR(AwaitPromised());
-  CKPT_ASSIGN_OR_RETURN(const std::set<CheckpointId> there, AwaitRest(daemon_, calls_));
+  CKPT_ASSIGN_OR_RETURN(const std::set<CheckpointId> there,
+                        AwaitRest(daemon_, calls_, history_.retention()));
   CKPT_RETURN_IF_ERROR(history_.AtRest(there));
   CKPT_RETURN_IF_ERROR(CheckTags());
   CKPT_RETURN_IF_ERROR(CheckList(there));

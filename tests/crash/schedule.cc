@@ -61,6 +61,7 @@ Schedule::Schedule(uint64_t seed, bool power) : seed_(seed), power_(power) {
   memory_budget_ = (uint64_t{3} << dice.Below(4)) << 20;  // 3 to 24 MiB
   grace_ = dice.OneIn(3) ? absl::Milliseconds(200) : absl::Milliseconds(20);
   drain_deadline_ = dice.OneIn(2) ? absl::Seconds(20) : absl::Milliseconds(10);
+  retention_ = dice.OneIn(2);
 }
 
 RunPlan Schedule::Run(uint32_t number) const {

@@ -62,6 +62,8 @@ class Schedule {
   uint64_t memory_budget() const { return memory_budget_; }
   absl::Duration grace() const { return grace_; }
   absl::Duration drain_deadline() const { return drain_deadline_; }
+  // Whether the daemon deletes by its policy what is not among the newest; else an operator does.
+  bool retention() const { return retention_; }
 
   RunPlan Run(uint32_t number) const;
   // The `number`th checkpoint that is begun in that run.
@@ -74,6 +76,7 @@ class Schedule {
   uint64_t memory_budget_ = 0;
   absl::Duration grace_;
   absl::Duration drain_deadline_;
+  bool retention_ = false;
 };
 
 }  // namespace ckpt::testing

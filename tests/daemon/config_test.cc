@@ -249,6 +249,7 @@ const std::map<std::string, Sample>& Samples() {
       {"quota-file", {"/etc/sample", [](Config& c) { c.quota_file = "/etc/sample"; }}},
       {"join-deadline", {"11m", [](Config& c) { c.join_deadline = absl::Minutes(11); }}},
       {"grace", {"12s", [](Config& c) { c.grace = absl::Seconds(12); }}},
+      {"save-lifetime", {"15m", [](Config& c) { c.save_lifetime = absl::Minutes(15); }}},
       {"drain-deadline", {"13s", [](Config& c) { c.drain_deadline = absl::Seconds(13); }}},
       {"log-format", {"json", [](Config& c) { c.log_format = observe::LineFormat::kJson; }}},
       {"log-level", {"debug", [](Config& c) { c.log_level = observe::Severity::kDebug; }}},
@@ -263,14 +264,14 @@ auto Fields(const Config& config) {
   const auto& [socket, socket_mode, listen, insecure_tcp, tls_cert, tls_key, tls_client_ca,
                sessions_max, allow_uids, allow_gids, socket_rights, token_file, data_dir, memory_dir,
                memory_budget, writer_threads, scrub_rate, scrub_interval, retention, retention_file,
-               quota_file, join_deadline, grace, drain_deadline, persist_delay, hash_blocks,
-               log_format, log_level] = config;
+               quota_file, join_deadline, grace, save_lifetime, drain_deadline, persist_delay,
+               hash_blocks, log_format, log_level] = config;
   return std::make_tuple(socket, socket_mode, listen, insecure_tcp, tls_cert, tls_key,
                          tls_client_ca, sessions_max, allow_uids, allow_gids, socket_rights,
                          token_file, data_dir, memory_dir, memory_budget, writer_threads,
                          scrub_rate, scrub_interval, PrintRetentionPolicy(retention),
-                         retention_file, quota_file, join_deadline, grace, drain_deadline,
-                         persist_delay, hash_blocks, static_cast<int>(log_format),
+                         retention_file, quota_file, join_deadline, grace, save_lifetime,
+                         drain_deadline, persist_delay, hash_blocks, static_cast<int>(log_format),
                          static_cast<int>(log_level));
 }
 

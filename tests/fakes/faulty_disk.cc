@@ -184,7 +184,7 @@ absl::Status FaultyDisk::Truncate(const std::string& path, Real truncate) {
 }
 
 absl::Status FaultyDisk::Sync(const std::string& path, uint64_t inode, Real sync) {
-  return Do(Call::kSync, path, [&]() -> absl::Status {
+  const absl::Status done = Do(Call::kSync, path, [&]() -> absl::Status {
     std::string file_link;
     {
       MutexLock lock(mutex_);
@@ -193,9 +193,16 @@ absl::Status FaultyDisk::Sync(const std::string& path, uint64_t inode, Real sync
     const uint64_t bytes = SizeOf(file_link.empty() ? path : file_link);
     CKPT_RETURN_IF_ERROR(sync());
     MutexLock lock(mutex_);
-    if (auto found = files_.find(inode); found != files_.end()) found->second.synced_bytes = bytes;
+    if (auto found = files_.find(inode); found != files_.end() && !found->second.lost) {
+      found->second.synced_bytes = bytes;
+    }
     return absl::OkStatus();
   });
+  MutexLock lock(mutex_);
+  if (auto found = files_.find(inode); !done.ok() && !crashed_ && found != files_.end()) {
+    found->second.lost = true;
+  }
+  return done;
 }
 
 absl::Status FaultyDisk::Rename(const std::string& from, const std::string& to, Real rename) {
@@ -260,19 +267,25 @@ absl::Status FaultyDisk::RemoveFolder(const std::string& path) {
 }
 
 absl::Status FaultyDisk::SyncFolder(const std::string& path, Real sync) {
-  return DoChange(Call::kSyncFolder, path, [&]() -> absl::Status {
-    CKPT_RETURN_IF_ERROR(sync());
+  const auto settle = [&](bool durable) {
     MutexLock lock(mutex_);
+    if (crashed_ && !durable) return;  // what was on its way may have come through
     const uint64_t folder = InodeOf(path);
     for (Change& change : changes_) {
       for (auto& [name, value] : change) {
-        if (name.first == folder) durable_[name] = value;
+        if (durable && name.first == folder) durable_[name] = value;
       }
       std::erase_if(change, [&](const auto& set) { return set.first.first == folder; });
     }
     std::erase_if(changes_, [](const Change& change) { return change.empty(); });
+  };
+  const absl::Status done = DoChange(Call::kSyncFolder, path, [&]() -> absl::Status {
+    CKPT_RETURN_IF_ERROR(sync());
+    settle(/*durable=*/true);
     return absl::OkStatus();
   });
+  if (!done.ok()) settle(/*durable=*/false);
+  return done;
 }
 
 absl::Status FaultyDisk::Read(const std::string& path, Real read) {

@@ -39,7 +39,8 @@ class FaultyDisk {
   // removed but not yet durably so is kept there.
   explicit FaultyDisk(std::string shadow) : shadow_(std::move(shadow)) {}
 
-  // The `nth` (from 1) `call` on a path that contains `path_part` fails with `status`, and so do
+  // A sync that fails loses what it was to make durable, as the kernel does: no later one brings it
+  // back. The `nth` (from 1) `call` on a path that contains `path_part` fails with `status`, and so do
   // the `times` - 1 after it.
   void FailOn(Call call, std::string path_part, int nth, absl::Status status, int times = 1);
   // Operation `number` alone fails with `status`, whatever it is.
@@ -102,6 +103,7 @@ class FaultyDisk {
   struct File {
     std::string link;  // in the shadow folder
     uint64_t synced_bytes = 0;
+    bool lost = false;  // a sync failed
     std::string made_as;
   };
 

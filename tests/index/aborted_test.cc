@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "tests/index/index_fixture.h"
@@ -46,6 +48,32 @@ TEST_F(Aborted, AreForgottenAfterAWhile) {
   EXPECT_TRUE(index_->FindAborted(IdOf("r", 5)).ok());
   ASSERT_TRUE(index_->ForgetAbortedBefore(absl::Now() + absl::Seconds(1)).ok());
   EXPECT_FALSE(index_->FindAborted(IdOf("r", 5)).ok());
+}
+
+TEST_F(Aborted, OfARunTheNewestAreKept) {
+  for (uint64_t step = 1; step <= kAbortedOfARunMax + 5; ++step) Abort(IdOf("r", step), "x");
+  Abort(IdOf("s", 1), "y");
+  size_t kept = 0;
+  ASSERT_TRUE(index_->ForEachAborted("r", [&](const v1::CheckpointInfo&) { return ++kept; }).ok());
+  EXPECT_EQ(kept, kAbortedOfARunMax);
+  EXPECT_FALSE(index_->FindAborted(IdOf("r", 5)).ok());
+  EXPECT_TRUE(index_->FindAborted(IdOf("r", 6)).ok());
+  EXPECT_TRUE(index_->FindAborted(IdOf("s", 1)).ok());
+}
+
+TEST_F(Aborted, AShareIsGivenBackWhole) {
+  v1::CheckpointInfo info;
+  *info.mutable_id() = IdOf("r", 1).ToProto();
+  info.set_checkpoint_uid(CheckpointUid::TimeOrdered().bytes());
+  info.set_world_size(4);
+  for (const uint32_t rank : {1, 3}) info.add_share(rank);
+  ASSERT_TRUE(index_->PutAborted(info).ok());
+  EXPECT_THAT(index_->FindAborted(IdOf("r", 1))->share(), testing::ElementsAre(1, 3));
+  for (const uint32_t rank : {0, 2}) info.add_share(rank);
+  std::sort(info.mutable_share()->begin(), info.mutable_share()->end());
+  *info.mutable_id() = IdOf("r", 2).ToProto();
+  ASSERT_TRUE(index_->PutAborted(info).ok());
+  EXPECT_THAT(index_->FindAborted(IdOf("r", 2))->share(), testing::ElementsAre(0, 1, 2, 3));
 }
 
 }  // namespace

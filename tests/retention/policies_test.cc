@@ -89,6 +89,17 @@ TEST_F(Policies, WhatCouldNotBeWrittenIsNotInForce) {
   EXPECT_EQ(KeepLastOf("a", v1::RETENTION_SOURCE_RUN), 4u);
 }
 
+TEST_F(Policies, WhatCouldNotBeSyncedIsNotInForceAfterARestartEither) {
+  Open();
+  ASSERT_TRUE(policies_->Set("a", KeepLast(4)).ok());
+  files_.FailOn(FaultyFileSystem::Call::kSyncFolder, path_, 1,
+                absl::InternalError("input/output error"));
+  EXPECT_FALSE(policies_->Set("a", KeepLast(1)).ok());
+  EXPECT_EQ(KeepLastOf("a", v1::RETENTION_SOURCE_RUN), 4u);
+  Open();
+  EXPECT_EQ(KeepLastOf("a", v1::RETENTION_SOURCE_RUN), 4u);
+}
+
 TEST_F(Policies, ADamagedFileIsReportedAndNothingHolds) {
   Open({.defaults = KeepLast(1)});
   ASSERT_TRUE(policies_->Set("a", v1::RetentionPolicy()).ok());

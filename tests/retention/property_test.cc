@@ -11,6 +11,8 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/retention/retention.h"
+#include "server/storage/names.h"
+#include "tests/fakes/faulty_rocks.h"
 #include "tests/persist/persist_fixture.h"
 
 namespace ckpt {
@@ -37,8 +39,12 @@ class RetentionProperty : public testing::TestWithParam<uint32_t> {
   void Open() {
     std::filesystem::remove_all(shadow_);
     std::filesystem::create_directory(shadow_);
+    rocks_.reset();
     files_ = std::make_unique<FaultyFileSystem>(shadow_);
-    auto store = Store::Open(path_, files_.get());
+    files_->KeepOrderIn(absl::StrCat("/", names::kIndex));  // as tests/crash/README.md says
+    files_->KeepPrefixesOf("/MANIFEST-");
+    rocks_ = MakeFaultyRocks(files_.get(), 64 << 20);
+    auto store = Store::Open(path_, files_.get(), Store::SmallWrites(), rocks_.get());
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);
     const auto report = RecoverDataFolder(&store_->folder(), &store_->index(), {});
@@ -65,7 +71,9 @@ class RetentionProperty : public testing::TestWithParam<uint32_t> {
     const CheckpointUid uid = CheckpointUid::TimeOrdered();
     Saved made{.id = id, .seed = ++seed_};
     maybe_ = {uid, made};
-    if (store_->Save(id, uid, kSizes, 1, made.seed).ok()) Settle();
+    const absl::Status saved = store_->Save(id, uid, kSizes, 1, made.seed).status();
+    // Committed, and perhaps not in the index any more: the next start tells.
+    if (saved.ok() && !files_->crashed()) Settle();
   }
   uint8_t NewLaunch() { return launch_ < 250 ? ++launch_ : launch_; }
   // One whose save was under way is there or it is not; what it replaced goes, unless it is labelled.
@@ -132,6 +140,7 @@ class RetentionProperty : public testing::TestWithParam<uint32_t> {
       policy.mutable_keep_best()->set_count(1 + Below(2));
     }
     if (Below(3) == 0) policy.set_max_bytes(1 + Below(40'000));
+    if (Below(4) == 0) policy.mutable_max_age()->set_seconds(1 + Below(2));
     retention_->SetPolicy("run", policy).IgnoreError();
   }
 
@@ -147,11 +156,15 @@ class RetentionProperty : public testing::TestWithParam<uint32_t> {
 
   // A step that is cut off at one of its operations; then a start, perhaps with another index.
   void Crash() {
-    files_->CrashAt(files_->operations() + 1 + Below(25));
+    files_->CrashAt(files_->operations() + 1 + Below(40));
     Step();
     retention_->MakeRoom();
     Close();
-    if (Below(2) == 0) files_->PowerLoss();
+    switch (Below(4)) {
+      case 0: files_->PowerLoss(); break;
+      case 1: files_->PowerLoss(random_()); break;
+      default: break;  // only the process died
+    }
     const bool rebuild = Below(4) == 0;
     if (rebuild) std::filesystem::remove_all(path_ + "/index");
     Open();
@@ -202,6 +215,7 @@ class RetentionProperty : public testing::TestWithParam<uint32_t> {
   std::map<CheckpointUid, Saved> saved_;
   std::optional<std::pair<CheckpointUid, Saved>> maybe_;
   std::unique_ptr<FaultyFileSystem> files_;
+  std::shared_ptr<IndexEnvironment> rocks_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<Retention> retention_;
 };
@@ -224,7 +238,7 @@ TEST_P(RetentionProperty, NewestPinnedAndTaggedOnesAreAlwaysThere) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Seeds, RetentionProperty, testing::Values(1, 2, 3));
+INSTANTIATE_TEST_SUITE_P(Seeds, RetentionProperty, testing::Values(1, 2, 3, 4));
 
 }  // namespace
 }  // namespace ckpt

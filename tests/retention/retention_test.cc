@@ -104,6 +104,28 @@ TEST_F(RetentionTest, TrimsEachRunByItsPolicyAndTellsOfIt) {
   EXPECT_THAT(Steps("b"), ElementsAre(5, 4, 3));
 }
 
+// One that was replaced stays for its tag, unlisted. Without it, it is there again once the attempt
+// that replaced it has gone.
+TEST_F(RetentionTest, AnAttemptThatComesToLightIsJudgedAtOnce) {
+  const CheckpointUid replaced = Save("r", 5);
+  const auto label = [&](const v1::Labels& labels) {
+    ASSERT_TRUE(store_->folder().WriteLabels(replaced, labels).ok());
+    ASSERT_TRUE(store_->index().PutLabels(replaced, labels).ok());
+  };
+  v1::Labels tagged;
+  tagged.add_tags("best");
+  label(tagged);
+  ASSERT_TRUE(store_->Save(IdOf("r", 5, 9), CheckpointUid::TimeOrdered(), {100}).ok());
+  label({});
+  ASSERT_TRUE(store_->index().GetCheckpoint(replaced).ok());
+  ASSERT_TRUE(store_->Save(IdOf("r", 6, 9), CheckpointUid::TimeOrdered(), {100}).ok());
+  SetPolicy("r", KeepLast(1));
+  Start();
+  retention_->MakeRoom();
+  EXPECT_THAT(Steps("r"), ElementsAre(6));
+  EXPECT_EQ(store_->FilesOnDisk().size(), 3u);
+}
+
 TEST_F(RetentionTest, ARunThatChangedIsLookedAt) {
   SetPolicy("r", KeepLast(1));
   Start();

@@ -201,6 +201,18 @@ TEST_F(AbortTest, ARankThatStallsIsFound) {
   EXPECT_THAT(std::string(Fate(1).message()), HasSubstr("rank 0 stalled"));
 }
 
+TEST_F(AbortTest, ARankThatIsBusyForEverIsEndedToo) {
+  SessionClient client(rig_.socket_path());
+  auto busy = rig_.Open(rig_.Claim(1, 0, 1, *layout_, &client), layout_);
+  for (int minutes = 0; minutes < 6 * 60; minutes += 5) {
+    ASSERT_TRUE(busy->stream->Progress(0).ok()) << minutes;
+    rig_.table().Tick();
+    rig_.clock().Advance(absl::Minutes(5));
+  }
+  rig_.table().Tick();
+  EXPECT_THAT(std::string(Fate(1).message()), HasSubstr("not staged within 6h"));
+}
+
 TEST_F(AbortTest, AnAbortGivesMemoryAndDiskSpaceBack) {
   SessionClient client(rig_.socket_path());
   auto big = PlainLayout(40 << 20);

@@ -99,6 +99,24 @@ TEST_F(HostileWriterTest, ACommitThatKeepsFailingAborts) {
   EXPECT_EQ(rig_.data().ListCheckpointManifests()->size(), 0u);
 }
 
+// What a sync was to make durable may be lost, though the next sync would say that it is not.
+TEST_F(HostileWriterTest, ACommitWhoseSyncFailedIsNotTriedAgain) {
+  using Call = FaultyFileSystem::Call;
+  const auto fail = [this](Call call, const std::string& path_part) {
+    rig_.files().FailOn(call, path_part, 1, absl::InternalError("input/output error"), 1);
+  };
+  fail(Call::kSyncFolder, "/checkpoints");
+  ASSERT_TRUE(rig_.Save(rig_.Claim(1, 0, 1, *layout_), layout_, 1).ok());
+  EXPECT_TRUE(absl::IsAborted(Committed(1)));
+  EXPECT_EQ(rig_.data().ListCheckpointManifests()->size(), 0u);
+  fail(Call::kSync, ".checkpoint");
+  ASSERT_TRUE(rig_.Save(rig_.Claim(2, 0, 1, *layout_), layout_, 1).ok());
+  EXPECT_TRUE(absl::IsAborted(Committed(2)));
+  EXPECT_EQ(rig_.data().ListCheckpointManifests()->size(), 0u);
+  ASSERT_TRUE(rig_.Save(rig_.Claim(3, 0, 1, *layout_), layout_, 1).ok());
+  EXPECT_TRUE(Committed(3).ok());
+}
+
 TEST_F(HostileWriterTest, ALayoutThatIsNotWhatItsDigestSaysIsRefused) {
   auto stream = rig_.table().Begin(rig_.Claim(1, 0, 1, *layout_), [] {});
   ASSERT_TRUE(stream.ok());

@@ -1,6 +1,8 @@
 // Signals interrupt system calls; the file system goes on as if nothing had been. This program has
 // system calls of its own: armed, each fails with EINTR before it does what it is asked to.
 #include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -53,6 +55,18 @@ int fallocate(int fd, int mode, off_t offset, off_t bytes) {
   return static_cast<int>(syscall(SYS_fallocate, fd, mode, offset, bytes));
 }
 int fdatasync(int fd) { return Interrupted() ? -1 : static_cast<int>(syscall(SYS_fdatasync, fd)); }
+int rename(const char* from, const char* to) noexcept {
+  return Interrupted() ? -1 : static_cast<int>(syscall(SYS_renameat, AT_FDCWD, from, AT_FDCWD, to));
+}
+int unlink(const char* path) noexcept {
+  return Interrupted() ? -1 : static_cast<int>(syscall(SYS_unlinkat, AT_FDCWD, path, 0));
+}
+int mkdir(const char* path, mode_t mode) noexcept {
+  return Interrupted() ? -1 : static_cast<int>(syscall(SYS_mkdirat, AT_FDCWD, path, mode));
+}
+int rmdir(const char* path) noexcept {
+  return Interrupted() ? -1 : static_cast<int>(syscall(SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR));
+}
 int fsync(int fd) { return Interrupted() ? -1 : static_cast<int>(syscall(SYS_fsync, fd)); }
 }
 
@@ -85,6 +99,10 @@ TEST(PosixFileSystem, AnInterruptedCallIsMadeAgain) {
   char text[4];
   EXPECT_TRUE(Twice([&] { return (*readable)->ReadAt(0, text, 4); }).ok());
   EXPECT_EQ(std::string(text, 4), "byte");
+  EXPECT_TRUE(Twice([&] { return files.Rename(path, path + "2"); }).ok());
+  EXPECT_TRUE(Twice([&] { return files.Unlink(path + "2"); }).ok());
+  EXPECT_TRUE(Twice([&] { return files.MakeFolder(path); }).ok());
+  EXPECT_TRUE(Twice([&] { return files.RemoveFolder(path); }).ok());
 }
 
 // The open of a file takes the first interruptions, its allocation one that comes later.
