@@ -81,9 +81,9 @@ rocksdb::Status Sync(rocksdb::Env* env, const std::string& path) {
 }
 
 // The last process may have left batches in its logs that were never synced. RocksDB replays those
-// and goes on in a new log; a power cut that then took them would leave a gap between what tables
-// and earlier logs have and what follows in the new log. A sync alone is not enough: where one has
-// failed already, the pages read as they were written, and no later sync writes them. A copy lasts.
+// and goes on in a new log; a power cut that then took them would leave a gap, and what follows in
+// the new log would be taken, too, or counted behind it as if nothing were missing. To sync them is
+// not enough: where a sync has failed, the pages still read, and no later one writes them.
 rocksdb::Status MakeLogsLast(rocksdb::Env* env, const std::string& path) {
   std::vector<std::string> names;
   rocksdb::Status status = env->GetChildren(path, &names);
