@@ -55,5 +55,24 @@ TEST_F(IndexPowerCut, WhatWasSyncedBehindAnUnsyncedBatchOfTheLastProcessIsThere)
   EXPECT_EQ(index_->CheckpointCount(), 1u);
 }
 
+// Found by failing each call of a start: a sync of the log failed, the next process replayed what
+// still read, and its own sync of that log changed nothing; a power cut then took it, the batches
+// behind it stayed, and the run counted a checkpoint twice.
+TEST_F(IndexPowerCut, WhatAFailedSyncLeftInTheLogLastsFromTheNextStartOn) {
+  const CheckpointUid kept = Put(IdOf("r", 1));
+  const CheckpointUid gone = Put(IdOf("r", 2));
+  disk_.FailOn(FaultyDisk::Call::kSync, ".log", 1, absl::InternalError("told to fail"));
+  EXPECT_FALSE(index_->PutLabels(kept, {}).ok());
+  index_.reset();
+  disk_.Restart();
+  Start();
+  ASSERT_TRUE(index_->Tombstone(gone).ok());
+  CutPower();
+  Start();
+  EXPECT_EQ(*index_->Tombstones(), std::vector<CheckpointUid>{gone});
+  EXPECT_TRUE(index_->GetCheckpoint(kept).ok());
+  EXPECT_EQ(index_->CheckpointCount(), 1u);
+}
+
 }  // namespace
 }  // namespace ckpt
