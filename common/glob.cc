@@ -170,4 +170,13 @@ bool GlobMatches(absl::string_view glob, absl::string_view printed_key) {
   return Glob(glob).Matches(printed_key);
 }
 
+std::string LiteralGlob(absl::string_view text) {
+  std::string glob;
+  for (const char c : text) {
+    if (c == '*' || c == '?' || c == '\\') glob.push_back('\\');
+    glob.push_back(c);
+  }
+  return glob;
+}
+
 }  // namespace ckpt

@@ -52,6 +52,9 @@ class Glob {
 // For one key only.
 bool GlobMatches(absl::string_view glob, absl::string_view printed_key);
 
+// A glob that matches this text alone.
+std::string LiteralGlob(absl::string_view text);
+
 }  // namespace ckpt
 
 #endif  // CKPT_COMMON_GLOB_H_

@@ -17,6 +17,7 @@
 #include "common/dtype.h"
 #include "common/filter.h"
 #include "common/key.h"
+#include "common/glob.h"
 #include "common/layout.h"
 #include "common/limits.h"
 #include "common/quoted.h"
@@ -24,16 +25,6 @@
 
 namespace ckpt::cli {
 namespace {
-
-// A glob that matches this text alone.
-std::string LiteralGlob(absl::string_view text) {
-  std::string glob;
-  for (const char c : text) {
-    if (c == '*' || c == '?' || c == '\\') glob.push_back('\\');
-    glob.push_back(c);
-  }
-  return glob;
-}
 
 absl::StatusOr<DType> DTypeOf(absl::string_view text) {
   std::vector<std::string> names;

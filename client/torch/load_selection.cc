@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "common/glob.h"
 #include "common/key.h"
 #include "common/limits.h"
 
@@ -21,15 +22,6 @@ void AppendSegment(const StateKey& key, v1::Key& to) {
   } else {
     segment.set_number(*key.number());
   }
-}
-
-std::string LiteralGlob(absl::string_view text) {
-  std::string glob;
-  for (const char c : text) {
-    if (c == '*' || c == '?' || c == '\\') glob.push_back('\\');
-    glob.push_back(c);
-  }
-  return glob;
 }
 
 // Selects what lies at keys. Each call is false where no selection can say that.

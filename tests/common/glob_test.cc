@@ -134,6 +134,15 @@ TEST(GlobTest, ManyStarsAreLinear) {
   EXPECT_TRUE(GlobMatches(glob, std::string(2000, 'a')));
 }
 
+TEST(GlobTest, ALiteralOneMatchesItsTextAlone) {
+  for (const std::string text : {"a.b", "a.*.b", "what?", "\\", "**", ""}) {
+    EXPECT_TRUE(GlobMatches(LiteralGlob(text), text)) << text;
+    EXPECT_FALSE(GlobMatches(LiteralGlob(text), text + "x")) << text;
+  }
+  EXPECT_FALSE(GlobMatches(LiteralGlob("a.*"), "a.b"));
+  EXPECT_FALSE(GlobMatches(LiteralGlob("?"), "b"));
+}
+
 TEST(GlobTest, PrefixIsWhatStandsBeforeTheFirstWildcard) {
   EXPECT_EQ(Glob("model.layers.*.weight").prefix(), "model.layers.");
   EXPECT_EQ(Glob("a\\*b.**").prefix(), "a*b.");

@@ -25,6 +25,15 @@ class IndexPowerCut : public IndexTest {
     index_.reset();
     disk_.PowerLoss();
   }
+  // Of the two checkpoints that there are, one goes.
+  void ExpectATombstoneOutlivesAPowerCut(CheckpointUid kept, CheckpointUid gone) {
+    ASSERT_TRUE(index_->Tombstone(gone).ok());
+    CutPower();
+    Start();
+    EXPECT_EQ(*index_->Tombstones(), std::vector<CheckpointUid>{gone});
+    EXPECT_TRUE(index_->GetCheckpoint(kept).ok());
+    EXPECT_EQ(index_->CheckpointCount(), 1u);
+  }
   const TemporaryFolder shadow_;
   FaultyDisk disk_{shadow_.path()};
   const std::shared_ptr<IndexEnvironment> rocks_ = MakeFaultyRocks(&disk_, 64 << 20);
@@ -33,11 +42,7 @@ class IndexPowerCut : public IndexTest {
 TEST_F(IndexPowerCut, WhatWasSyncedIsThere) {
   const CheckpointUid kept = Put(IdOf("r", 1));
   const CheckpointUid gone = Put(IdOf("r", 2));
-  ASSERT_TRUE(index_->Tombstone(gone).ok());
-  CutPower();
-  Start();
-  EXPECT_TRUE(index_->GetCheckpoint(kept).ok());
-  EXPECT_EQ(*index_->Tombstones(), std::vector<CheckpointUid>{gone});
+  ExpectATombstoneOutlivesAPowerCut(kept, gone);
 }
 
 // Found by the crash points: PutCheckpoint is not synced; the next process replayed it from the log
@@ -47,12 +52,7 @@ TEST_F(IndexPowerCut, WhatWasSyncedBehindAnUnsyncedBatchOfTheLastProcessIsThere)
   const CheckpointUid kept = Put(IdOf("r", 1));
   const CheckpointUid gone = Put(IdOf("r", 2));
   Start();  // the process died, the machine did not
-  ASSERT_TRUE(index_->Tombstone(gone).ok());
-  CutPower();
-  Start();
-  EXPECT_EQ(*index_->Tombstones(), std::vector<CheckpointUid>{gone});
-  EXPECT_TRUE(index_->GetCheckpoint(kept).ok());
-  EXPECT_EQ(index_->CheckpointCount(), 1u);
+  ExpectATombstoneOutlivesAPowerCut(kept, gone);
 }
 
 // Found by failing each call of a start: a sync of the log failed, the next process replayed what
@@ -66,12 +66,7 @@ TEST_F(IndexPowerCut, WhatAFailedSyncLeftInTheLogLastsFromTheNextStartOn) {
   index_.reset();
   disk_.Restart();
   Start();
-  ASSERT_TRUE(index_->Tombstone(gone).ok());
-  CutPower();
-  Start();
-  EXPECT_EQ(*index_->Tombstones(), std::vector<CheckpointUid>{gone});
-  EXPECT_TRUE(index_->GetCheckpoint(kept).ok());
-  EXPECT_EQ(index_->CheckpointCount(), 1u);
+  ExpectATombstoneOutlivesAPowerCut(kept, gone);
 }
 
 }  // namespace
