@@ -100,7 +100,7 @@ namespace {
 
 class FilePin : public MemoryPin {
  public:
-  FilePin(FileId id, uint64_t length, int descriptor, std::shared_ptr<int> pinned)
+  FilePin(FileId id, uint64_t length, int descriptor, std::shared_ptr<std::atomic<int>> pinned)
       : id_(id), length_(length), descriptor_(descriptor), pinned_(std::move(pinned)) {
     ++*pinned_;
   }
@@ -116,7 +116,7 @@ class FilePin : public MemoryPin {
   const FileId id_;
   const uint64_t length_;
   const int descriptor_;
-  const std::shared_ptr<int> pinned_;
+  const std::shared_ptr<std::atomic<int>> pinned_;
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 #ifndef CKPT_TESTS_RPC_RPC_FIXTURE_H_
 #define CKPT_TESTS_RPC_RPC_FIXTURE_H_
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <set>
@@ -57,12 +58,12 @@ class FakeMemory : public MemoryCopies {
   void Drop(CheckpointUid uid) override;
 
   void Put(CheckpointUid uid, uint32_t rank, const std::string& bytes);
-  int pinned() const { return *pinned_; }
+  int pinned() const { return *pinned_; }  // of any thread
 
  private:
   const std::string folder_;
   std::map<std::pair<std::string, uint32_t>, std::pair<FileId, uint64_t>> copies_;
-  std::shared_ptr<int> pinned_ = std::make_shared<int>(0);
+  std::shared_ptr<std::atomic<int>> pinned_ = std::make_shared<std::atomic<int>>(0);
 };
 
 class FakeSession : public Session {
