@@ -12,6 +12,7 @@
 #include "common/copy_kernel.h"
 #include "common/digest.h"
 #include "common/mutex.h"
+#include "common/status_macros.h"
 
 namespace ckpt {
 namespace {
@@ -69,17 +70,26 @@ uint64_t PieceReader::BlockHash(const StoredPiece& piece, uint64_t block) const 
   return piece.piece.block_hashes(static_cast<int>(block - piece.piece.first_block()));
 }
 
-absl::Status PieceReader::Verify(const Extent& extent, const std::byte* bytes,
-                                 absl::string_view where) const {
+absl::Status PieceReader::VerifyBlock(const Extent& extent, uint64_t begin, uint64_t length,
+                                      const std::byte* bytes, absl::string_view where) const {
   if (!source_.verify) return absl::OkStatus();
   const StoredPiece& piece = source_.pieces[extent.piece];
-  const uint64_t block_bytes = piece.piece.block_bytes();
-  bytes_hashed_.fetch_add(extent.bytes, std::memory_order_relaxed);
+  bytes_hashed_.fetch_add(length, std::memory_order_relaxed);
+  if (Xxh3(bytes, length) == BlockHash(piece, begin / piece.piece.block_bytes())) {
+    return absl::OkStatus();
+  }
+  return Damaged(extent, begin, "does not match its hash", where);
+}
+
+absl::Status PieceReader::Deliver(const Extent& extent, const std::byte* bytes,
+                                  absl::string_view where) const {
+  const bool in_place = bytes == DirectDestination(extent);
+  const uint64_t block_bytes = source_.pieces[extent.piece].piece.block_bytes();
   for (uint64_t at = 0; at < extent.bytes; at += block_bytes) {
     const uint64_t length = std::min(block_bytes, extent.bytes - at);
-    if (Xxh3(bytes + at, length) != BlockHash(piece, (extent.begin + at) / block_bytes)) {
-      return Damaged(extent, extent.begin + at, "does not match its hash", where);
-    }
+    const uint64_t begin = extent.begin + at;
+    CKPT_RETURN_IF_ERROR(VerifyBlock(extent, begin, length, bytes + at, where));
+    if (!in_place) Scatter(extent, begin, begin + length, bytes + at);
   }
   return absl::OkStatus();
 }

@@ -82,8 +82,11 @@ class PieceReader {
   // Copies the shard's bytes [begin, end), which lie at `bytes`, to the extent's targets.
   void Scatter(const Extent& extent, uint64_t begin, uint64_t end, const std::byte* bytes) const;
   uint64_t BlockHash(const StoredPiece& piece, uint64_t block) const;
-  // Checks the extent's blocks, which lie dense at `bytes`. `where` says which copy they are.
-  absl::Status Verify(const Extent& extent, const std::byte* bytes, absl::string_view where) const;
+  absl::Status VerifyBlock(const Extent& extent, uint64_t begin, uint64_t length,
+                           const std::byte* bytes, absl::string_view where) const;
+  // Checks the extent's blocks, which lie dense at `bytes`, and copies each to the extent's targets
+  // while the core's cache still has it; none before it was checked. `where` says which copy they are.
+  absl::Status Deliver(const Extent& extent, const std::byte* bytes, absl::string_view where) const;
   absl::Status Damaged(const Extent& extent, uint64_t offset, absl::string_view what,
                        absl::string_view where) const;
   // Calls work(item, scratch) for each item, on the threads; the first error ends it.

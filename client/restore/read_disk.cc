@@ -129,10 +129,7 @@ absl::Status PieceReader::ReadCached(const Batch& batch, const ReadFile& file, b
       ReadFully(file.descriptor(), batch.file_offset, std::move(parts), reads_);
   if (!read.ok()) return Damaged(first, first.begin, read.message(), where);
   for (size_t i = 0; i < batch.extents.size(); ++i) {
-    const Extent& extent = schedule_.extents[batch.extents[i]];
-    CKPT_RETURN_IF_ERROR(Verify(extent, places[i], where));
-    if (places[i] == DirectDestination(extent)) continue;
-    Scatter(extent, extent.begin, extent.begin + extent.bytes, places[i]);
+    CKPT_RETURN_IF_ERROR(Deliver(schedule_.extents[batch.extents[i]], places[i], where));
   }
   return absl::OkStatus();
 }
@@ -163,8 +160,7 @@ absl::Status PieceReader::ReadDirect(const Batch& batch, ReadFile& file, bool us
     const Extent& extent = schedule_.extents[number];
     const std::byte* bytes =
         buffer + (FileOffset(source_.pieces[extent.piece], extent, use_disk) - begin);
-    CKPT_RETURN_IF_ERROR(Verify(extent, bytes, where));
-    Scatter(extent, extent.begin, extent.begin + extent.bytes, bytes);
+    CKPT_RETURN_IF_ERROR(Deliver(extent, bytes, where));
   }
   return absl::OkStatus();
 }

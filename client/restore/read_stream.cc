@@ -64,10 +64,7 @@ absl::Status PieceReader::ReadStreamRanges(absl::Span<const uint32_t> extents, S
         }
         received += chunk.bytes;
         if (received < extent.bytes) return absl::OkStatus();
-        CKPT_RETURN_IF_ERROR(Verify(extent, place, "stream"));
-        if (direct == nullptr) {
-          Scatter(extent, extent.begin, extent.begin + extent.bytes, place);
-        }
+        CKPT_RETURN_IF_ERROR(Deliver(extent, place, "stream"));
         ++current;
         received = 0;
         return absl::OkStatus();

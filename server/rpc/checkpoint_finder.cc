@@ -77,17 +77,21 @@ absl::StatusOr<CheckpointRecord> CheckpointFinder::Find(const v1::Selector& sele
       if (absl::IsNotFound(found.status())) return TagNotFound(selector, rights);
       return found;
     case v1::Selector::kLatest:
-      found = index_->FindLatest(selector.run(), kStepMax, /*whole_only=*/true);
-      if (absl::IsNotFound(found.status())) return LatestNotFound(selector.run(), rights);
-      return found;
+      return FindNewest(selector.run(), rights,
+                        [&](CheckpointUid uid, const CheckpointRecord&) {
+                          return IsKnownDamaged(uid) ? Found::kDamaged : Found::kValid;
+                        });
     default:
-      return FindValid(selector.run(), rights, cancelled);
+      return FindNewest(selector.run(), rights,
+                        [&](CheckpointUid uid, const CheckpointRecord& record) {
+                          return Validate(uid, record, cancelled);
+                        });
   }
 }
 
-absl::StatusOr<CheckpointRecord> CheckpointFinder::FindValid(const std::string& run,
-                                                             const Rights& rights,
-                                                             absl::FunctionRef<bool()> cancelled) {
+absl::StatusOr<CheckpointRecord> CheckpointFinder::FindNewest(const std::string& run,
+                                                              const Rights& rights,
+                                                              Judge judge) {
   uint64_t step_max = kStepMax;
   std::vector<std::string> damaged;
   const auto all_damaged = [&] {
@@ -104,7 +108,7 @@ absl::StatusOr<CheckpointRecord> CheckpointFinder::FindValid(const std::string& 
     CKPT_ASSIGN_OR_RETURN(
         const CheckpointUid uid,
         CheckpointUid::FromBytes(found->manifest.checkpoint_uid(), "checkpoint_uid"));
-    CKPT_ASSIGN_OR_RETURN(const Found what, Validate(uid, *found, cancelled));
+    CKPT_ASSIGN_OR_RETURN(const Found what, judge(uid, *found));
     if (what == Found::kValid) return found;
     if (what == Found::kGone) continue;  // deleted meanwhile
     const std::optional<KnownDamage::Damage> damage = damage_.Find(uid);
@@ -115,6 +119,11 @@ absl::StatusOr<CheckpointRecord> CheckpointFinder::FindValid(const std::string& 
     if (step == 0) return all_damaged();
     step_max = step - 1;
   }
+}
+
+bool CheckpointFinder::IsKnownDamaged(CheckpointUid uid) {
+  const std::optional<KnownDamage::Damage> damage = damage_.Find(uid);
+  return damage.has_value() && !damage->labels_only;
 }
 
 absl::StatusOr<CheckpointFinder::Found> CheckpointFinder::Validate(
@@ -129,8 +138,7 @@ absl::StatusOr<CheckpointFinder::Found> CheckpointFinder::Validate(
     if (known != verified_.end() && absl::Now() - known->second < kVerifiedFor) {
       return Found::kValid;
     }
-    const std::optional<KnownDamage::Damage> damage = damage_.Find(uid);
-    if (damage.has_value() && !damage->labels_only) return Found::kDamaged;
+    if (IsKnownDamaged(uid)) return Found::kDamaged;
     being_read_.insert(uid);
   }
   const absl::StatusOr<Found> found = Read(uid, record, cancelled);

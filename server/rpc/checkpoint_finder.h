@@ -31,10 +31,10 @@ class CheckpointFinder {
   CheckpointFinder(Index* index, DataFolder* folder) : index_(index), folder_(folder) {}
 
   // Does not wait for anything to commit. `latest` and `latest_valid` pass over shares that are
-  // smaller than their world. `latest_valid` reads the newest checkpoint from disk, every block,
-  // and goes on to the next older one where it finds damage. INVALID_ARGUMENT; NOT_FOUND with what
-  // exists, of what `rights` may read; FAILED_PRECONDITION: the run has such shares and nothing else;
-  // DATA_LOSS: all that `latest_valid` may choose from is damaged; CANCELLED. Whether the caller may
+  // smaller than their world, and over what is known to be damaged. `latest_valid` reads the newest
+  // checkpoint from disk, every block, and goes on to the next older one where it finds damage.
+  // INVALID_ARGUMENT; NOT_FOUND with what exists, of what `rights` may read; FAILED_PRECONDITION: the
+  // run has such shares and nothing else; DATA_LOSS: all that may be chosen is damaged; CANCELLED. Whether the caller may
   // read this run at all was asked before (gate.h).
   absl::StatusOr<CheckpointRecord> Find(const v1::Selector& selector, const Rights& rights,
                                         absl::FunctionRef<bool()> cancelled);
@@ -47,7 +47,8 @@ class CheckpointFinder {
   absl::StatusOr<CheckpointRecord> FindNow(const v1::Selector& selector, const Rights& rights,
                                            const std::optional<CheckpointRecord>& ahead);
 
-  // What whole reads have found. `latest_valid` passes over what is known to be damaged.
+  // What whole reads have found. `latest` and `latest_valid` pass over what is
+  // known to be damaged.
   KnownDamage& damage() { return damage_; }
 
   // NOT_FOUND, naming the runs nearest to this one, of those that `rights` may read. Says the same
@@ -56,9 +57,12 @@ class CheckpointFinder {
   bool RunIsIndexed(const std::string& run);
 
  private:
-  absl::StatusOr<CheckpointRecord> FindValid(const std::string& run, const Rights& rights,
-                                             absl::FunctionRef<bool()> cancelled);
   enum class Found { kValid, kDamaged, kGone };
+  using Judge = absl::FunctionRef<absl::StatusOr<Found>(CheckpointUid, const CheckpointRecord&)>;
+  // The newest one that is valid, says `judge`.
+  absl::StatusOr<CheckpointRecord> FindNewest(const std::string& run, const Rights& rights,
+                                              Judge judge);
+  bool IsKnownDamaged(CheckpointUid uid);
   // What is known of it, or what a read of it finds, by this caller or by one that is at it.
   absl::StatusOr<Found> Validate(CheckpointUid uid, const CheckpointRecord& record,
                                  absl::FunctionRef<bool()> cancelled);

@@ -172,6 +172,11 @@ TEST_F(Conformance, load_corrupt) {
   ExpectSameModule(*loaded.model, *good.model);
   EXPECT_TRUE(BitEqual(loaded.big, good.big));
   EXPECT_EQ(*loaded.state["iteration"].AsInt(), 0);
+  // What is known to be damaged by now isn't the newest for a job that resumes either.
+  const auto resumed = Connect()->Resume(loaded.state);
+  ASSERT_OK(resumed.status());
+  ASSERT_TRUE(resumed->has_value());
+  EXPECT_EQ((*resumed)->step(), 1u);
 }
 
 }  // namespace
