@@ -27,11 +27,9 @@ constexpr size_t kPage = 4096;
 // others run. How many streams a core follows, and whether it wants to be told what comes next,
 // differs: measured with one thread into tmpfs, in GB/s,
 //
-//                                     page after page   side by side        memcpy
-//   Xeon with AVX-512 (2 GiB)                     8.9   12.1 (8 pages)        11.5
-//   EPYC 7003 (1 GiB)                             8.4    5.0 (8 pages)         8.6
-//                                                        6.5 (4 pages)
-//                                                        9.4 (2 pages, a line each, prefetched)
+//                          page after page, prefetched   8 pages side by side   memcpy
+//   Xeon with AVX-512                        8.9      -                   12.1     11.5
+//   EPYC 7003 (Zen 3)                        7.2    8.6                    5.4      8.1
 template <size_t kPages, size_t kChunk, typename CopyChunk>
 inline __attribute__((always_inline)) void CopyPages(std::byte* to, const std::byte* from,
                                                      size_t bytes, CopyChunk copy_chunk) {
@@ -79,8 +77,8 @@ void CopyAvx2(std::byte* to, const std::byte* from, size_t bytes) {
 }
 
 void CopyAvx2ByLines(std::byte* to, const std::byte* from, size_t bytes) {
-  constexpr size_t kAhead = 4 * kLine;
-  CopyPages<2, kLine>(to, from, bytes, [](std::byte* out, const std::byte* in) {
+  constexpr size_t kAhead = 8 * kLine;
+  CopyPages<1, kLine>(to, from, bytes, [](std::byte* out, const std::byte* in) {
     _mm_prefetch(reinterpret_cast<const char*>(in + kAhead), _MM_HINT_NTA);  // never faults
     const auto* source = reinterpret_cast<const __m256i*>(in);
     auto* target = reinterpret_cast<__m256i*>(out);
