@@ -27,9 +27,9 @@ constexpr size_t kPage = 4096;
 // others run. How many streams a core follows, and whether it wants to be told what comes next,
 // differs: measured with one thread into tmpfs, in GB/s,
 //
-//                          page after page, prefetched   8 pages side by side   memcpy
-//   Xeon with AVX-512                        8.9      -                   12.1     11.5
-//   EPYC 7003 (Zen 3)                        7.2    8.6                    5.4      8.1
+//                          page after page, prefetched   8 or 4 side by side   memcpy
+//   Xeon with AVX-512                        8.9      -                   12.1    11.5
+//   EPYC 7003 (Zen 3)                        7.2    8.6                    5.4     8.1
 template <size_t kPages, size_t kChunk, typename CopyChunk>
 inline __attribute__((always_inline)) void CopyPages(std::byte* to, const std::byte* from,
                                                      size_t bytes, CopyChunk copy_chunk) {
