@@ -21,7 +21,7 @@
 namespace ckpt {
 namespace {
 
-constexpr int kDiskThreadsMin = 4;                        // so many reads are in flight at least
+constexpr int kDiskThreadsMin = 6;  // so that four reads are in flight while two threads hash
 constexpr uint64_t kReadAheadBytes = uint64_t{64} << 20;  // ahead of the reads, over all threads
 
 constexpr uint64_t kDirectAlignment = 4096;
