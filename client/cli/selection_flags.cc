@@ -26,7 +26,7 @@
 namespace ckpt::cli {
 namespace {
 
-absl::StatusOr<DType> DTypeOf(absl::string_view text) {
+absl::StatusOr<DType> DTypeOf(absl::string_view flag, absl::string_view text) {
   std::vector<std::string> names;
   for (int number = v1::DType_MIN; number <= v1::DType_MAX; ++number) {
     const auto dtype = static_cast<DType>(number);
@@ -34,7 +34,7 @@ absl::StatusOr<DType> DTypeOf(absl::string_view text) {
     names.emplace_back(DTypeName(dtype));
     if (names.back() == absl::AsciiStrToUpper(text)) return dtype;
   }
-  return absl::InvalidArgumentError(absl::StrCat("--dtype must be of ",
+  return absl::InvalidArgumentError(absl::StrCat("--", flag, " must be of ",
                                                  absl::StrJoin(names, ", "), ", not \"",
                                                  absl::Utf8SafeCEscape(text), "\""));
 }
@@ -50,14 +50,32 @@ std::vector<std::string> ListOf(const Arguments& arguments, absl::string_view fl
   return absl::StrSplit(absl::StrJoin(arguments.All(flag), ","), ',', absl::SkipEmpty());
 }
 
-// What all selected leaves must meet: nothing is set where no such flag is given.
-v1::LeafMatch Restriction(const Arguments& arguments, CollectedErrors& errors) {
-  v1::LeafMatch match;
-  for (const std::string& name : ListOf(arguments, "dtype")) {
-    const absl::StatusOr<DType> dtype = DTypeOf(name);
+void AddDTypes(const Arguments& arguments, absl::string_view flag, v1::LeafMatch& match,
+               CollectedErrors& errors) {
+  for (const std::string& name : ListOf(arguments, flag)) {
+    const absl::StatusOr<DType> dtype = DTypeOf(flag, name);
     errors.Add(dtype.status());
     if (dtype.ok()) match.add_dtypes(*dtype);
   }
+}
+
+void AddRanks(const Arguments& arguments, absl::string_view flag, v1::LeafMatch& match,
+              CollectedErrors& errors) {
+  for (const std::string& text : ListOf(arguments, flag)) {
+    uint32_t rank = 0;
+    if (absl::SimpleAtoi(text, &rank)) {
+      match.add_ranks(rank);
+    } else {
+      errors.Add(absl::InvalidArgumentError(absl::StrCat(
+          "--", flag, " must be a whole number, not \"", absl::Utf8SafeCEscape(text), "\"")));
+    }
+  }
+}
+
+// What all selected leaves must meet: nothing is set where no such flag is given.
+v1::LeafMatch Restriction(const Arguments& arguments, CollectedErrors& errors) {
+  v1::LeafMatch match;
+  AddDTypes(arguments, "dtype", match, errors);
   if (arguments.Has("min-size")) {
     const absl::StatusOr<uint64_t> bytes = SizeOf(arguments, "min-size");
     errors.Add(bytes.status());
@@ -68,16 +86,23 @@ v1::LeafMatch Restriction(const Arguments& arguments, CollectedErrors& errors) {
     errors.Add(bytes.status());
     if (bytes.ok()) match.set_max_bytes(*bytes);
   }
-  for (const std::string& text : ListOf(arguments, "rank")) {
-    uint32_t rank = 0;
-    if (absl::SimpleAtoi(text, &rank)) {
-      match.add_ranks(rank);
-    } else {
-      errors.Add(absl::InvalidArgumentError(absl::StrCat("--rank must be a whole number, not \"",
-                                                         absl::Utf8SafeCEscape(text), "\"")));
-    }
-  }
+  AddRanks(arguments, "rank", match, errors);
   return match;
+}
+
+void AddExcludes(const Arguments& arguments, v1::Selection& selection, CollectedErrors& errors) {
+  for (const std::string& glob : arguments.All("exclude")) selection.add_exclude(glob);
+  for (const std::string& regex : arguments.All("exclude-regex")) {
+    selection.add_exclude_matching()->set_regex(regex);
+  }
+  for (const std::string& top_level : arguments.All("exclude-top-level")) {
+    selection.add_exclude_matching()->set_top_level(top_level);
+  }
+  v1::LeafMatch dtypes, ranks;
+  AddDTypes(arguments, "exclude-dtype", dtypes, errors);
+  if (dtypes.dtypes_size() > 0) *selection.add_exclude_matching() = dtypes;
+  AddRanks(arguments, "exclude-rank", ranks, errors);
+  if (ranks.ranks_size() > 0) *selection.add_exclude_matching() = ranks;
 }
 
 // --key, and the keys of --slice.
@@ -118,10 +143,10 @@ absl::StatusOr<std::map<std::string, Extents>> ShapesOf(VerbContext& context,
 
 const char kSelectionHelp[] =
     "Selected is what any of --include, --regex and --key names (all, where none is given), if it "
-    "meets each\nof --dtype, --min-size, --max-size, --top-level and --rank, and neither --exclude "
-    "nor --exclude-regex\nnames it. In a glob * matches any run of characters but '.', ** any run "
-    "at all, ? one character, and \\\ntakes the next one as it is; a regex (RE2) may be found "
-    "anywhere in the key: anchor it with ^ and $.";
+    "meets each\nof --dtype, --min-size, --max-size, --top-level and --rank, and no --exclude... "
+    "names it. In a glob *\nmatches any run of characters but '.', ** any run at all, ? one "
+    "character, and \\ takes the next one as it\nis; a regex (RE2) may be found anywhere in the "
+    "key: anchor it with ^ and $.";
 
 std::vector<FlagSpec> WithSelectionFlags(std::vector<FlagSpec> own) {
   const std::vector<FlagSpec> selection = {
@@ -151,15 +176,27 @@ std::vector<FlagSpec> WithSelectionFlags(std::vector<FlagSpec> own) {
        .value = "F32,BF16,...",
        .help = "only tensors of these types",
        .repeated = true},
+      {.name = "exclude-dtype",
+       .value = "F64,...",
+       .help = "not the tensors of these types",
+       .repeated = true},
       {.name = "min-size", .value = "SIZE", .help = "only tensors of 1MiB, ... or more"},
       {.name = "max-size", .value = "SIZE", .help = "only tensors of 1MiB, ... or less"},
       {.name = "top-level",
        .value = "NAME",
        .help = "only what is in this entry of the state (may be repeated)",
        .repeated = true},
+      {.name = "exclude-top-level",
+       .value = "NAME",
+       .help = "not what is in this entry of the state (may be repeated)",
+       .repeated = true},
       {.name = "rank",
        .value = "N,...",
        .help = "of what each rank has of its own, only that of these ranks",
+       .repeated = true},
+      {.name = "exclude-rank",
+       .value = "N,...",
+       .help = "not what these ranks have of their own",
        .repeated = true}};
   own.insert(own.end(), selection.begin(), selection.end());
   return own;
@@ -186,11 +223,8 @@ absl::Status NothingSelected(const Arguments& arguments, const v1::CheckpointId&
 
 absl::StatusOr<v1::Selection> SelectionOf(const Arguments& arguments) {
   v1::Selection selection;
-  for (const std::string& glob : arguments.All("exclude")) selection.add_exclude(glob);
-  for (const std::string& regex : arguments.All("exclude-regex")) {
-    selection.add_exclude_matching()->set_regex(regex);
-  }
   CollectedErrors errors;
+  AddExcludes(arguments, selection, errors);
   const std::vector<std::string> keys = NamedKeys(arguments, errors);
   const v1::LeafMatch restriction = Restriction(arguments, errors);
   // Patterns are the daemon's to refuse, but then it would do so after all else was mended.

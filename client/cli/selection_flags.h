@@ -12,8 +12,8 @@
 
 namespace ckpt::cli {
 
-// `own` and behind them --include, --exclude, --regex, --exclude-regex, --key, --dtype, --min-size,
-// --max-size, --top-level and --rank.
+// `own` and behind them --include, --regex, --key, --dtype, --min-size, --max-size, --top-level and
+// --rank, and each of --exclude, --exclude-regex, -dtype, -top-level and -rank.
 std::vector<FlagSpec> WithSelectionFlags(std::vector<FlagSpec> own);
 // For verbs that read bytes.
 FlagSpec SliceFlag();

@@ -97,7 +97,8 @@ absl::StatusOr<CheckpointRecord> CheckpointFinder::FindNewest(const std::string&
   const auto all_damaged = [&] {
     return absl::DataLossError(
         absl::StrCat("no checkpoint of run '", run,
-                     "' is undamaged; damaged steps: ", absl::StrJoin(damaged, ", ")));
+                     "' is undamaged; damaged steps: ", absl::StrJoin(damaged, ", "),
+                     "; who names a step gets what of it is good"));
   };
   while (true) {
     absl::StatusOr<CheckpointRecord> found = index_->FindLatest(run, step_max, true);

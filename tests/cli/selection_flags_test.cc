@@ -66,6 +66,13 @@ TEST(SelectionFlags, NamesAreAddedAndExcludesTakeAway) {
   EXPECT_THAT(Selected({"-i", "model.**", "-x", "**.bias", "--exclude-regex", "\\.b\\."}),
               ElementsAre("model.a.weight"));
   EXPECT_THAT(Selected({"-x", "model.**", "-x", "rng"}), ElementsAre("optimizer.a.m", "step"));
+  EXPECT_THAT(Selected({"--exclude-dtype", "f32,BF16"}), ElementsAre("rng", "rng", "step"));
+  EXPECT_THAT(Selected({"--exclude-top-level", "model", "--exclude-top-level", "step"}),
+              ElementsAre("optimizer.a.m", "rng", "rng"));
+  EXPECT_THAT(Selected({"--key", "rng", "--key", "step", "--exclude-rank", "0"}),
+              ElementsAre("rng", "step"));
+  EXPECT_THAT(Selected({"-i", "model.**", "--min-size", "1MiB", "--exclude-dtype", "BF16"}),
+              ElementsAre("model.a.weight"));
 }
 
 TEST(SelectionFlags, RestrictionsNarrowWhateverIsNamed) {
@@ -108,6 +115,8 @@ TEST(SelectionFlags, SayWhichFlagIsWrong) {
                                                      HasSubstr("F99")));
   EXPECT_THAT(Selected({"--min-size", "much"})[0], HasSubstr("--min-size"));
   EXPECT_THAT(Selected({"--rank", "-1"})[0], HasSubstr("--rank"));
+  EXPECT_THAT(Selected({"--exclude-dtype", "F99", "--exclude-rank", "x"})[0],
+              AllOf(HasSubstr("--exclude-dtype"), HasSubstr("--exclude-rank")));
   EXPECT_THAT(Selected({"--slice", "w"})[0], HasSubstr("KEY[0:100,:]"));
   EXPECT_THAT(Selected({"--regex", "a(b"})[0], HasSubstr("missing )"));
   EXPECT_THAT(
