@@ -182,7 +182,7 @@ class RunningDaemon final : public Daemon {
   }
 
   void StartRetention() {
-    finder_ = std::make_unique<CheckpointFinder>(index_.get(), folder_.get());
+    finder_ = std::make_unique<CheckpointFinder>(index_.get(), folder_.get(), tier_.get());
     retention_->Start(
         {.activity =
              [this](const std::string& run) {

@@ -15,6 +15,7 @@
 #include "server/observe/log.h"
 #include "server/persist/verify_on_disk.h"
 #include "server/rpc/caller.h"
+#include "server/rpc/checkpoint_info.h"
 
 namespace ckpt {
 namespace {
@@ -78,8 +79,10 @@ absl::StatusOr<CheckpointRecord> CheckpointFinder::Find(const v1::Selector& sele
       return found;
     case v1::Selector::kLatest:
       return FindNewest(selector.run(), rights,
-                        [&](CheckpointUid uid, const CheckpointRecord&) {
-                          return IsKnownDamaged(uid) ? Found::kDamaged : Found::kValid;
+                        [&](CheckpointUid uid, const CheckpointRecord& record) {
+                          return IsKnownDamaged(uid) && !InMemory(record, uid, *memory_)
+                                     ? Found::kDamaged
+                                     : Found::kValid;
                         });
     default:
       return FindNewest(selector.run(), rights,

@@ -19,6 +19,7 @@
 #include "server/access/rights.h"
 #include "server/index/index.h"
 #include "server/persist/known_damage.h"
+#include "server/staging/memory_copies.h"
 #include "server/storage/data_folder.h"
 
 namespace ckpt {
@@ -28,10 +29,12 @@ absl::Status ValidateSelector(const v1::Selector& selector);
 
 class CheckpointFinder {
  public:
-  CheckpointFinder(Index* index, DataFolder* folder) : index_(index), folder_(folder) {}
+  CheckpointFinder(Index* index, DataFolder* folder, const MemoryCopies* memory)
+      : index_(index), folder_(folder), memory_(memory) {}
 
   // Does not wait for anything to commit. `latest` and `latest_valid` pass over shares that are
-  // smaller than their world, and over what is known to be damaged. `latest_valid` reads the newest
+  // smaller than their world, and over what is known to be damaged on disk; `latest` does not where
+  // memory still has all of it, for that is restored from there. `latest_valid` reads the newest
   // checkpoint from disk, every block, and goes on to the next older one where it finds damage.
   // INVALID_ARGUMENT; NOT_FOUND with what exists, of what `rights` may read; FAILED_PRECONDITION: the
   // run has such shares and nothing else; DATA_LOSS: all that may be chosen is damaged; CANCELLED. Whether the caller may
@@ -47,8 +50,7 @@ class CheckpointFinder {
   absl::StatusOr<CheckpointRecord> FindNow(const v1::Selector& selector, const Rights& rights,
                                            const std::optional<CheckpointRecord>& ahead);
 
-  // What whole reads have found. `latest` and `latest_valid` pass over what is
-  // known to be damaged.
+  // What whole reads have found. What is known to be damaged is passed over.
   KnownDamage& damage() { return damage_; }
 
   // NOT_FOUND, naming the runs nearest to this one, of those that `rights` may read. Says the same
@@ -74,6 +76,7 @@ class CheckpointFinder {
 
   Index* const index_;
   DataFolder* const folder_;
+  const MemoryCopies* const memory_;
   KnownDamage damage_;
   // The ranks of a launch ask at the same moment: one reads a checkpoint, the others wait for what
   // it finds. Not held meanwhile.

@@ -47,11 +47,7 @@ v1::CheckpointInfo InfoOf(const CheckpointRecord& record, const MemoryCopies& me
       info.set_damaged_places(known->places);
       info.set_damage(known->first);
     }
-    bool in_memory = manifest.parts_size() > 0;
-    for (const v1::PartReference& part : manifest.parts()) {
-      in_memory = in_memory && memory.Has(*uid, part.rank());
-    }
-    info.set_in_memory(in_memory);
+    info.set_in_memory(InMemory(record, *uid, memory));
     const absl::StatusOr<CheckpointId> id = CheckpointId::FromProto(manifest.id());
     const absl::Time durable_at = id.ok() ? live.DurableAt(*id, *uid) : absl::InfinitePast();
     if (durable_at > absl::InfinitePast()) {
@@ -60,6 +56,13 @@ v1::CheckpointInfo InfoOf(const CheckpointRecord& record, const MemoryCopies& me
     }
   }
   return info;
+}
+
+bool InMemory(const CheckpointRecord& record, CheckpointUid uid, const MemoryCopies& memory) {
+  for (const v1::PartReference& part : record.manifest.parts()) {
+    if (!memory.Has(uid, part.rank())) return false;
+  }
+  return record.manifest.parts_size() > 0;
 }
 
 void CheckpointDeleted(const CheckpointRecord& record, MemoryCopies& memory, CheckpointView& live,

@@ -14,6 +14,8 @@ namespace ckpt {
 
 v1::CheckpointInfo InfoOf(const CheckpointRecord& record, const MemoryCopies& memory,
                           CheckpointView& live, const KnownDamage& damage);
+// All of its parts.
+bool InMemory(const CheckpointRecord& record, CheckpointUid uid, const MemoryCopies& memory);
 // It is deleted: its memory copies and what was known of its damage go, and whoever watches is told.
 void CheckpointDeleted(const CheckpointRecord& record, MemoryCopies& memory, CheckpointView& live,
                        KnownDamage& damage);

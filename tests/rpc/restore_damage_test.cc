@@ -98,7 +98,7 @@ TEST_F(RestoreTest, AMissingOrDamagedPartManifestIsDataLoss) {
   auto index = Index::Open(scratch_.path() + "/lacks-the-part");
   ASSERT_TRUE(index.ok() && (*index)->PutCheckpoint(record->manifest, {}, {}).ok());
   restore_.index = index->get();
-  CheckpointFinder finder(index->get(), &store_->folder());
+  CheckpointFinder finder(index->get(), &store_->folder(), &memory_);
   restore_.finder = &finder;
   const std::string name =
       names::PartManifest(*FileId::FromBytes(record->manifest.parts(0).manifest_id(), "id"));

@@ -40,6 +40,11 @@ TEST_F(RestoreTest, LatestValidPassesOverDamage) {
   EXPECT_EQ(Plan(RequestOf(LatestOf("r")))->header.checkpoint().id().step(), 2u);  // nobody knows
   EXPECT_EQ(Plan(RequestOf(selector))->header.checkpoint().id().step(), 1u);
   EXPECT_EQ(Plan(RequestOf(LatestOf("r")))->header.checkpoint().id().step(), 1u);
+  memory_.Put(damaged, 0, "its bytes");
+  EXPECT_EQ(Plan(RequestOf(LatestOf("r")))->header.checkpoint().id().step(), 2u);
+  EXPECT_EQ(Plan(RequestOf(selector))->header.checkpoint().id().step(), 1u);
+  memory_.Drop(damaged);
+  EXPECT_EQ(Plan(RequestOf(LatestOf("r")))->header.checkpoint().id().step(), 1u);
 }
 
 // Of each kind of damage; and nothing of the restore that was chosen is damaged.

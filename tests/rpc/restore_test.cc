@@ -158,7 +158,7 @@ TEST_F(RestoreTest, PartsThatTheIndexLacksComeFromTheirFiles) {
     if (lack == kHashes) known[1].mutable_block_hashes()->Truncate(150);
     ASSERT_TRUE((*index)->PutCheckpoint(record->manifest, known, {}).ok());
     restore_.index = index->get();
-    CheckpointFinder finder(index->get(), &store_->folder());
+    CheckpointFinder finder(index->get(), &store_->folder(), &memory_);
     restore_.finder = &finder;
     const auto plan = Plan(RequestOf(StepOf("r", 1)));
     ASSERT_TRUE(plan.ok()) << plan.status();
@@ -201,7 +201,7 @@ TEST_F(RestoreTest, ADamagedTableOfTheIndexIsReadAround) {
   ASSERT_TRUE(absl::IsDataLoss(status)) << status;  // or else nothing is tested
 
   restore_.index = index->get();
-  CheckpointFinder finder(index->get(), &store_->folder());
+  CheckpointFinder finder(index->get(), &store_->folder(), &memory_);
   restore_.finder = &finder;
   const auto plan = Plan(RequestOf(StepOf("r", 1)));
   ASSERT_TRUE(plan.ok()) << plan.status();

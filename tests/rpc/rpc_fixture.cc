@@ -201,7 +201,7 @@ RpcTest::RpcTest() : memory_(scratch_.path() + "/memory") {
   auto store = Store::Open(scratch_.path() + "/data");
   EXPECT_TRUE(store.ok()) << store.status();
   store_ = *std::move(store);
-  finder_ = std::make_unique<CheckpointFinder>(&store_->index(), &store_->folder());
+  finder_ = std::make_unique<CheckpointFinder>(&store_->index(), &store_->folder(), &memory_);
   retention_ = std::make_unique<Retention>(RetentionOptions{.folder = &store_->folder(),
                                                             .index = &store_->index(),
                                                             .persister = &store_->persister()});
