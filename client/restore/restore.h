@@ -34,7 +34,7 @@ struct RestoreOptions {
   // What is there, not where: leaves and values, no pieces. Nothing of such a plan can be read, and
   // the daemon keeps nothing for it.
   bool leaves_only = false;
-  int threads = 2;  // of a Read, 1 to 64; the disk is read by at least 4. INVALID_ARGUMENT
+  int threads = 2;  // of a Read, 1 to 64; the disk is read by at least 6. INVALID_ARGUMENT
   bool verify = true;   // check the hash of every block that is read
   bool stream = false;  // read over gRPC even where memory could be shared
 };
