@@ -25,7 +25,8 @@ constexpr size_t kPage = 4096;
 // A hardware prefetcher follows a stream to the end of its page and learns the next one anew. So
 // several pages are copied side by side, a chunk of each in turn: while one stream begins, the
 // others run. How many streams a core follows, and whether it wants to be told what comes next,
-// differs: measured with one thread into tmpfs, in GB/s,
+// differs: measured with one thread into tmpfs, in GB/s, once, by builds that tried each in the
+// benchmark's row `stall` (no command repeats all of them),
 //
 //                          page after page, prefetched   8 or 4 side by side   memcpy
 //   Xeon with AVX-512                        8.9      -                   12.1    11.5
