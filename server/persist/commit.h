@@ -3,6 +3,7 @@
 #ifndef CKPT_SERVER_PERSIST_COMMIT_H_
 #define CKPT_SERVER_PERSIST_COMMIT_H_
 
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -10,12 +11,18 @@
 
 namespace ckpt {
 
-// Calls for one (run, step) must not overlap.
-absl::StatusOr<CheckpointRecord> CommitCheckpoint(DataFolder* folder, Index* index,
-                                                  const CheckpointId& id, CheckpointUid uid,
-                                                  uint32_t world_size,
-                                                  const std::vector<uint32_t>& share,
-                                                  const std::vector<DurablePart>& parts);
+// As of now: the time, and the attempt that it would replace. `parts` in the order of `share`.
+v1::CheckpointManifest MakeCheckpointManifest(Index& index, const CheckpointId& id,
+                                              CheckpointUid uid, uint32_t world_size,
+                                              const std::vector<uint32_t>& share,
+                                              const std::vector<v1::PartReference>& parts);
+
+// `prepared`: what PreparedCommits has written for it, if anything. Calls for one (run, step) must
+// not overlap.
+absl::StatusOr<CheckpointRecord> CommitCheckpoint(
+    DataFolder* folder, Index* index, const CheckpointId& id, CheckpointUid uid,
+    uint32_t world_size, const std::vector<uint32_t>& share, const std::vector<DurablePart>& parts,
+    std::optional<v1::CheckpointManifest> prepared);
 
 // Puts a committed checkpoint that the index lacks into it, from its manifests, which are checked.
 // NOT_FOUND: there is no such checkpoint manifest.

@@ -9,17 +9,18 @@
 //      way, from the plan.                                                        Crash: as in 1.
 //   3. Cut each file to its true length and rename it; write `<manifest id>.part.partial` and
 //      rename it too. Nothing is synced yet: a name alone makes no part, for only a checkpoint
-//      manifest makes anybody look for it, and that one is written after step 5.
+//      manifest makes anybody look for it, and that one gets its name after step 5.
 //      Crash: some or all stand under final names, but no checkpoint manifest references them:
 //      recovery removes them unless staging's records name the part manifest (then it is whole,
 //      for the records are written after step 5).
+//      The last part of a share now writes the checkpoint manifest, step 6 of commit.cc.
 //   4. Sync the part manifest and each data file. A failed sync is final: the kernel may have
 //      dropped the pages, so the part fails and is never synced a second time.    Crash: as in 3.
 //   5. Sync the folder: durable. One journal commit has carried names and sizes, since the names
 //      came first: this finds little left to do.
 //      Crash: as in 3; a part that staging still has is simply persisted again under new ids.
 //
-// Steps 6 to 8, the commit, stand in commit.cc.
+// Steps 6 to 9, the commit, stand in commit.cc.
 #include "server/persist/persist_part.h"
 
 #include <algorithm>
@@ -50,7 +51,10 @@ class PartJob {
 
   absl::StatusOr<DurablePart> Run() {
     absl::StatusOr<DurablePart> durable = Protocol();
-    if (!durable.ok()) RemoveEverything();
+    if (!durable.ok()) {
+      tools_.prepared->Forget(part_.uid);
+      RemoveEverything();
+    }
     return durable;
   }
 
@@ -80,6 +84,7 @@ class PartJob {
     PartFile manifest(manifest_id_, "", sealed.size());
     CKPT_RETURN_IF_ERROR(WriteManifest(sealed, manifest));
     CKPT_RETURN_IF_ERROR(TakeFinalName(names::PartManifest(manifest_id_)));
+    tools_.prepared->Written(part_, durable.reference);
     CKPT_RETURN_IF_ERROR(manifest.Sync());  // 4
     for (auto& file : files_) CKPT_RETURN_IF_ERROR(file->Sync());
     durable.durable_at = absl::Now();

@@ -4,6 +4,7 @@
 
 #include "absl/status/statusor.h"
 #include "server/persist/persister.h"
+#include "server/persist/prepared_commits.h"
 #include "server/persist/reservation.h"
 #include "server/persist/writer_pool.h"
 
@@ -15,6 +16,7 @@ struct PersistTools {
   WriteBuffers* buffers = nullptr;
   WriterPool* pool = nullptr;
   Reservation* reservation = nullptr;
+  PreparedCommits* prepared = nullptr;
   bool hash_blocks = true;  // PersistOptions::hash_blocks
 };
 

@@ -10,6 +10,7 @@
 #include "server/persist/commit.h"
 #include "server/persist/compare_parts.h"
 #include "server/persist/persist_part.h"
+#include "server/persist/prepared_commits.h"
 #include "server/persist/reservation.h"
 #include "server/persist/write_buffers.h"
 #include "server/persist/writer_pool.h"
@@ -31,7 +32,8 @@ class Persister::Impl {
         options_(options),
         reservation_(folder),
         buffers_(options.write_bytes, options.buffer_bytes_max, BuffersPerPart(options)),
-        pool_(options.writer_threads, &buffers_) {}
+        pool_(options.writer_threads, &buffers_),
+        prepared_(folder, index) {}
 
   ~Impl() {
     std::list<Reader> readers;
@@ -67,7 +69,9 @@ class Persister::Impl {
                                           uint32_t world_size, const std::vector<uint32_t>& share,
                                           const std::vector<DurablePart>& parts) {
     MutexLock lock(commit_mutex_);
-    return CommitCheckpoint(folder_, index_, id, uid, world_size, share, parts);
+    CKPT_ASSIGN_OR_RETURN(std::optional<v1::CheckpointManifest> prepared, prepared_.Take(uid));
+    return CommitCheckpoint(folder_, index_, id, uid, world_size, share, parts,
+                            std::move(prepared));
   }
 
   void Compare(const CheckpointRecord& record) { CompareWithPrevious(index_, record); }
@@ -85,7 +89,10 @@ class Persister::Impl {
     CKPT_RETURN_IF_ERROR(folder_->WriteLabels(uid, labels));
     return index_->PutLabels(uid, labels);
   }
-  void Discard(const std::vector<DurablePart>& parts) { DiscardParts(folder_, parts); }
+  void Discard(CheckpointUid uid, const std::vector<DurablePart>& parts) {
+    prepared_.Forget(uid);
+    DiscardParts(folder_, parts);
+  }
 
   uint32_t parts_at_work() {
     MutexLock lock(mutex_);
@@ -131,7 +138,7 @@ class Persister::Impl {
   void Work(Job job, Reader& reader) {
     const PersistTools tools{
         .folder = folder_, .buffers = &buffers_, .pool = &pool_, .reservation = &reservation_,
-        .hash_blocks = options_.hash_blocks};
+        .prepared = &prepared_, .hash_blocks = options_.hash_blocks};
     for (;;) {
       const bool streaming = job.part.streaming;
       if (!streaming) Delay();
@@ -166,6 +173,7 @@ class Persister::Impl {
   Reservation reservation_;
   WriteBuffers buffers_;
   WriterPool pool_;
+  PreparedCommits prepared_;
   Mutex commit_mutex_;  // one commit, or change of labels, at a time
   Mutex mutex_;
   CondVar changed_;
@@ -197,7 +205,9 @@ absl::StatusOr<CheckpointRecord> Persister::Commit(const CheckpointId& id, Check
 }
 absl::Status Persister::IndexAgain(CheckpointUid uid) { return impl_->IndexAgain(uid); }
 void Persister::Compare(const CheckpointRecord& record) { impl_->Compare(record); }
-void Persister::Discard(const std::vector<DurablePart>& parts) { impl_->Discard(parts); }
+void Persister::Discard(CheckpointUid uid, const std::vector<DurablePart>& parts) {
+  impl_->Discard(uid, parts);
+}
 absl::Status Persister::Delete(CheckpointUid uid) { return impl_->Delete(uid); }
 absl::Status Persister::PutLabels(CheckpointUid uid, const v1::Labels& labels) {
   return impl_->PutLabels(uid, labels);

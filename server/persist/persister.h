@@ -75,7 +75,7 @@ class Persister {
   using Done = absl::AnyInvocable<void(absl::StatusOr<DurablePart>)>;
   void Persist(PartToPersist part, Done done);
 
-  // Steps 6-7: all parts durable -> checkpoint manifest (committed) -> index batch; then an attempt
+  // Steps 6-9: all parts durable -> checkpoint manifest (committed) -> index batch; then an attempt
   // that is replaced is tombstoned and deleted (unless it is pinned or tagged). Blocking; returns
   // after the commit point is durable. `parts` in rank order. Idempotent for one uid. An error
   // means: not committed, the parts may be discarded. A failure after the commit point is logged.
@@ -91,8 +91,9 @@ class Persister {
   // disk, and what comes after it. NOT_FOUND: it is not committed.
   absl::Status IndexAgain(CheckpointUid uid);
 
-  // Files of parts of an attempt that was aborted after they became durable.
-  void Discard(const std::vector<DurablePart>& parts);
+  // An attempt is aborted, and these parts of it had become durable: their files go, and what was
+  // prepared for its commit.
+  void Discard(CheckpointUid uid, const std::vector<DurablePart>& parts);
 
   // Tombstone, unlink the checkpoint manifest, sync, unlink the rest (at the last pin). NOT_FOUND.
   absl::Status Delete(CheckpointUid uid);

@@ -141,7 +141,7 @@ bool CheckpointTableImpl::Settle(const CheckpointPtr& checkpoint, const PartPtr&
   } else if (!checkpoint->live()) {
     auto parts = std::make_shared<std::vector<DurablePart>>();
     parts->push_back(*std::move(result));
-    InBackground([this, parts] { persister_.Discard(*parts); });
+    InBackground([this, uid = checkpoint->uid, parts] { persister_.Discard(uid, *parts); });
   } else {
     absl::Status recorded = RecordDurable(checkpoint, part, *std::move(result));
     if (!recorded.ok()) {
@@ -359,7 +359,7 @@ void CheckpointTableImpl::Abort(const CheckpointPtr& checkpoint, const std::stri
       MutexLock lock(mutex_);
       checkpoint->abort_recorded = kept.ok();
     }
-    if (!durable->empty()) persister_.Discard(*durable);
+    persister_.Discard(checkpoint->uid, *durable);
     if (options_.settled != nullptr) options_.settled(checkpoint->id.run);
   });
   Changed(checkpoint, deferred);

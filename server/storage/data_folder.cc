@@ -154,16 +154,37 @@ absl::Status DataFolder::WriteRetention(const v1::RetentionPolicies& policies) {
                               SealEnvelope(EnvelopeKind::kRetention, policies));
 }
 
+absl::Status DataFolder::PrepareCheckpointManifest(const v1::CheckpointManifest& manifest) {
+  CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid,
+                        CheckpointUid::FromBytes(manifest.checkpoint_uid(), "checkpoint_uid"));
+  return files_->WriteTemporary(CheckpointsFolder(), names::Partial(names::CheckpointManifest(uid)),
+                                SealEnvelope(EnvelopeKind::kCheckpointManifest, manifest));
+}
+
+void DataFolder::DropPreparedManifest(CheckpointUid uid) {
+  const std::string name = names::Partial(names::CheckpointManifest(uid));
+  files_->Unlink(absl::StrCat(CheckpointsFolder(), "/", name)).IgnoreError();
+}
+
+absl::Status DataFolder::CheckUnpublished(CheckpointUid uid) {
+  const std::string name = names::CheckpointManifest(uid);
+  const auto there = files_->OpenRead(absl::StrCat(CheckpointsFolder(), "/", name));
+  if (there.ok()) return absl::AlreadyExistsError(absl::StrCat(name, " is committed already"));
+  return absl::IsNotFound(there.status()) ? absl::OkStatus() : there.status();
+}
+
+absl::Status DataFolder::PublishPreparedManifest(CheckpointUid uid) {
+  CKPT_RETURN_IF_ERROR(CheckUnpublished(uid));
+  const std::string name = names::CheckpointManifest(uid);
+  return files_->GiveFinalName(CheckpointsFolder(), names::Partial(name), name);
+}
+
 absl::Status DataFolder::PublishCheckpointManifest(const v1::CheckpointManifest& manifest) {
   CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid,
                         CheckpointUid::FromBytes(manifest.checkpoint_uid(), "checkpoint_uid"));
-  const std::string name = names::CheckpointManifest(uid);
-  const std::string path = absl::StrCat(CheckpointsFolder(), "/", name);
-  absl::StatusOr<std::unique_ptr<ReadableFile>> there = files_->OpenRead(path);
-  if (there.ok()) return absl::AlreadyExistsError(absl::StrCat(name, " is committed already"));
-  if (!absl::IsNotFound(there.status())) return there.status();
-  return files_->WriteDurably(CheckpointsFolder(), names::Partial(name), name,
-                              SealEnvelope(EnvelopeKind::kCheckpointManifest, manifest));
+  CKPT_RETURN_IF_ERROR(CheckUnpublished(uid));
+  CKPT_RETURN_IF_ERROR(PrepareCheckpointManifest(manifest));
+  return PublishPreparedManifest(uid);
 }
 
 absl::Status DataFolder::RemoveCheckpointManifest(CheckpointUid uid) {

@@ -69,9 +69,14 @@ class DataFolder {
   absl::StatusOr<v1::RetentionPolicies> ReadRetention();
   absl::Status WriteRetention(const v1::RetentionPolicies& policies);
 
+  // Writes and syncs a checkpoint manifest as `.partial`, which nobody takes for one.
+  absl::Status PrepareCheckpointManifest(const v1::CheckpointManifest& manifest);
+  void DropPreparedManifest(CheckpointUid uid);
+
   // The commit point, and its reverse; both end with a synced folder. Publish never overwrites:
   // ALREADY_EXISTS. Where it fails, the manifest does not stand under its final name.
-  absl::Status PublishCheckpointManifest(const v1::CheckpointManifest& manifest);
+  absl::Status PublishPreparedManifest(CheckpointUid uid);
+  absl::Status PublishCheckpointManifest(const v1::CheckpointManifest& manifest);  // prepares it too
   absl::Status RemoveCheckpointManifest(CheckpointUid uid);  // and its labels; OK where it is gone
 
   // Unlinked now or at the last pin. OK where it is gone.
@@ -91,6 +96,7 @@ class DataFolder {
   DataFolder(FileSystem* files, std::string path, int lock_descriptor);
   void Unpin(FileId id);
   absl::Status UnlinkObject(const std::string& name);
+  absl::Status CheckUnpublished(CheckpointUid uid);
   absl::Status RemovePartials(const std::string& folder);
 
   FileSystem* const files_;

@@ -25,20 +25,28 @@ absl::StatusOr<std::string> FileSystem::ReadWhole(const std::string& path) {
   return bytes;
 }
 
-absl::Status FileSystem::WriteDurably(const std::string& folder, const std::string& temporary_name,
-                                      const std::string& final_name, absl::string_view bytes) {
+absl::Status FileSystem::WriteTemporary(const std::string& folder,
+                                        const std::string& temporary_name,
+                                        absl::string_view bytes) {
   const std::string temporary = absl::StrCat(folder, "/", temporary_name);
-  const std::string path = absl::StrCat(folder, "/", final_name);
-  const absl::StatusOr<std::string> before = ReadWhole(path);
   absl::Status written = WriteNew(*this, temporary, bytes);
   if (absl::IsAlreadyExists(written)) {  // left by an attempt that failed and could not clean up
     CKPT_RETURN_IF_ERROR(Unlink(temporary));
     written = WriteNew(*this, temporary, bytes);
   }
-  if (written.ok()) written = Rename(temporary, path);
-  if (!written.ok()) {
+  if (!written.ok()) Unlink(temporary).IgnoreError();
+  return written;
+}
+
+absl::Status FileSystem::GiveFinalName(const std::string& folder,
+                                       const std::string& temporary_name,
+                                       const std::string& final_name) {
+  const std::string temporary = absl::StrCat(folder, "/", temporary_name);
+  const std::string path = absl::StrCat(folder, "/", final_name);
+  const absl::StatusOr<std::string> before = ReadWhole(path);
+  if (absl::Status renamed = Rename(temporary, path); !renamed.ok()) {
     Unlink(temporary).IgnoreError();
-    return written;
+    return renamed;
   }
   const absl::Status synced = SyncFolder(folder);
   if (synced.ok()) return synced;
@@ -50,6 +58,12 @@ absl::Status FileSystem::WriteDurably(const std::string& folder, const std::stri
   }
   SyncFolder(folder).IgnoreError();
   return SyncFailed(synced);
+}
+
+absl::Status FileSystem::WriteDurably(const std::string& folder, const std::string& temporary_name,
+                                      const std::string& final_name, absl::string_view bytes) {
+  CKPT_RETURN_IF_ERROR(WriteTemporary(folder, temporary_name, bytes));
+  return GiveFinalName(folder, temporary_name, final_name);
 }
 
 absl::Status SyncFailed(absl::Status status) {

@@ -73,9 +73,15 @@ class FileSystem {
 
   // Built on the above. Whole small files.
   absl::StatusOr<std::string> ReadWhole(const std::string& path);
-  // Create at `temporary_name`, write, sync, rename to `final_name`, sync the folder. On an error
-  // what stood there before stands there again, as far as the disk still does what it is told; the
-  // temporary file is removed. IsSyncFailed tells where a sync was what failed.
+  // Create at `temporary_name`, write, sync; one that was left there is replaced. The name is not
+  // synced. On an error the file is removed. IsSyncFailed tells where a sync was what failed.
+  absl::Status WriteTemporary(const std::string& folder, const std::string& temporary_name,
+                              absl::string_view bytes);
+  // Rename to `final_name`, sync the folder. On an error what stood there before stands there
+  // again, as far as the disk still does what it is told; the temporary file is removed.
+  absl::Status GiveFinalName(const std::string& folder, const std::string& temporary_name,
+                             const std::string& final_name);
+  // One after the other.
   absl::Status WriteDurably(const std::string& folder, const std::string& temporary_name,
                             const std::string& final_name, absl::string_view bytes);
   // A folder of files, without sub-folders; and itself. OK where there is none.

@@ -128,13 +128,17 @@ TEST_F(Commit, ThatFailsLeavesNoManifestAndCanBeDiscarded) {
   const CheckpointId id = IdOf("r", 7);
   for (const Call call : {Call::kCreate, Call::kWrite, Call::kSync, Call::kRename}) {
     const CheckpointUid uid = CheckpointUid::TimeOrdered();
+    const auto fail = [&] {
+      files_->FailOn(call, ".checkpoint", 1, absl::ResourceExhaustedError("no space"));
+    };
+    if (call != Call::kRename) fail();  // while it is prepared: but for the sync that is survived
     auto part = store_->Persist(MakePart(id, uid, LayoutOfSizes({9}), 1));
     ASSERT_TRUE(part.ok());
-    files_->FailOn(call, ".checkpoint", 1, absl::ResourceExhaustedError("no space"));
+    if (call != Call::kSync) fail();
     EXPECT_TRUE(
         absl::IsResourceExhausted(store_->persister().Commit(id, uid, 1, {0}, {*part}).status()));
     EXPECT_TRUE(absl::IsNotFound(store_->index().GetCheckpoint(uid).status()));
-    store_->persister().Discard({*part});
+    store_->persister().Discard(uid, {*part});
     EXPECT_THAT(store_->FilesOnDisk(), testing::IsEmpty());
   }
 }
@@ -149,13 +153,58 @@ TEST_F(Commit, WhoseLastFolderSyncFailsIsTakenBack) {
   EXPECT_TRUE(absl::IsNotFound(store_->folder().ReadCheckpointManifest(uid).status()));
 }
 
+TEST_F(Commit, ItsManifestIsWrittenWhileTheLastPartBecomesDurable) {
+  const CheckpointId id = IdOf("r", 7);
+  const CheckpointUid uid = CheckpointUid::TimeOrdered();
+  auto first = store_->Persist(MakePart(id, uid, LayoutOfSizes({9}), 1, 0, 2));
+  EXPECT_EQ(store_->FilesOnDisk().size(), 2u);
+  auto second = store_->Persist(MakePart(id, uid, LayoutOfSizes({9}), 2, 1, 2));
+  ASSERT_TRUE(first.ok() && second.ok());
+  EXPECT_THAT(store_->FilesOnDisk(), testing::Contains(testing::EndsWith(".checkpoint.partial")));
+  for (const Call call : {Call::kCreate, Call::kWrite, Call::kSync}) {
+    files_->FailOn(call, ".checkpoint", 1, absl::InternalError("not to be called"));
+  }
+  auto record = store_->persister().Commit(id, uid, 2, {0, 1}, {*first, *second});
+  ASSERT_TRUE(record.ok()) << record.status();
+  EXPECT_EQ(store_->folder().ReadCheckpointManifest(uid)->SerializeAsString(),
+            record->manifest.SerializeAsString());
+  EXPECT_EQ(store_->FilesOnDisk().size(), 2 * 2 + 1u);
+}
+
+TEST_F(Commit, APreparedManifestThatNoLongerHoldsIsWrittenAnew) {
+  const CheckpointUid first = CheckpointUid::TimeOrdered();
+  const CheckpointUid second = CheckpointUid::TimeOrdered();
+  auto part = store_->Persist(MakePart(IdOf("r", 7, 2), second, LayoutOfSizes({9}), 1));
+  ASSERT_TRUE(part.ok());
+  ASSERT_TRUE(store_->Save(IdOf("r", 7, 1), first, {9}).ok());  // wins the step meanwhile
+  auto record = store_->persister().Commit(IdOf("r", 7, 2), second, 1, {0}, {*part});
+  ASSERT_TRUE(record.ok()) << record.status();
+  EXPECT_EQ(record->manifest.replaces_uid(), first.bytes());
+  EXPECT_EQ(store_->folder().ReadCheckpointManifest(second)->replaces_uid(), first.bytes());
+  EXPECT_TRUE(absl::IsNotFound(store_->index().GetCheckpoint(first).status()));
+}
+
+TEST_F(Commit, WhatWasPreparedGoesWithTheParts) {
+  const CheckpointId id = IdOf("r", 7);
+  const CheckpointUid uid = CheckpointUid::TimeOrdered();
+  auto part = store_->Persist(MakePart(id, uid, LayoutOfSizes({9}), 1));
+  ASSERT_TRUE(part.ok());
+  EXPECT_EQ(store_->FilesOnDisk().size(), 3u);
+  store_->persister().Discard(uid, {*part});
+  EXPECT_THAT(store_->FilesOnDisk(), testing::IsEmpty());
+  // As well where a part of it fails at last.
+  files_->FailOn(Call::kSync, "/objects/", 1, absl::InternalError("input/output error"));
+  EXPECT_FALSE(store_->Persist(MakePart(id, uid, LayoutOfSizes({9}), 1)).ok());
+  EXPECT_THAT(store_->FilesOnDisk(), testing::IsEmpty());
+}
+
 TEST_F(Commit, DiscardNeverTouchesWhatIsCommitted) {
   const CheckpointId id = IdOf("r", 7);
   const CheckpointUid uid = CheckpointUid::TimeOrdered();
   auto part = store_->Persist(MakePart(id, uid, LayoutOfSizes({9}), 1));
   ASSERT_TRUE(part.ok());
   ASSERT_TRUE(store_->persister().Commit(id, uid, 1, {0}, {*part}).ok());
-  store_->persister().Discard({*part});
+  store_->persister().Discard(uid, {*part});
   EXPECT_TRUE(store_->Check(uid).ok());
 }
 
