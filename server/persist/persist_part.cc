@@ -14,10 +14,10 @@
 //      recovery removes them unless staging's records name the part manifest (then it is whole,
 //      for the records are written after step 5).
 //      The last part of a share now writes the checkpoint manifest, step 6 of commit.cc.
-//   4. Sync the part manifest and each data file. A failed sync is final: the kernel may have
-//      dropped the pages, so the part fails and is never synced a second time.    Crash: as in 3.
-//   5. Sync the folder: durable. One journal commit has carried names and sizes, since the names
-//      came first: this finds little left to do.
+//   4. Sync the part manifest. A failed sync, here and in 5, is final: the kernel may have dropped
+//      the pages, so the part fails and is never synced a second time.            Crash: as in 3.
+//   5. Sync the folder, then each data file: durable. One journal commit has carried names and
+//      sizes, since the names came first: these find little left to do.
 //      Crash: as in 3; a part that staging still has is simply persisted again under new ids.
 //
 // Steps 6 to 9, the commit, stand in commit.cc.
@@ -85,10 +85,10 @@ class PartJob {
     CKPT_RETURN_IF_ERROR(WriteManifest(sealed, manifest));
     CKPT_RETURN_IF_ERROR(TakeFinalName(names::PartManifest(manifest_id_)));
     tools_.prepared->Written(part_, durable.reference);
-    CKPT_RETURN_IF_ERROR(manifest.Sync());  // 4
+    CKPT_RETURN_IF_ERROR(manifest.Sync());                                     // 4
+    CKPT_RETURN_IF_ERROR(files().SyncFolder(tools_.folder->ObjectsFolder()));  // 5
     for (auto& file : files_) CKPT_RETURN_IF_ERROR(file->Sync());
     durable.durable_at = absl::Now();
-    CKPT_RETURN_IF_ERROR(files().SyncFolder(tools_.folder->ObjectsFolder()));  // 5
     return durable;
   }
 

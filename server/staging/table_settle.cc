@@ -168,7 +168,10 @@ absl::Status CheckpointTableImpl::RecordDurable(const CheckpointPtr& checkpoint,
   }
   CKPT_RETURN_IF_ERROR(CheckSource(*part));
   // Without the record the part would only be persisted again after a restart, and its memory is
-  // held until the commit.
+  // held until the commit. The last one's commit follows at once.
+  const bool last = checkpoint->state == v1::CHECKPOINT_STATE_STAGED &&
+                    checkpoint->CountDurable() == checkpoint->share.size();
+  if (last) return absl::OkStatus();
   if (part->folder->MarkDurable(reference).ok() && part->file != nullptr) {
     tier_.SetDurable(std::exchange(part->file, nullptr));
   }
