@@ -24,7 +24,6 @@
 #include "absl/time/clock.h"
 #include "common/manifest.h"
 #include "common/status_macros.h"
-#include "google/protobuf/util/message_differencer.h"
 #include "google/protobuf/util/time_util.h"
 #include "server/observe/log.h"
 
@@ -48,7 +47,7 @@ absl::Status CheckParts(const std::vector<uint32_t>& share, const std::vector<Du
 // The same but for the time.
 bool SaysTheSame(v1::CheckpointManifest prepared, const v1::CheckpointManifest& manifest) {
   *prepared.mutable_committed_at() = manifest.committed_at();
-  return google::protobuf::util::MessageDifferencer::Equals(prepared, manifest);
+  return prepared.SerializeAsString() == manifest.SerializeAsString();
 }
 
 }  // namespace

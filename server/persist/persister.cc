@@ -142,10 +142,7 @@ class Persister::Impl {
     for (;;) {
       const bool streaming = job.part.streaming;
       if (!streaming) Delay();
-      absl::StatusOr<DurablePart> durable = PersistPart(tools, job.part);
-      // Not left to the commit, which waits for all parts. An error shows again there.
-      if (durable.ok()) index_->PrepareLayout(*durable->layout).IgnoreError();
-      std::move(job.done)(std::move(durable));
+      std::move(job.done)(PersistPart(tools, job.part));
       job = Job();  // the source goes before the next part comes
       MutexLock lock(mutex_);
       if (streaming || queue_.empty()) {

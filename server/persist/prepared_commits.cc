@@ -9,6 +9,7 @@
 namespace ckpt {
 
 void PreparedCommits::Written(const PartToPersist& part, const v1::PartReference& reference) {
+  index_->PrepareLayout(*part.layout).IgnoreError();
   std::vector<v1::PartReference> parts;
   {
     MutexLock lock(mutex_);

@@ -1,6 +1,7 @@
-// Checkpoint manifests that are written and synced before they are needed: as `.partial`, while the
-// last part of a share is being synced. A commit then has one sync to wait for, not two, and the
-// file system's journal is written once for the part's names and this one.
+// What a commit needs, made while parts are being persisted: the index's tables of their layouts,
+// and the checkpoint manifest, written and synced as `.partial` just before the last part's own
+// syncs. The commit then has one sync to wait for, not two, and the file system's journal is written
+// once for the part's names and this one.
 #ifndef CKPT_SERVER_PERSIST_PREPARED_COMMITS_H_
 #define CKPT_SERVER_PERSIST_PREPARED_COMMITS_H_
 
@@ -21,9 +22,10 @@ class PreparedCommits {
  public:
   PreparedCommits(DataFolder* folder, Index* index) : folder_(folder), index_(index) {}
 
-  // The part's files are complete and have their final names; its syncs come next. Where it is the
-  // last of its share the manifest is written and synced, by this thread. Where that fails the
-  // commit writes it itself; but a sync that failed is final, and Take's error.
+  // The part's files are complete and have their final names; its syncs come next. The index takes
+  // its layout (an error shows again at the commit). Where it is the last of its share the manifest
+  // is written and synced, by this thread. Where that fails the commit writes it itself; but a sync
+  // that failed is final, and Take's error.
   void Written(const PartToPersist& part, const v1::PartReference& reference);
 
   // What lies there as `<uid>.checkpoint.partial`, synced: the caller's from now on, to publish or
