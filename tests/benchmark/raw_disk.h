@@ -32,9 +32,10 @@ absl::StatusOr<RawSetting> CalibrateWrite(const std::string& folder,
 absl::Status DropFromCache(const std::vector<std::string>& files);
 
 // Reads the files, one after another, into `out` (page-aligned, populated, `out_bytes` long; begins
-// again where it is full). Their pages must have been dropped. Seconds.
+// again where it is full). Their pages must have been dropped. `add_up`: each thread also adds up
+// the words of every block that it has read, the least that anybody does with bytes. Seconds.
 absl::StatusOr<double> RawRead(const std::vector<std::string>& files, std::byte* out,
-                               uint64_t out_bytes, const RawSetting& setting);
+                               uint64_t out_bytes, const RawSetting& setting, bool add_up = false);
 absl::StatusOr<RawSetting> CalibrateRead(const std::vector<std::string>& files, std::byte* out,
                                          uint64_t out_bytes);
 
