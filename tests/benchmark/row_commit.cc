@@ -1,6 +1,6 @@
-// Commit latency past the last durable byte: from the last sync of the part's own files, which the
-// daemon's answer names, until AwaitCommitted has returned: the folder's sync, the checkpoint
-// manifest, its sync and rename, the other folder's sync, the batch of the index, and the answer.
+// Commit latency past the last durable byte: from the last sync of the part's own files and folder,
+// which the daemon's answer names, until AwaitCommitted has returned: the checkpoint manifest's
+// rename, its folder's sync, the batch of the index, and the answer.
 #include <algorithm>
 
 #include "absl/functional/any_invocable.h"
