@@ -44,11 +44,6 @@ absl::Status AppendPrintedKey(absl::string_view serialized, std::string& out,
 // A key of name segments: MakeKey({"model", "weight"}).
 v1::Key MakeKey(absl::Span<const absl::string_view> names);
 
-// Up to `count` of `candidates` nearest to `name` (edit distance, at most a third of its length),
-// nearest first.
-std::vector<std::string> NearestNames(absl::string_view name,
-                                      absl::Span<const std::string> candidates, size_t count);
-
 }  // namespace ckpt
 
 #endif  // CKPT_COMMON_KEY_H_

@@ -20,7 +20,7 @@
 #include "client/cli/terminal.h"
 #include "client/cli/token.h"
 #include "client/cli/verb.h"
-#include "common/key.h"
+#include "common/nearest_names.h"
 #include "common/status_macros.h"
 
 namespace ckpt::cli {

@@ -30,6 +30,7 @@
 #include "common/dtype.h"
 #include "common/key.h"
 #include "common/layout.h"
+#include "common/nearest_names.h"
 #include "common/status_macros.h"
 
 namespace ckpt {
@@ -216,9 +217,9 @@ absl::StatusOr<uint32_t> PlanImpl::Find(const std::string& printed_key, uint32_t
     return absl::NotFoundError(absl::StrCat("no leaf ", printed_key, " of rank ", rank, " in ",
                                             state_->source.checkpoint));
   }
-  std::vector<std::string> keys;
-  for (const auto& [key, numbers] : state_->by_key) keys.push_back(key);
-  const std::vector<std::string> nearest = NearestNames(printed_key, keys, 1);
+  NearestSearch search(printed_key, 1);
+  for (const auto& [key, numbers] : state_->by_key) search.Add(key);
+  const std::vector<std::string> nearest = search.Names();
   return absl::NotFoundError(
       absl::StrCat("no leaf ", printed_key, " in ", state_->source.checkpoint,
                    nearest.empty() ? "" : absl::StrCat("; did you mean ", nearest.front(), "?")));

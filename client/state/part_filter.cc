@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "common/filter.h"
 #include "common/key.h"
+#include "common/nearest_names.h"
 #include "common/status_macros.h"
 
 namespace ckpt {
