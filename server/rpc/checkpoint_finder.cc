@@ -190,6 +190,15 @@ absl::StatusOr<CheckpointRecord> CheckpointFinder::FindNow(
   return found;
 }
 
+absl::StatusOr<CheckpointRecord> CheckpointFinder::FindForNextPage(const std::string& run,
+                                                                   CheckpointUid uid) {
+  absl::StatusOr<CheckpointRecord> found = index_->GetCheckpoint(uid);
+  if (absl::IsNotFound(found.status()) || (found.ok() && found->manifest.id().run() != run)) {
+    return absl::NotFoundError("the checkpoint was deleted between two pages");
+  }
+  return found;
+}
+
 bool CheckpointFinder::RunIsIndexed(const std::string& run) {
   bool found = false;
   // In name order the run itself comes first of all that begin with it.

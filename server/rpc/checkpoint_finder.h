@@ -50,6 +50,11 @@ class CheckpointFinder {
   absl::StatusOr<CheckpointRecord> FindNow(const v1::Selector& selector, const Rights& rights,
                                            const std::optional<CheckpointRecord>& ahead);
 
+  // The checkpoint that the first page of a list was of, whatever `latest` means by now. NOT_FOUND:
+  // it was deleted between two pages, or is of another run than `run`: nobody got such a token from
+  // the daemon, whatever the token's check says.
+  absl::StatusOr<CheckpointRecord> FindForNextPage(const std::string& run, CheckpointUid uid);
+
   // What whole reads have found. What is known to be damaged is passed over.
   KnownDamage& damage() { return damage_; }
 
