@@ -1,5 +1,5 @@
-// The kernels that CopyStreaming chooses from. Internal: for copy_kernel.cc and its test, which runs
-// every one that the processor can execute.
+// The kernels that CopyStreaming chooses from. Internal: for copy_kernel.cc and its test, which
+// runs every one that the processor can execute.
 #ifndef CKPT_COMMON_COPY_KERNELS_H_
 #define CKPT_COMMON_COPY_KERNELS_H_
 

@@ -35,8 +35,8 @@ std::string PrintKey(const Key& key);
 // when printed.
 absl::Status ValidateKey(const v1::Key& key);
 namespace internal {
-// Appends the printed key of a serialized v1::Key in canonical form. `top_level_bytes`: those of its
-// first segment there. INVALID_ARGUMENT as ValidateKey, or for another form.
+// Appends the printed key of a serialized v1::Key in canonical form. `top_level_bytes`: those of
+// its first segment there. INVALID_ARGUMENT as ValidateKey, or for another form.
 absl::Status AppendPrintedKey(absl::string_view serialized, std::string& out,
                               size_t& top_level_bytes);
 }  // namespace internal

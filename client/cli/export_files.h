@@ -33,9 +33,9 @@ struct ExportTensor {
 // A tensor-like leaf, or the box of it; without a name.
 ExportTensor MakeExportTensor(const v1::PlannedLeaf& leaf, const SliceBoxes& boxes);
 
-// Every selected tensor-like leaf, or the box of it. PER_RANK leaves of a checkpoint of several ranks are
-// called KEY.rankN; an alias is written out like any other tensor, so that every key is there. A
-// name that is taken (or reserved) gets a trailing "_".
+// Every selected tensor-like leaf, or the box of it. PER_RANK leaves of a checkpoint of several
+// ranks are called KEY.rankN; an alias is written out like any other tensor, so that every key is
+// there. A name that is taken (or reserved) gets a trailing "_".
 std::vector<ExportTensor> ExportTensors(const RestorePlan& plan, const SliceBoxes& boxes);
 
 // Which checkpoint this was, its plain values as one JSON object (`values`), and format "pt", which

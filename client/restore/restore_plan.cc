@@ -1,17 +1,17 @@
 // The restore, step by step:
 //
-//   1. PlanRestore: header, then leaves in the order of their keys, each before its pieces; here they
-//      are put into checkpoint order. With a session, descriptors of the pieces' files arrive over
-//      its socket, and are taken from there once the plan is complete.
+//   1. PlanRestore: header, then leaves in the order of their keys, each before its pieces; here
+//      they are put into checkpoint order. With a session, descriptors of the pieces' files arrive
+//      over its socket, and are taken from there once the plan is complete.
 //   2. Read: all targets are checked against leaves and pieces (read_schedule.cc); nothing is
 //   touched
 //      while anything is wrong.
 //   3. Memory pieces are read from their mapping (read_memory.cc); what cannot be had there -
 //   recycled
 //      or damaged - is read from its disk copy.
-//   4. Disk pieces are read in large reads, through the page cache where several ranks want the same
-//      (read_disk.cc). A file that was not granted, and all files of a remote daemon, come through
-//      ReadPieces (read_stream.cc).
+//   4. Disk pieces are read in large reads, through the page cache where several ranks want the
+//      same (read_disk.cc). A file that was not granted, and all files of a remote daemon, come
+//      through ReadPieces (read_stream.cc).
 //   5. The destructor releases the plan: until then the daemon keeps every file that it names.
 #include "client/restore/restore_plan.h"
 

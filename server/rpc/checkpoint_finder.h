@@ -36,9 +36,9 @@ class CheckpointFinder {
   // smaller than their world, and over what is known to be damaged on disk; `latest` does not where
   // memory still has all of it, for that is restored from there. `latest_valid` reads the newest
   // checkpoint from disk, every block, and goes on to the next older one where it finds damage.
-  // INVALID_ARGUMENT; NOT_FOUND with what exists, of what `rights` may read; FAILED_PRECONDITION: the
-  // run has such shares and nothing else; DATA_LOSS: all that may be chosen is damaged; CANCELLED. Whether the caller may
-  // read this run at all was asked before (gate.h).
+  // INVALID_ARGUMENT; NOT_FOUND with what exists, of what `rights` may read; FAILED_PRECONDITION:
+  // the run has such shares and nothing else; DATA_LOSS: all that may be chosen is damaged;
+  // CANCELLED. Whether the caller may read this run at all was asked before (gate.h).
   absl::StatusOr<CheckpointRecord> Find(const v1::Selector& selector, const Rights& rights,
                                         absl::FunctionRef<bool()> cancelled);
   // The same in two steps, for calls that change what they find under a lock that others wait for.

@@ -22,9 +22,9 @@ class PrefixDistances {
   // `edits` at most kEditsMax. Edits of bytes: one is put in, left out, or another.
   PrefixDistances(absl::string_view name, size_t edits);
 
-  // Nothing where a name that begins with `other` may be within the edits. Otherwise where to go on:
-  // every name between `other` and there is further away. Names are UTF-8: without bytes 0xFF. Cheap
-  // where `other` begins as the one before did.
+  // Nothing where a name that begins with `other` may be within the edits. Otherwise where to go
+  // on: every name between `other` and there is further away. Names are UTF-8: without bytes 0xFF.
+  // Cheap where `other` begins as the one before did.
   std::optional<std::string> SkipFrom(absl::string_view other);
 
  private:

@@ -53,7 +53,7 @@ class CheckpointShowTest : public ::testing::Test {
   }
   std::string Show(OutputFormat format) {
     const Verb verb = CheckpointShow();
-    const auto arguments = ParseArguments(verb.command, {"team/run@40"});
+    const auto arguments = ParseArguments(verb.command, {}, {"team/run@40"});
     EXPECT_TRUE(arguments.ok()) << arguments.status();
     const auto connection = Connection::Make(socket_, absl::Seconds(30));
     EXPECT_TRUE(connection.ok()) << connection.status();

@@ -225,8 +225,8 @@ TEST_F(CkptctlSelection, ADryRunTellsWhatWouldMoveAndWritesNothing) {
             2 * 64 * 4);
   EXPECT_THAT(Run({"tensor", "ls", "run@100", "--slice", "model.embedding.weight[2:4]"}).output,
               HasSubstr("model.embedding.weight[2:4, 0:64]"));
-  EXPECT_EQ(Run({"tensor", "ls", "run@100", "--slice", "model.embedding.weight[:,64:]"}).exit_status,
-            2);
+  EXPECT_EQ(
+      Run({"tensor", "ls", "run@100", "--slice", "model.embedding.weight[:,64:]"}).exit_status, 2);
   const CommandResult none = Run({"tensor", "ls", "run@100", "--summary", "--dtype", "F16"});
   EXPECT_EQ(none.exit_status, 3);
   EXPECT_THAT(none.errors, HasSubstr("--dtype"));

@@ -190,10 +190,10 @@ TEST_F(Conformance, load_all_or_nothing) {
 TEST_F(Conformance, load_all_or_nothing_with_a_lost_file) {
   const at::Tensor wide = torch::arange(8, torch::kFloat).reshape({4, 2});
   const auto state_of = [&](int64_t rank) {
-    return StateDict{{"model", StateDict{{"weight", torch::ones({2, 2})}, {"extra", torch::ones(2)}}},
-                     {"shape", torch::ones(2)},
-                     {"wide", Sharded{wide.slice(0, 2 * rank, 2 * rank + 2).clone(), {4, 2},
-                                      {2 * rank, 0}}}};
+    return StateDict{
+        {"model", StateDict{{"weight", torch::ones({2, 2})}, {"extra", torch::ones(2)}}},
+        {"shape", torch::ones(2)},
+        {"wide", Sharded{wide.slice(0, 2 * rank, 2 * rank + 2).clone(), {4, 2}, {2 * rank, 0}}}};
   };
   ASSERT_OK(Save(1, {state_of(0), state_of(1)}));
   ForgetMemory();

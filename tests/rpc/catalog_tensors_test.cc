@@ -124,7 +124,8 @@ TEST_F(CatalogTest, NearestKeysAreFoundFarBehindInAFlatState) {
   };
   for (const char* run : {"one", "many"}) {
     // One edit, two at the beginning and the end, two in the middle.
-    EXPECT_THAT(asked(run, "block_14987_wight"), HasSubstr("(nearest: 'block_14987_weight'")) << run;
+    EXPECT_THAT(asked(run, "block_14987_wight"), HasSubstr("(nearest: 'block_14987_weight'"))
+        << run;
     EXPECT_THAT(asked(run, "bolck_14987_weight"), HasSubstr("'block_14987_weight'")) << run;
     EXPECT_THAT(asked(run, "lock_14987_weights"), HasSubstr("(nearest: 'block_14987_weight'"))
         << run;
