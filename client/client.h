@@ -52,9 +52,9 @@ class Client {
  public:
   // UNAVAILABLE: nobody listens there (says where it looked and how to start the daemon);
   // PERMISSION_DENIED: the socket's mode, or the daemon does not serve this user; INVALID_ARGUMENT:
-  // socket and address, a path that is too long, a TLS file that is missing or none, or a token with
-  // other than printable characters. Whether the token is known is found out by the first call:
-  // UNAUTHENTICATED says what to do.
+  // socket and address, a path that is too long, a TLS file that is missing or none, or a token
+  // with other than printable characters. Whether the token is known is found out by the first
+  // call: UNAUTHENTICATED says what to do.
   static absl::StatusOr<std::unique_ptr<Client>> Connect(ClientOptions options);
   virtual ~Client() = default;  // cancels saves that are not staged; what is staged is the daemon's
 

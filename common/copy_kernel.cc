@@ -7,13 +7,10 @@
 #include <immintrin.h>
 #endif
 
+#include "common/copy_kernels.h"
+
 namespace ckpt {
 namespace {
-
-// Below this the head and tail handling costs more than the stores save.
-constexpr size_t kStreamingBytesMin = 2048;
-
-using CopyFunction = void (*)(std::byte*, const std::byte*, size_t);
 
 void CopyPlain(std::byte* to, const std::byte* from, size_t bytes) { std::memcpy(to, from, bytes); }
 
@@ -116,36 +113,38 @@ void CopyAvx512(std::byte* to, const std::byte* from, size_t bytes) {
 #endif
 #endif
 
-struct Kernel {
-  CopyFunction copy;
-  const char* name;
-};
-
-Kernel ChooseKernel() {
+internal::CopyFunction ChooseKernel() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (__builtin_cpu_is("amd") && __builtin_cpu_supports("avx2")) {
-    return {CopyAvx2ByLines, "avx2 by lines"};
-  }
-  if (__builtin_cpu_supports("avx512f")) return {CopyAvx512, "avx512"};
-  if (__builtin_cpu_supports("avx2")) return {CopyAvx2, "avx2"};
+  if (__builtin_cpu_is("amd") && __builtin_cpu_supports("avx2")) return CopyAvx2ByLines;
+  if (__builtin_cpu_supports("avx512f")) return CopyAvx512;
+  if (__builtin_cpu_supports("avx2")) return CopyAvx2;
 #endif
-  return {CopyPlain, "memcpy"};
-}
-
-const Kernel& ChosenKernel() {
-  static const Kernel kernel = ChooseKernel();
-  return kernel;
+  return CopyPlain;
 }
 
 }  // namespace
 
+std::vector<internal::CopyKernel> internal::CopyKernels() {
+  std::vector<CopyKernel> kernels = {{"memcpy", CopyPlain}};
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2")) {
+    kernels.push_back({"avx2", CopyAvx2});
+    kernels.push_back({"avx2 by lines", CopyAvx2ByLines});
+  }
+  if (__builtin_cpu_supports("avx512f")) kernels.push_back({"avx512", CopyAvx512});
+#endif
+  return kernels;
+}
+
 void CopyStreaming(std::byte* to, const std::byte* from, size_t bytes) {
-  if (bytes < kStreamingBytesMin) {
+  if (bytes < internal::kStreamingBytesMin) {
     if (bytes > 0) std::memcpy(to, from, bytes);
     return;
   }
-  ChosenKernel().copy(to, from, bytes);
+  static const internal::CopyFunction kernel = ChooseKernel();
+  kernel(to, from, bytes);
 }
 
 void CopyFence() {
@@ -153,7 +152,5 @@ void CopyFence() {
   _mm_sfence();
 #endif
 }
-
-absl::string_view CopyInstructionSet() { return ChosenKernel().name; }
 
 }  // namespace ckpt

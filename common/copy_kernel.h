@@ -6,17 +6,12 @@
 
 #include <cstddef>
 
-#include "absl/strings/string_view.h"
-
 namespace ckpt {
 
 // Copies `bytes` from `from` to `to`, which must not overlap; short copies are plain memcpy. Before
 // another thread or process is told of the bytes, the copying thread must call CopyFence.
 void CopyStreaming(std::byte* to, const std::byte* from, size_t bytes);
 void CopyFence();
-
-// "avx512", "avx2" or "memcpy": for benchmarks.
-absl::string_view CopyInstructionSet();
 
 }  // namespace ckpt
 

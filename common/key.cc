@@ -13,33 +13,6 @@
 namespace ckpt {
 namespace {
 
-// Levenshtein distance of `a` and `b`, or `limit` + 1 where it is greater. Bytes, not characters.
-size_t EditDistance(absl::string_view a, absl::string_view b, size_t limit,
-                    std::vector<size_t>& row) {
-  const size_t difference = a.size() > b.size() ? a.size() - b.size() : b.size() - a.size();
-  if (difference > limit) return limit + 1;
-  row.resize(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    // Only a band around the diagonal can stay within the limit.
-    const size_t low = i > limit ? i - limit : 1;
-    const size_t high = std::min(b.size(), i + limit);
-    size_t diagonal = row[low - 1];
-    row[low - 1] = low == 1 ? i : limit + 1;
-    size_t best = row[low - 1];
-    for (size_t j = low; j <= high; ++j) {
-      const size_t above = j == i + limit ? limit + 1 : row[j];
-      const size_t value =
-          std::min({diagonal + (a[i - 1] == b[j - 1] ? 0 : 1), above + 1, row[j - 1] + 1});
-      diagonal = row[j];
-      row[j] = std::min(value, limit + 1);
-      best = std::min(best, row[j]);
-    }
-    if (best > limit) return limit + 1;
-  }
-  return row[b.size()];
-}
-
 // How fields are written: their number, and whether a length follows.
 constexpr uint64_t kSegments = v1::Key::kSegmentsFieldNumber << 3 | 2;
 constexpr uint64_t kName = v1::KeySegment::kNameFieldNumber << 3 | 2;
@@ -195,26 +168,6 @@ v1::Key MakeKey(absl::Span<const absl::string_view> names) {
   v1::Key key;
   for (const absl::string_view name : names) key.add_segments()->set_name(std::string(name));
   return key;
-}
-
-std::vector<std::string> NearestNames(absl::string_view name,
-                                      absl::Span<const std::string> candidates, size_t count) {
-  const size_t limit = name.size() / 3;
-  std::vector<std::pair<size_t, const std::string*>> found;
-  std::vector<size_t> row;
-  for (const std::string& candidate : candidates) {
-    const size_t distance = EditDistance(name, candidate, limit, row);
-    if (distance <= limit) found.emplace_back(distance, &candidate);
-  }
-  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) {
-    return a.first != b.first ? a.first < b.first : *a.second < *b.second;
-  });
-  std::vector<std::string> names;
-  for (const auto& [distance, candidate] : found) {
-    if (names.size() == count) break;
-    if (names.empty() || names.back() != *candidate) names.push_back(*candidate);
-  }
-  return names;
 }
 
 }  // namespace ckpt

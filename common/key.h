@@ -35,19 +35,14 @@ std::string PrintKey(const Key& key);
 // when printed.
 absl::Status ValidateKey(const v1::Key& key);
 namespace internal {
-// Appends the printed key of a serialized v1::Key in canonical form. `top_level_bytes`: those of its
-// first segment there. INVALID_ARGUMENT as ValidateKey, or for another form.
+// Appends the printed key of a serialized v1::Key in canonical form. `top_level_bytes`: those of
+// its first segment there. INVALID_ARGUMENT as ValidateKey, or for another form.
 absl::Status AppendPrintedKey(absl::string_view serialized, std::string& out,
                               size_t& top_level_bytes);
 }  // namespace internal
 
 // A key of name segments: MakeKey({"model", "weight"}).
 v1::Key MakeKey(absl::Span<const absl::string_view> names);
-
-// Up to `count` of `candidates` nearest to `name` (edit distance, at most a third of its length),
-// nearest first.
-std::vector<std::string> NearestNames(absl::string_view name,
-                                      absl::Span<const std::string> candidates, size_t count);
 
 }  // namespace ckpt
 

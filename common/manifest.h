@@ -32,8 +32,8 @@ struct SealedPart {
 
   uint64_t size() const { return before.size() + layout.size() + after.size(); }
 };
-// The same bytes as SealEnvelope(kPartManifest) of `manifest` with `layout` in it, which it must not
-// have, and which must outlive the answer.
+// The same bytes as SealEnvelope(kPartManifest) of `manifest` with `layout` in it, which it must
+// not have, and which must outlive the answer.
 SealedPart SealPartManifest(const v1::PartManifest& manifest, const PartLayout& layout);
 
 // DATA_LOSS: magic, length or checksum is wrong, or the payload does not parse;

@@ -79,7 +79,8 @@ const std::vector<RetentionRule>& RetentionRules() {
   static const auto* rules = new std::vector<RetentionRule>{
       {"keep-last", "N", "keep the newest N checkpoints"},
       {"keep-every", "N", "keep steps that are multiples of N"},
-      {"keep-best", "METRIC:min|max:N", "keep the N best by a metric (ckptctl checkpoint annotate)"},
+      {"keep-best", "METRIC:min|max:N",
+       "keep the N best by a metric (ckptctl checkpoint annotate)"},
       {"max-bytes", "SIZE", "delete the oldest while they are more than this, such as 500GiB"},
       {"max-age", "AGE", "delete what was committed longer ago, such as 30d"}};
   return *rules;

@@ -1,5 +1,5 @@
-// Patterns on the names of runs, as they stand in files that an operator writes: * matches any run of
-// characters but '/', ** any at all, ? one character.
+// Patterns on the names of runs, as they stand in files that an operator writes: * matches any run
+// of characters but '/', ** any at all, ? one character.
 #ifndef CKPT_COMMON_RUN_PATTERN_H_
 #define CKPT_COMMON_RUN_PATTERN_H_
 

@@ -119,8 +119,8 @@ std::string ValuesJson(const v1::Values& values, const PartLayout& layout) {
   return json;
 }
 
-// As it stands in a JSON string, with every quote escaped: the note of a shard that is less than its
-// tensor, `\"NAME\":{\"shape\":[4],\"offset\":[0],\"extent\":[2]}`.
+// As it stands in a JSON string, with every quote escaped: the note of a shard that is less than
+// its tensor, `\"NAME\":{\"shape\":[4],\"offset\":[0],\"extent\":[2]}`.
 void AppendEscapedNote(absl::string_view quoted_name, const LeafView& leaf,
                        const ShardView& box, std::string& json) {
   AppendJsonEscaped(quoted_name, json);

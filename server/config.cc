@@ -185,9 +185,10 @@ absl::Status CheckListen(const Config& config) {
                      " without --listen HOST:PORT: there is no TCP port to which that applies"));
   }
   if (config.insecure_tcp && !given.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--insecure-tcp and ", given, " contradict one another: with --insecure-tcp the TCP port is "
-        "neither encrypted nor authenticated; leave out one or the other"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--insecure-tcp and ", given,
+                     " contradict one another: with --insecure-tcp the TCP port is "
+                     "neither encrypted nor authenticated; leave out one or the other"));
   }
   if (!given.empty() && !missing.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(

@@ -182,8 +182,8 @@ const std::vector<Setting>& Settings() {
          return absl::OkStatus();
        }},
       {"allow-uid", "Access", "UIDS", "whoever the sockets' mode lets in",
-       "Users whose processes may connect to the sockets, such as 1000,1001; root and the daemon's own "
-       "always may.",
+       "Users whose processes may connect to the sockets, such as 1000,1001; root and the daemon's "
+       "own always may.",
        [](Config& config, absl::string_view value) { return ApplyIds(config.allow_uids, value); }},
       {"allow-gid", "Access", "GIDS", "whoever the sockets' mode lets in",
        "The same by group, a process's own or a supplementary one.",
@@ -192,8 +192,8 @@ const std::vector<Setting>& Settings() {
        "What callers on the socket may do to all runs without a token; none: they need one.",
        ApplySocketRights},
       {"token-file", "Access", "FILE", "none",
-       "Bearer tokens, a line each: SHA256-OF-TOKEN NAME RUN-PATTERN read,write,admin. Over TCP one is "
-       "needed then. Read again when it changes.",
+       "Bearer tokens, a line each: SHA256-OF-TOKEN NAME RUN-PATTERN read,write,admin. Over TCP "
+       "one is needed then. Read again when it changes.",
        [](Config& config, absl::string_view value) {
          CKPT_ASSIGN_OR_RETURN(config.token_file, ParsePath(value));
          return absl::OkStatus();
@@ -231,11 +231,11 @@ const std::vector<Setting>& Settings() {
          return absl::OkStatus();
        }},
       {"keep-last", "Retention", "N", "nothing is deleted",
-       "Of each run keep the newest N checkpoints and delete the others. What this and the next two "
-       "name is kept.",
+       "Of each run keep the newest N checkpoints and delete the others. What this and the next "
+       "two name is kept.",
        ApplyRetention<0>},
-      {"keep-every", "Retention", "N", "none", "Of each run keep the steps that are multiples of N.",
-       ApplyRetention<1>},
+      {"keep-every", "Retention", "N", "none",
+       "Of each run keep the steps that are multiples of N.", ApplyRetention<1>},
       {"keep-best", "Retention", "METRIC:min:N", "none",
        "Of each run keep the N best by a metric, min or max (ckptctl checkpoint annotate attaches "
        "it).",
@@ -248,8 +248,8 @@ const std::vector<Setting>& Settings() {
        "pinned or tagged.",
        ApplyRetention<4>},
       {"retention-file", "Retention", "FILE", "none",
-       "Sections of such rules, [PATTERN] on the names of runs: the first that matches holds instead "
-       "of the flags.",
+       "Sections of such rules, [PATTERN] on the names of runs: the first that matches holds "
+       "instead of the flags.",
        [](Config& config, absl::string_view value) {
          CKPT_ASSIGN_OR_RETURN(config.retention_file, ParsePath(value));
          return absl::OkStatus();
@@ -274,8 +274,8 @@ const std::vector<Setting>& Settings() {
          return absl::OkStatus();
        }},
       {"save-lifetime", "Time limits", "DURATION", "6h",
-       "From a checkpoint's first rank until all of it is staged, whatever its ranks do; then it is "
-       "aborted.",
+       "From a checkpoint's first rank until all of it is staged, whatever its ranks do; then it "
+       "is aborted.",
        [](Config& config, absl::string_view value) {
          CKPT_ASSIGN_OR_RETURN(config.save_lifetime,
                                ParseDuration(value, absl::Milliseconds(100), absl::Hours(24 * 30)));

@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "common/key.h"
+#include "common/nearest_names.h"
 #include "common/quoted.h"
 #include "common/status_macros.h"
 #include "common/utf8.h"

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <optional>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -20,14 +21,13 @@
 #include "client/cli/export_files.h"
 #include "client/cli/output_file.h"
 #include "client/cli/selection_flags.h"
+#include "client/cli/slice_boxes.h"
 #include "client/cli/terminal.h"
 #include "client/cli/torch_file/torch_writer.h"
 #include "client/cli/unfinished_path.h"
 #include "client/cli/verb.h"
 #include "common/byte_size.h"
 #include "common/checkpoint_id.h"
-#include "common/dtype.h"
-#include "common/key.h"
 #include "common/quoted.h"
 #include "common/status_macros.h"
 
@@ -197,9 +197,9 @@ absl::StatusOr<std::vector<std::string>> WriteExport(
 }
 
 absl::StatusOr<std::vector<std::string>> WriteTorchExport(const ExportTarget& target,
-                                                          RestorePlan& plan,
+                                                          RestorePlan& plan, SliceBoxes boxes,
                                                           uint64_t& bytes_total) {
-  CKPT_ASSIGN_OR_RETURN(const TorchState state, MakeTorchState(plan));
+  CKPT_ASSIGN_OR_RETURN(const TorchState state, MakeTorchState(plan, std::move(boxes)));
   bytes_total = state.data_bytes;
   CKPT_RETURN_IF_ERROR(CheckRoom(FolderOf(target.path), bytes_total));
   CKPT_ASSIGN_OR_RETURN(OutputFile file, OutputFile::Create(target.path, target.force));
@@ -219,18 +219,6 @@ absl::Status CheckSelection(const Arguments& arguments, const RestorePlan& plan)
   return NothingSelected(arguments, plan.checkpoint().id());
 }
 
-// Of a tensor that --slice names, only the box.
-void CutToSlice(const v1::Selection& selection, const RestorePlan& plan, ExportTensor& tensor) {
-  const std::string key = PrintKey(plan.leaves()[tensor.leaf_number].leaf().key());
-  for (const v1::Selection::Slice& slice : selection.slices()) {
-    if (PrintKey(slice.key()) != key) continue;
-    const Box box = Box::FromProto(slice.box());
-    tensor.offset = box.offset;
-    tensor.shape = box.extent;
-    tensor.bytes = box.volume() * DTypeBytes(tensor.dtype);
-  }
-}
-
 absl::StatusOr<std::vector<std::string>> PlanAndWrite(VerbContext& context,
                                                       const v1::Selector& selector,
                                                       const ExportTarget& target,
@@ -244,16 +232,11 @@ absl::StatusOr<std::vector<std::string>> PlanAndWrite(VerbContext& context,
                         client->PlanRestore(selector, options));
   info = plan->checkpoint();
   CKPT_RETURN_IF_ERROR(CheckSelection(context.arguments, *plan));
-  if (target.torch && options.selection.slices_size() > 0) {
-    return absl::InvalidArgumentError("--slice cuts safetensors only: give --format safetensors");
-  }
-  if (target.torch) return WriteTorchExport(target, *plan, bytes_total);
-  std::vector<ExportTensor> tensors = ExportTensors(*plan);
+  SliceBoxes boxes(options.selection);
+  if (target.torch) return WriteTorchExport(target, *plan, std::move(boxes), bytes_total);
+  std::vector<ExportTensor> tensors = ExportTensors(*plan, boxes);
   bytes_total = 0;
-  for (ExportTensor& tensor : tensors) {
-    CutToSlice(options.selection, *plan, tensor);
-    bytes_total += tensor.bytes;
-  }
+  for (const ExportTensor& tensor : tensors) bytes_total += tensor.bytes;
   CKPT_RETURN_IF_ERROR(CheckRoom(target.folder ? target.path : FolderOf(target.path), bytes_total));
   return WriteExport(target, *plan, CutIntoFiles(std::move(tensors), target.shard_bytes_max),
                      bytes_total);
@@ -322,13 +305,15 @@ Verb CheckpointExport() {
                "Shards are merged to whole tensors. Every block is verified; an export that fails "
                "leaves nothing behind.\n\nsafetensors: what each rank has of its own is called "
                "KEY.rankN when there are several ranks. Plain values are\none JSON object, "
-               "`values`, in __metadata__. A folder gets model-00001-of-0000N.safetensors "
-               "and\nmodel.safetensors.index.json.\n\ntorch: one file for torch.load, with nested "
+               "`values`, in __metadata__, and what --slice left of KEY stands there as "
+               "ckptd.slice.KEY.\nA folder gets model-00001-of-0000N.safetensors and "
+               "model.safetensors.index.json.\n\ntorch: one file for torch.load, with nested "
                "dictionaries and lists, plain values in their places, and aliases\nthat share a "
-               "storage. It is of one rank's state. With weights_only, PyTorch 1.13 reads no "
-               "floats,\nand up to 2.4 none reads bytes.\n\nA range of --slice is BEGIN:END, either "
-               "of them left out or, where negative, counted from the end; or one\nindex N, which "
-               "means N:N+1. It must lie in the tensor; dimensions without a range are whole.\n\n" +
+               "storage (where --slice leaves the same of them). It is of one rank's state. With "
+               "weights_only,\nPyTorch 1.13 reads no floats, and up to 2.4 none reads bytes.\n\n"
+               "A range of --slice is BEGIN:END, either of them left out or, where negative, "
+               "counted from the end; or one\nindex N, which means N:N+1: the tensor keeps all its "
+               "dimensions. It must lie in the tensor; dimensions without\na range are whole.\n\n" +
                std::string(kSelectionHelp)},
       .default_timeout = absl::InfiniteDuration(),
       .run = ExportCheckpoint};

@@ -6,6 +6,7 @@
 #include "client/cli/verb.h"
 #include "common/byte_size.h"
 #include "common/checkpoint_id.h"
+#include "common/limits.h"
 #include "common/status_macros.h"
 
 namespace ckpt::cli {
@@ -69,16 +70,32 @@ void PrintCheckpoint(OutputFormat format, const v1::GetCheckpointResponse& respo
                        absl::StrJoin(part.disk_files(), " ")});
   }
   parts.Finish("");
+  if (response.next_page_token().empty()) return;
+  const uint64_t left = info.parts_durable() - static_cast<uint64_t>(response.parts_size());
+  std::puts(
+      absl::StrCat("... and ", Counted(left, "more rank"), ": -o json tells of all").c_str());
 }
 
 absl::StatusOr<ExitCode> ShowCheckpoint(VerbContext& context) {
   v1::GetCheckpointRequest request;
   CKPT_ASSIGN_OR_RETURN(*request.mutable_selector(),
                         ParseSelector(context.arguments.positionals()[0]));
+  request.set_page_size(kPageItemsMax);
   v1::GetCheckpointResponse response;
-  CKPT_RETURN_IF_ERROR(context.connection.Call([&](grpc::ClientContext* call) {
-    return context.connection.catalog().GetCheckpoint(call, request, &response);
-  }));
+  const auto get = [&](v1::GetCheckpointResponse& page) {
+    return context.connection.Call([&](grpc::ClientContext* call) {
+      return context.connection.catalog().GetCheckpoint(call, request, &page);
+    });
+  };
+  CKPT_RETURN_IF_ERROR(get(response));
+  // People look at some ranks, programs at all.
+  while (context.format != OutputFormat::kTable && !response.next_page_token().empty()) {
+    request.set_page_token(response.next_page_token());
+    v1::GetCheckpointResponse page;
+    CKPT_RETURN_IF_ERROR(get(page));
+    response.mutable_parts()->MergeFrom(page.parts());
+    response.set_next_page_token(page.next_page_token());
+  }
   PrintCheckpoint(context.format, response);
   return kExitOk;
 }

@@ -52,8 +52,8 @@ class Connection {
   // Runs `call` with a context that has the deadline, and converts its status: UNAVAILABLE says how
   // to start a daemon; PERMISSION_DENIED: this user may not use the socket.
   absl::Status Call(absl::FunctionRef<grpc::Status(grpc::ClientContext*)> call);
-  // With the stream's context, UNAVAILABLE that the daemon itself said (it is stopping) is told from
-  // nobody being there.
+  // With the stream's context, UNAVAILABLE that the daemon itself said (it is stopping) is told
+  // from nobody being there.
   absl::Status FromGrpc(const grpc::Status& status,
                         const grpc::ClientContext* context = nullptr) const;
   // What a call of a stream needs: the deadline, and the token.

@@ -79,18 +79,27 @@ class ReadBatch {
 
 }  // namespace
 
-std::vector<ExportTensor> ExportTensors(const RestorePlan& plan) {
+ExportTensor MakeExportTensor(const v1::PlannedLeaf& leaf, const SliceBoxes& boxes) {
+  ExportTensor tensor{
+      .leaf_number = leaf.leaf_number(),
+      .dtype = leaf.leaf().dtype(),
+      .shape = Extents(leaf.leaf().shape().begin(), leaf.leaf().shape().end())};
+  if (const Box* box = boxes.Of(leaf.leaf()); box != nullptr) {
+    tensor.offset = box->offset;
+    tensor.shape = box->extent;
+  }
+  tensor.bytes = Volume(tensor.shape).value_or(0) * DTypeBytes(tensor.dtype);
+  return tensor;
+}
+
+std::vector<ExportTensor> ExportTensors(const RestorePlan& plan, const SliceBoxes& boxes) {
   std::vector<ExportTensor> tensors;
   std::set<std::string> taken = {"__metadata__"};
   for (const v1::PlannedLeaf& planned : plan.leaves()) {
-    const v1::Leaf& leaf = planned.leaf();
-    if (!planned.selected() || !IsTensorKind(leaf.kind())) continue;
-    ExportTensor tensor{.leaf_number = planned.leaf_number(),
-                        .name = NameOfLeaf(plan, planned),
-                        .dtype = leaf.dtype(),
-                        .shape = Extents(leaf.shape().begin(), leaf.shape().end())};
+    if (!planned.selected() || !IsTensorKind(planned.leaf().kind())) continue;
+    ExportTensor tensor = MakeExportTensor(planned, boxes);
+    tensor.name = NameOfLeaf(plan, planned);
     while (!taken.insert(tensor.name).second) tensor.name += "_";
-    tensor.bytes = Volume(tensor.shape).value_or(0) * DTypeBytes(tensor.dtype);
     tensors.push_back(std::move(tensor));
   }
   return tensors;

@@ -14,6 +14,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "client/cli/output_file.h"
+#include "client/cli/slice_boxes.h"
 #include "client/restore/restore.h"
 #include "common/box.h"
 #include "common/dtype.h"
@@ -29,10 +30,13 @@ struct ExportTensor {
   uint64_t bytes = 0;
 };
 
-// Every selected tensor-like leaf, whole. PER_RANK leaves of a checkpoint of several ranks are
-// called KEY.rankN; an alias is written out like any other tensor, so that every key is there. A
-// name that is taken (or reserved) gets a trailing "_".
-std::vector<ExportTensor> ExportTensors(const RestorePlan& plan);
+// A tensor-like leaf, or the box of it; without a name.
+ExportTensor MakeExportTensor(const v1::PlannedLeaf& leaf, const SliceBoxes& boxes);
+
+// Every selected tensor-like leaf, or the box of it. PER_RANK leaves of a checkpoint of several
+// ranks are called KEY.rankN; an alias is written out like any other tensor, so that every key is
+// there. A name that is taken (or reserved) gets a trailing "_".
+std::vector<ExportTensor> ExportTensors(const RestorePlan& plan, const SliceBoxes& boxes);
 
 // Which checkpoint this was, its plain values as one JSON object (`values`), and format "pt", which
 // the common loaders ask for.

@@ -20,7 +20,7 @@
 #include "client/cli/terminal.h"
 #include "client/cli/token.h"
 #include "client/cli/verb.h"
-#include "common/key.h"
+#include "common/nearest_names.h"
 #include "common/status_macros.h"
 
 namespace ckpt::cli {
@@ -194,8 +194,8 @@ absl::StatusOr<std::unique_ptr<Connection>> ConnectionOf(const Arguments& argume
   if (!arguments.Has("address")) {
     for (const char* flag : kTlsFlags) {
       if (!arguments.Has(flag)) continue;
-      return absl::InvalidArgumentError(
-          absl::StrCat("--", flag, " is for --address HOST:PORT: on a unix socket there is no TLS"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--", flag, " is for --address HOST:PORT: on a unix socket there is no TLS"));
     }
     return Connection::Make(arguments.Get("socket"), timeout);
   }

@@ -10,7 +10,8 @@ namespace ckpt::cli {
 namespace {
 
 // What holds after the change.
-absl::StatusOr<ExitCode> ChangePolicy(VerbContext& context, const v1::SetRetentionRequest& request) {
+absl::StatusOr<ExitCode> ChangePolicy(VerbContext& context,
+                                      const v1::SetRetentionRequest& request) {
   v1::SetRetentionResponse changed;
   CKPT_RETURN_IF_ERROR(context.connection.Call([&](grpc::ClientContext* call) {
     return context.connection.retention().SetRetention(call, request, &changed);
@@ -32,7 +33,8 @@ absl::StatusOr<ExitCode> SetPolicy(VerbContext& context) {
   bool given = false;
   CKPT_ASSIGN_OR_RETURN(*request.mutable_policy(), ParsePolicyFlags(context.arguments, given));
   if (!given) {
-    return absl::InvalidArgumentError("give at least one rule, such as --keep-last 3, or --keep-all");
+    return absl::InvalidArgumentError(
+        "give at least one rule, such as --keep-last 3, or --keep-all");
   }
   if (context.arguments.Has("dry-run")) {
     return ShowPlan(context, request.run(), &request.policy());
@@ -51,16 +53,17 @@ absl::StatusOr<ExitCode> UnsetPolicy(VerbContext& context) {
 
 Verb RetentionSet() {
   Verb verb = {
-      .command = {.name = "retention set",
-                  .summary = "Give a run a retention policy of its own",
-                  .positionals = {{.name = "RUN", .help = "a run's name; it need not exist yet"}},
-                  .flags = PolicyFlags(),
-                  .details =
-                      "The policy is in force at once, for what is there already too, and replaces "
-                      "the one before as\na whole. What any of --keep-last, --keep-every and "
-                      "--keep-best names is kept; what is beyond\n--max-bytes or --max-age goes "
-                      "nevertheless. Never deleted: the newest checkpoint, pinned and\ntagged ones, "
-                      "and what precedes a step that is still being saved."},
+      .command =
+          {.name = "retention set",
+           .summary = "Give a run a retention policy of its own",
+           .positionals = {{.name = "RUN", .help = "a run's name; it need not exist yet"}},
+           .flags = PolicyFlags(),
+           .details =
+               "The policy is in force at once, for what is there already too, and replaces "
+               "the one before as\na whole. What any of --keep-last, --keep-every and "
+               "--keep-best names is kept; what is beyond\n--max-bytes or --max-age goes "
+               "nevertheless. Never deleted: the newest checkpoint, pinned and\ntagged ones, "
+               "and what precedes a step that is still being saved."},
       .run = SetPolicy};
   verb.command.flags.push_back(
       {.name = "dry-run", .help = "change nothing; show what it would keep and delete now",

@@ -52,12 +52,13 @@ Verb RetentionShow() {
 }
 
 Verb RetentionPlan() {
-  return {.command = {.name = "retention plan",
-                      .summary = "What retention would keep and delete now, and why; changes nothing",
-                      .positionals = {{.name = "RUN", .help = "a run's name"}},
-                      .flags = PolicyFlags(),
-                      .details = "With rules: what they would do instead of the run's policy."},
-          .run = PlanForRun};
+  return {
+      .command = {.name = "retention plan",
+                  .summary = "What retention would keep and delete now, and why; changes nothing",
+                  .positionals = {{.name = "RUN", .help = "a run's name"}},
+                  .flags = PolicyFlags(),
+                  .details = "With rules: what they would do instead of the run's policy."},
+      .run = PlanForRun};
 }
 
 Verb RetentionConfirm() {

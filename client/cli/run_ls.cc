@@ -44,15 +44,16 @@ absl::StatusOr<ExitCode> ListRuns(VerbContext& context) {
 }  // namespace
 
 Verb RunLs() {
-  return {.command = {.name = "run ls",
-                      .summary = "List the runs that have checkpoints here",
-                      .positionals = {{.name = "PREFIX",
-                                       .help = "only runs whose name begins so",
-                                       .count_min = 0}},
-                      .details = "CHECKPOINTS and DATA count every committed attempt, also one that "
-                                 "was replaced and stays\nbecause it is tagged; checkpoint ls lists "
-                                 "one for each step."},
-          .run = ListRuns};
+  return {
+      .command = {.name = "run ls",
+                  .summary = "List the runs that have checkpoints here",
+                  .positionals = {{.name = "PREFIX",
+                                   .help = "only runs whose name begins so",
+                                   .count_min = 0}},
+                  .details = "CHECKPOINTS and DATA count every committed attempt, also one that "
+                             "was replaced and stays\nbecause it is tagged; checkpoint ls lists "
+                             "one for each step."},
+      .run = ListRuns};
 }
 
 }  // namespace ckpt::cli

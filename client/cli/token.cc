@@ -45,8 +45,9 @@ absl::StatusOr<std::string> ReadTokenFile(const std::string& path) {
   close(descriptor);
   if (open_to_all) {
     return absl::PermissionDeniedError(absl::StrCat(
-        where, " is open to every user of this machine: chmod o= it, and have the token replaced if "
-               "others may have read it"));
+        where,
+        " is open to every user of this machine: chmod o= it, and have the token replaced if "
+        "others may have read it"));
   }
   if (got < 0) return absl::InvalidArgumentError(absl::StrCat(where, " cannot be read"));
   text.resize(static_cast<size_t>(got));

@@ -9,8 +9,8 @@
 namespace ckpt::cli {
 
 // `path` where one is given, a file with a token and nothing else; else $CKPTD_TOKEN; empty: none.
-// NOT_FOUND; PERMISSION_DENIED: this user may not read the file, or everybody may; INVALID_ARGUMENT:
-// what is there is no token.
+// NOT_FOUND; PERMISSION_DENIED: this user may not read the file, or everybody may;
+// INVALID_ARGUMENT: what is there is no token.
 absl::StatusOr<std::string> FindToken(const std::string& path);
 
 }  // namespace ckpt::cli

@@ -34,7 +34,8 @@ ABSL_FLAG(bool, overlap, true, "Go on with forward and backward while a save is 
 ABSL_FLAG(bool, continue_on_error, false, "Train on where a save fails, instead of stopping");
 ABSL_FLAG(std::string, inspect, "",
           "Load these steps (comma separated), write their digests, train nothing");
-ABSL_FLAG(std::string, out, ".", "Folder for events.jsonl, losses.txt and digests.txt; made where it is missing");
+ABSL_FLAG(std::string, out, ".",
+          "Folder for events.jsonl, losses.txt and digests.txt; made where it is missing");
 ABSL_FLAG(bool, digest_saves, false,
           "Write digests of the state at every save, not only at the end");
 

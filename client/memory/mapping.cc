@@ -131,8 +131,8 @@ absl::Status Mapping::Populate(uint64_t offset, uint64_t bytes) {
 absl::Status Mapping::PopulateRange(uint64_t offset, uint64_t bytes) {
   const int error = PopulatePages(data_ + offset, bytes, writable_);
   if (error == 0) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat("a mapped file of the memory tier has no pages at offset ",
-                                          offset, ": ", strerror(error)));
+  return absl::DataLossError(absl::StrCat(
+      "a mapped file of the memory tier has no pages at offset ", offset, ": ", strerror(error)));
 }
 
 }  // namespace ckpt

@@ -14,8 +14,8 @@
 
 namespace ckpt {
 
-// Makes the pages of a mapping present, as a touch of each would. 0, or an errno where a touch would
-// be a SIGBUS: the file has no such page, or the device cannot read it.
+// Makes the pages of a mapping present, as a touch of each would. 0, or an errno where a touch
+// would be a SIGBUS: the file has no such page, or the device cannot read it.
 int PopulatePages(const std::byte* data, uint64_t bytes, bool writable);
 
 // Thread-safe.

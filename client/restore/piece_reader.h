@@ -85,7 +85,8 @@ class PieceReader {
   absl::Status VerifyBlock(const Extent& extent, uint64_t begin, uint64_t length,
                            const std::byte* bytes, absl::string_view where) const;
   // Checks the extent's blocks, which lie dense at `bytes`, and copies each to the extent's targets
-  // while the core's cache still has it; none before it was checked. `where` says which copy they are.
+  // while the core's cache still has it; none before it was checked. `where` says which copy they
+  // are.
   absl::Status Deliver(const Extent& extent, const std::byte* bytes, absl::string_view where) const;
   absl::Status Damaged(const Extent& extent, uint64_t offset, absl::string_view what,
                        absl::string_view where) const;

@@ -50,8 +50,9 @@ struct PlannedPieces {
   uint32_t ranks_together = 1;  // of a launch, that restore by the same plan
 };
 
-// INVALID_ARGUMENT, FAILED_PRECONDITION and DATA_LOSS as RestorePlan::Read before it reads; all problems are in one text. Work
-// is in proportion to the targets, the pieces and blocks that they touch, times a logarithm.
+// INVALID_ARGUMENT, FAILED_PRECONDITION and DATA_LOSS as RestorePlan::Read before it reads; all
+// problems are in one text. Work is in proportion to the targets, the pieces and blocks that they
+// touch, times a logarithm.
 absl::StatusOr<ReadSchedule> MakeReadSchedule(const PlannedPieces& plan,
                                               absl::Span<const ReadTarget> targets);
 

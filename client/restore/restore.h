@@ -102,11 +102,12 @@ class RestorePlan {
   virtual absl::Status Check(absl::Span<const ReadTarget> targets) const = 0;
   // Checks all targets before it reads one byte: INVALID_ARGUMENT (region outside the leaf),
   // FAILED_PRECONDITION (stored boxes do not cover the region: lists the leaves), DATA_LOSS (their
-  // data file is missing: lists the leaves). Then reads, verifies, places. DATA_LOSS names checkpoint, key and offset; on an error the contents of the
-  // targets are unspecified, except that a block that failed its hash is never reported as good.
-  // Each block that a target touches is read and hashed once, however many targets touch it, in the
-  // order of the files, neighbours in one go, several reads in flight. Cost beside the bytes: in
-  // proportion to targets, and to pieces and blocks that they touch.
+  // data file is missing: lists the leaves). Then reads, verifies, places. DATA_LOSS names
+  // checkpoint, key and offset; on an error the contents of the targets are unspecified, except
+  // that a block that failed its hash is never reported as good. Each block that a target touches
+  // is read and hashed once, however many targets touch it, in the order of the files, neighbours
+  // in one go, several reads in flight. Cost beside the bytes: in proportion to targets, and to
+  // pieces and blocks that they touch.
   virtual absl::Status Read(absl::Span<const ReadTarget> targets,
                             ReadStatistics* statistics = nullptr) = 0;
 

@@ -1,17 +1,17 @@
 // The restore, step by step:
 //
-//   1. PlanRestore: header, then leaves in the order of their keys, each before its pieces; here they
-//      are put into checkpoint order. With a session, descriptors of the pieces' files arrive over
-//      its socket, and are taken from there once the plan is complete.
+//   1. PlanRestore: header, then leaves in the order of their keys, each before its pieces; here
+//      they are put into checkpoint order. With a session, descriptors of the pieces' files arrive
+//      over its socket, and are taken from there once the plan is complete.
 //   2. Read: all targets are checked against leaves and pieces (read_schedule.cc); nothing is
 //   touched
 //      while anything is wrong.
 //   3. Memory pieces are read from their mapping (read_memory.cc); what cannot be had there -
 //   recycled
 //      or damaged - is read from its disk copy.
-//   4. Disk pieces are read in large reads, through the page cache where several ranks want the same
-//      (read_disk.cc). A file that was not granted, and all files of a remote daemon, come through
-//      ReadPieces (read_stream.cc).
+//   4. Disk pieces are read in large reads, through the page cache where several ranks want the
+//      same (read_disk.cc). A file that was not granted, and all files of a remote daemon, come
+//      through ReadPieces (read_stream.cc).
 //   5. The destructor releases the plan: until then the daemon keeps every file that it names.
 #include "client/restore/restore_plan.h"
 
@@ -30,6 +30,7 @@
 #include "common/dtype.h"
 #include "common/key.h"
 #include "common/layout.h"
+#include "common/nearest_names.h"
 #include "common/status_macros.h"
 
 namespace ckpt {
@@ -216,9 +217,9 @@ absl::StatusOr<uint32_t> PlanImpl::Find(const std::string& printed_key, uint32_t
     return absl::NotFoundError(absl::StrCat("no leaf ", printed_key, " of rank ", rank, " in ",
                                             state_->source.checkpoint));
   }
-  std::vector<std::string> keys;
-  for (const auto& [key, numbers] : state_->by_key) keys.push_back(key);
-  const std::vector<std::string> nearest = NearestNames(printed_key, keys, 1);
+  NearestSearch search(printed_key, 1);
+  for (const auto& [key, numbers] : state_->by_key) search.Add(key);
+  const std::vector<std::string> nearest = search.Names();
   return absl::NotFoundError(
       absl::StrCat("no leaf ", printed_key, " in ", state_->source.checkpoint,
                    nearest.empty() ? "" : absl::StrCat("; did you mean ", nearest.front(), "?")));

@@ -36,7 +36,8 @@ class TensorView::Impl {
     struct stat info;
     if (fstat(descriptor, &info) != 0 ||
         static_cast<uint64_t>(info.st_size) < file_offset + bytes) {
-      return absl::DataLossError(absl::StrCat(what, ": the file is shorter than its manifest says"));
+      return absl::DataLossError(
+          absl::StrCat(what, ": the file is shorter than its manifest says"));
     }
     const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
     const uint64_t lead = file_offset % page;

@@ -26,8 +26,8 @@ class PartBytes {
   // with non-temporal stores where `streaming` is set. The caller fences.
   void CopyRange(uint64_t begin, uint64_t bytes, std::byte* out, bool streaming) const;
 
-  // The hash of each block (layout.h) that begins in [begin, begin + bytes), as it lies in the caller's
-  // memory, to its place in `hashes`.
+  // The hash of each block (layout.h) that begins in [begin, begin + bytes), as it lies in the
+  // caller's memory, to its place in `hashes`.
   void HashBlocks(uint64_t begin, uint64_t bytes, uint64_t* hashes) const;
 
   // The first of the bytes [begin, begin + bytes) that lie together in memory: where, or null

@@ -26,8 +26,9 @@ struct SaveOptions {
   // UNSPECIFIED: shared memory on a unix socket, else stream.
   v1::Transport transport = v1::TRANSPORT_UNSPECIFIED;
   // From the first rank's Begin to the last; the first one's counts. Ranks that have not come by
-  // then abort the checkpoint; so does a rank that has begun, has room to write into, and lets nothing
-  // be heard for as long (two minutes at least). 0 or less: the daemon's own; more than 24 h is 24 h.
+  // then abort the checkpoint; so does a rank that has begun, has room to write into, and lets
+  // nothing be heard for as long (two minutes at least). 0 or less: the daemon's own; more than
+  // 24 h is 24 h.
   absl::Duration join_deadline = absl::Minutes(10);
   // How long WAIT and RING wait for memory, or for disk space that retention may free, then
   // RESOURCE_EXHAUSTED. 0 or less: not at all; more than 24 h is 24 h.
@@ -39,10 +40,10 @@ struct SaveOptions {
   // Go on with forward and backward while the bytes are copied; wait for staged just before the
   // optimizer step. Leaves marked copy_early are copied before Save returns.
   bool overlap = false;
-  // Hash the tensors' bytes (XXH3-64, each MiB) while they are copied, and have the daemon compare: a
-  // bit that flips between this process's memory and the disk aborts the checkpoint (AwaitCommitted
-  // says which key and block) instead of being saved. Costs a part of the stall: they are read once
-  // more, from the cache. Needs bytes that do not change during the save.
+  // Hash the tensors' bytes (XXH3-64, each MiB) while they are copied, and have the daemon compare:
+  // a bit that flips between this process's memory and the disk aborts the checkpoint
+  // (AwaitCommitted says which key and block) instead of being saved. Costs a part of the stall:
+  // they are read once more, from the cache. Needs bytes that do not change during the save.
   bool hash_source = false;
 };
 

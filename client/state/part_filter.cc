@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "common/filter.h"
 #include "common/key.h"
+#include "common/nearest_names.h"
 #include "common/status_macros.h"
 
 namespace ckpt {
@@ -47,13 +48,14 @@ absl::StatusOr<std::vector<bool>> SelectedLeaves(const Part& part, const v1::Sel
     size_t top_level_bytes = 0;
     CKPT_RETURN_IF_ERROR(
         internal::AppendPrintedKey(leaf.key.serialized(), key, top_level_bytes));
-    keep[i] = filter.Matches(FactsOf({.printed_key = key,
-                                      .top_level = absl::string_view(key).substr(0, top_level_bytes),
-                                      .kind = leaf.kind,
-                                      .placement = leaf.placement,
-                                      .dtype = leaf.dtype,
-                                      .shape = leaf.shape},
-                                     part.rank));
+    keep[i] =
+        filter.Matches(FactsOf({.printed_key = key,
+                                .top_level = absl::string_view(key).substr(0, top_level_bytes),
+                                .kind = leaf.kind,
+                                .placement = leaf.placement,
+                                .dtype = leaf.dtype,
+                                .shape = leaf.shape},
+                               part.rank));
   }
   if (!filter.named_keys().empty()) {
     std::sort(printed.begin(), printed.end());

@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "client/torch/tensor_bytes.h"
 #include "common/key.h"
+#include "common/nearest_names.h"
 #include "common/status_macros.h"
 
 namespace ckpt {

@@ -225,10 +225,10 @@ absl::StatusOr<std::shared_ptr<Connection>> Connection::Open(const ConnectionOpt
   if (!connection->remote()) {
     CKPT_RETURN_IF_ERROR(connection->GetSession().status());
   } else if (!connection->impl_->Connect(absl::Now() + options.connect_timeout)) {
-    return absl::UnavailableError(
-        absl::StrCat("no ckptd answers at ", options.address,
-                     "; check the address, that the daemon was started with a TCP listener, and "
-                     "that both sides use TLS, with certificates that the other accepts, or neither"));
+    return absl::UnavailableError(absl::StrCat(
+        "no ckptd answers at ", options.address,
+        "; check the address, that the daemon was started with a TCP listener, and "
+        "that both sides use TLS, with certificates that the other accepts, or neither"));
   }
   return connection;
 }

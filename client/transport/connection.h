@@ -1,8 +1,8 @@
 // The way to one daemon: a gRPC channel and, on a unix socket, the session. What the rest of the
 // client sees of gRPC: it includes none of its headers.
 //
-// The daemon may be restarted at any time: the session breaks, and the next call that needs one makes
-// a new one, with a channel of its own.
+// The daemon may be restarted at any time: the session breaks, and the next call that needs one
+// makes a new one, with a channel of its own.
 // Close ends all calls under way with CANCELLED.
 #ifndef CKPT_CLIENT_TRANSPORT_CONNECTION_H_
 #define CKPT_CLIENT_TRANSPORT_CONNECTION_H_

@@ -37,8 +37,9 @@ absl::StatusOr<std::string> ReadPem(absl::string_view what, const std::string& p
                      errno != 0 ? absl::StrCat(": ", std::strerror(errno)) : ""));
   }
   if (!absl::StrContains(pem, block)) {
-    return absl::InvalidArgumentError(absl::StrCat("the file of the ", what, " is no PEM file of that (",
-                                                   block, " does not stand in it): ", path));
+    return absl::InvalidArgumentError(absl::StrCat("the file of the ", what,
+                                                   " is no PEM file of that (", block,
+                                                   " does not stand in it): ", path));
   }
   return pem;
 }
@@ -52,7 +53,8 @@ struct Free {
 // Instead of OpenSSL's own, which asks whoever sits at the terminal.
 int NoPassphrase(char* /*buffer*/, int /*size*/, int /*writes*/, void* /*unused*/) { return -1; }
 
-// gRPC would print what is wrong on standard error, and say of the connection that it cannot be made.
+// gRPC would print what is wrong on standard error, and say of the connection that it cannot be
+// made.
 absl::Status CheckPair(const TlsOptions& options, const grpc::SslCredentialsOptions& pem) {
   const auto open = [](const std::string& text) {
     return std::unique_ptr<BIO, Free>(

@@ -18,8 +18,8 @@ class AllowedPeers {
  public:
   AllowedPeers(std::vector<uid_t> uids, std::vector<gid_t> gids);
 
-  // PERMISSION_DENIED, for the client to read; logged. A group counts whether it is the peer's own or
-  // a supplementary one.
+  // PERMISSION_DENIED, for the client to read; logged. A group counts whether it is the peer's own
+  // or a supplementary one.
   absl::Status Admit(const PeerCredentials& peer) const;
 
  private:

@@ -67,7 +67,8 @@ absl::StatusOr<TokenRights> ParseTokenFile(absl::string_view text, const std::st
                    "sha256sum");
     }
     if (words.size() != 4) {
-      return wrong(absl::StrCat("expected SHA256 NAME PATTERN VERBS, got ", words.size(), " words"));
+      return wrong(
+          absl::StrCat("expected SHA256 NAME PATTERN VERBS, got ", words.size(), " words"));
     }
     if (!IsName(words[1])) {
       return wrong(absl::StrCat("a name is at most ", kNameBytesMax,
@@ -123,7 +124,8 @@ absl::Status TokenFile::Read() {
   } else if (file.st_size > kFileBytesMax) {
     status = Wrong(path_, " is too long");
   } else if ((file.st_mode & S_IWOTH) != 0) {
-    status = Wrong(path_, " may be written by everybody, who could give himself any right: chmod o-w");
+    status =
+        Wrong(path_, " may be written by everybody, who could give himself any right: chmod o-w");
   } else {
     text.resize(static_cast<size_t>(file.st_size));
     size_t got = 0;

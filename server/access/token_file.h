@@ -6,10 +6,10 @@
 //     9f86d081884c7d659a2feaa0c55a...   team-a  shared/*    read
 //     60303ae22b998861bce3b28f33ee...   ops     **          admin
 //
-// Only hashes stand in it, so it gives nobody a token; whoever can write it, though, can give himself
-// any right, so one that everybody may write is refused. Hashes are plain: a token must be random,
-// not a word (`openssl rand -hex 32`), and its line begins with what `printf %s "$TOKEN" | sha256sum`
-// prints.
+// Only hashes stand in it, so it gives nobody a token; whoever can write it, though, can give
+// himself any right, so one that everybody may write is refused. Hashes are plain: a token must be
+// random, not a word (`openssl rand -hex 32`), and its line begins with what
+// `printf %s "$TOKEN" | sha256sum` prints.
 //
 // It is looked at again while it is in use, so that rights come and go without a restart: a change
 // holds for calls that begin a second later. Calls that are at work keep what they began with.
@@ -53,7 +53,8 @@ class TokenFile {
  private:
   TokenFile(std::string path, absl::Duration look_every)
       : path_(std::move(path)), look_every_(look_every) {}
-  // Device, inode, length, mode, modified and changed (ns): another version of the file differs in one.
+  // Device, inode, length, mode, modified and changed (ns): another version of the file differs in
+  // one.
   using Version = std::tuple<dev_t, ino_t, off_t, mode_t, int64_t, int64_t>;
   static Version VersionOf(const struct stat& file);
   void LookAgain() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

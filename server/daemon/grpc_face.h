@@ -36,8 +36,8 @@ class GrpcFace {
 
   // grpc.health.v1 says NOT_SERVING from now on; calls are still answered.
   void SetNotServing();
-  // The unix socket goes, new calls are refused; those still at work when `grace` is over are cancelled. Returns when all
-  // have ended.
+  // The unix socket goes, new calls are refused; those still at work when `grace` is over are
+  // cancelled. Returns when all have ended.
   void Stop(absl::Duration grace);
   int tcp_port() const { return tcp_port_; }
 

@@ -2,8 +2,9 @@
 // connection gets the files as they are then (tls_files.h), those that are there go on. TLS 1.2 at
 // least, which is gRPC's own bound.
 //
-// gRPC's watcher of certificate files takes key and certificate as it finds them: between the moments
-// at which the two are replaced it would serve nobody. Here gRPC asks for them at each connection.
+// gRPC's watcher of certificate files takes key and certificate as it finds them: between the
+// moments at which the two are replaced it would serve nobody. Here gRPC asks for them at each
+// connection.
 #ifndef CKPT_SERVER_DAEMON_TLS_CREDENTIALS_H_
 #define CKPT_SERVER_DAEMON_TLS_CREDENTIALS_H_
 

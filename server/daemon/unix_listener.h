@@ -1,6 +1,6 @@
-// The gRPC unix socket's own accept loop: gRPC would let in whoever can connect, this looks first at
-// who it is. What is admitted is handed on as a connection that nothing has been read from; the rest
-// is closed.
+// The gRPC unix socket's own accept loop: gRPC would let in whoever can connect, this looks first
+// at who it is. What is admitted is handed on as a connection that nothing has been read from; the
+// rest is closed.
 #ifndef CKPT_SERVER_DAEMON_UNIX_LISTENER_H_
 #define CKPT_SERVER_DAEMON_UNIX_LISTENER_H_
 

@@ -10,8 +10,8 @@ namespace ckpt {
 
 namespace {
 
-// Compact: a client that names a large world and goes away costs no more than one that names a small
-// one.
+// Compact: a client that names a large world and goes away costs no more than one that names a
+// small one.
 v1::CheckpointInfo WithoutFullShare(v1::CheckpointInfo info) {
   if (static_cast<uint32_t>(info.share_size()) == info.world_size()) info.clear_share();
   return info;

@@ -39,10 +39,9 @@ absl::StatusOr<index_records::RunRow> RocksIndex::RunRowOf(const std::string& ru
   return index_records::DecodeRun(*row);
 }
 
-absl::Status RocksIndex::PutCheckpoint(const v1::CheckpointManifest& manifest,
-                                       const std::vector<v1::PartManifest>& parts,
-                                       const v1::Labels& labels,
-                                       absl::Span<const std::shared_ptr<const PartLayout>> layouts) {
+absl::Status RocksIndex::PutCheckpoint(
+    const v1::CheckpointManifest& manifest, const std::vector<v1::PartManifest>& parts,
+    const v1::Labels& labels, absl::Span<const std::shared_ptr<const PartLayout>> layouts) {
   CKPT_ASSIGN_OR_RETURN(const CheckpointId id, IdOfManifest(manifest));
   CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid,
                         CheckpointUid::FromBytes(manifest.checkpoint_uid(), "checkpoint_uid"));

@@ -1,8 +1,8 @@
 // The catalogue of what is durable: RocksDB, derived from manifests, may be thrown away and
-// rebuilt. No other room includes RocksDB, and no RocksDB type stands here. Thread-safe. Any call may
-// end with DATA_LOSS where what it reads is damaged: nothing is passed over. Every
-// write is one batch, and synced, but for PutCheckpoint's and PutComparison's: what a power cut
-// takes of the former, recovery finds again by the manifests.
+// rebuilt. No other room includes RocksDB, and no RocksDB type stands here. Thread-safe. Any call
+// may end with DATA_LOSS where what it reads is damaged: nothing is passed over. Every write is one
+// batch, and synced, but for PutCheckpoint's and PutComparison's: what a power cut takes of the
+// former, recovery finds again by the manifests.
 //
 // Column families (keys.h): checkpoints (run 0x00 step incarnation uid -> CheckpointRecord),
 // attempts (uid -> that key), parts (uid rank -> PartManifest without layout, values and hashes;
@@ -69,17 +69,16 @@ class Index {
   // --- writing; synced before they return, where nothing else is said
   // A committed checkpoint, its manifest durable, with its part manifests. `layouts` are theirs, in
   // the same order, where the manifests do not carry them.
-  // Idempotent: a second call replaces the labels and nothing else. FAILED_PRECONDITION for one that has a tombstone. A tag
-  // that another checkpoint of the run has moves to this one.
-  virtual absl::Status PutCheckpoint(const v1::CheckpointManifest& manifest,
-                                     const std::vector<v1::PartManifest>& parts,
-                                     const v1::Labels& labels,
-                                     absl::Span<const std::shared_ptr<const PartLayout>> layouts = {})
-      = 0;
+  // Idempotent: a second call replaces the labels and nothing else. FAILED_PRECONDITION for one
+  // that has a tombstone. A tag that another checkpoint of the run has moves to this one.
+  virtual absl::Status PutCheckpoint(
+      const v1::CheckpointManifest& manifest, const std::vector<v1::PartManifest>& parts,
+      const v1::Labels& labels,
+      absl::Span<const std::shared_ptr<const PartLayout>> layouts = {}) = 0;
   // NOT_FOUND. Tags move as in PutCheckpoint.
   virtual absl::Status PutLabels(CheckpointUid uid, const v1::Labels& labels) = 0;
-  // How much of it the run's checkpoint at `compared_step` held already. NOT_FOUND. Not synced: lost
-  // with a power cut or a rebuilt index, and then only unset.
+  // How much of it the run's checkpoint at `compared_step` held already. NOT_FOUND. Not synced:
+  // lost with a power cut or a rebuilt index, and then only unset.
   virtual absl::Status PutComparison(CheckpointUid uid, uint64_t compared_step,
                                      uint64_t identical_bytes) = 0;
   // Hides the checkpoint and remembers that its files must go (a tombstone): one batch. NOT_FOUND.
@@ -117,14 +116,15 @@ class Index {
   // In name order, from `after` (exclusive) on, with that prefix.
   virtual absl::Status ForEachRun(const std::string& prefix, const std::string& after,
                                   absl::FunctionRef<bool(const v1::RunInfo&)> visit) = 0;
-  // The totals of every run with that prefix, in name order, those without checkpoints too: a scan of
-  // small rows.
+  // The totals of every run with that prefix, in name order, those without checkpoints too: a scan
+  // of small rows.
   virtual absl::Status ForEachRunTotals(
       const std::string& prefix,
       absl::FunctionRef<void(absl::string_view run, uint64_t checkpoints, uint64_t data_bytes)>
           visit) = 0;
   // The leaves of a layout, standing nowhere yet. It goes on reading what was there when it was
-  // opened, whatever is deleted meanwhile, and must not outlive the index. NOT_FOUND: unknown layout.
+  // opened, whatever is deleted meanwhile, and must not outlive the index. NOT_FOUND: unknown
+  // layout.
   virtual absl::StatusOr<std::unique_ptr<LeafCursor>> OpenLeaves(
       const std::string& layout_digest) = 0;
   virtual absl::StatusOr<std::vector<CheckpointUid>> Tombstones() = 0;
@@ -145,23 +145,23 @@ class Index {
   // The values around that key. A part that is unknown has none.
   virtual absl::StatusOr<ValueRow> ReadValues(CheckpointUid uid, uint32_t rank,
                                               absl::string_view printed_key) = 0;
-  // Null: unknown, or not used for long. One that was kept, or found before, may be known for longer
-  // than a checkpoint references it: a layout is what its digest says, so that harms nobody.
+  // Null: unknown, or not used for long. One that was kept, or found before, may be known for
+  // longer than a checkpoint references it: a layout is what its digest says, so that harms nobody.
   virtual std::shared_ptr<const PartLayout> FindLayout(const std::string& digest) = 0;
   // In memory only, so that FindLayout knows it before its first checkpoint commits.
   virtual void KeepLayout(std::shared_ptr<const PartLayout> layout) = 0;
   // Writes a layout's rows before its first checkpoint, which has less to do then. Those of a
   // checkpoint that never comes are removed with ForgetLayoutsUnusedSince.
   virtual absl::Status PrepareLayout(const PartLayout& layout) = 0;
-  // Parsed layouts are kept in memory; a job that has ended needs none. FindLayout still finds what a
-  // checkpoint references.
+  // Parsed layouts are kept in memory; a job that has ended needs none. FindLayout still finds what
+  // a checkpoint references.
   virtual void ForgetLayoutsUnusedSince(absl::Time time) = 0;
   // Reads every file of it, all checksums. DATA_LOSS.
   virtual absl::Status VerifyFiles() = 0;
   // Of runs that can be read; where one cannot, that is logged.
   virtual uint64_t CheckpointCount() = 0;
-  // True in an index that was made anew, until Confirm: what it was told by manifests may be less, or
-  // more, than somebody wanted there, and nothing is deleted on its word alone.
+  // True in an index that was made anew, until Confirm: what it was told by manifests may be less,
+  // or more, than somebody wanted there, and nothing is deleted on its word alone.
   virtual absl::StatusOr<bool> AwaitsConfirmation() = 0;
   virtual absl::Status Confirm() = 0;  // idempotent
 };

@@ -1,6 +1,6 @@
-// Layouts, stored once per digest: their leaves in rows, for everybody who looks for some of them. A
-// save that names a layout again gets it put together from all of its rows; the digest says whether
-// that is the layout that it was.
+// Layouts, stored once per digest: their leaves in rows, for everybody who looks for some of them.
+// A save that names a layout again gets it put together from all of its rows; the digest says
+// whether that is the layout that it was.
 //
 // A layout's rows are written when the first part that has it is durable, before the batch that has
 // its reference-count row, the one that readers look for first: a crash in between leaves rows that

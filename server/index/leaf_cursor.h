@@ -1,8 +1,8 @@
 // The leaves of one part's layout in the order of their printed keys, each with the shards that the
 // part stores of it: found by a seek, read one after another, without parsing the layout.
 //
-// Leaves are kept packed, a few dozen to a row (leaf_rows.cc has the bytes). The same rows come from
-// the index, or are made from a layout that was read from its manifest's file.
+// Leaves are kept packed, a few dozen to a row (leaf_rows.cc has the bytes). The same rows come
+// from the index, or are made from a layout that was read from its manifest's file.
 #ifndef CKPT_SERVER_INDEX_LEAF_CURSOR_H_
 #define CKPT_SERVER_INDEX_LEAF_CURSOR_H_
 
@@ -48,7 +48,8 @@ class LeafCursor {
  public:
   explicit LeafCursor(std::unique_ptr<LeafRows> rows) : rows_(std::move(rows)) {}
 
-  // To the first leaf whose printed key is at or after `key`. Cheap when that is in the row at hand.
+  // To the first leaf whose printed key is at or after `key`. Cheap when that is in the row at
+  // hand.
   absl::Status Seek(absl::string_view key);
   absl::Status Next();
   bool valid() const { return valid_; }

@@ -65,7 +65,8 @@ absl::Status RocksIndex::PutPart(rocksdb::WriteBatch& batch, CheckpointUid uid,
     *row.add_entries() = *keyed[i].second;
     bytes += keyed[i].second->ByteSizeLong();
     const bool last = i + 1 == keyed.size();
-    if (!last && static_cast<size_t>(row.entries_size()) < kValueRowEntriesMax && bytes < kValueRowBytesMax) {
+    if (!last && static_cast<size_t>(row.entries_size()) < kValueRowEntriesMax &&
+        bytes < kValueRowBytesMax) {
       continue;
     }
     const std::string until = last ? std::string() : keyed[i + 1].first;

@@ -102,7 +102,8 @@ class RocksIndex : public Index {
 
   // Rows of format 1 become rows of today's (upgrade.cc). Cut off by a crash it is done again.
   absl::Status UpgradeFromFormat1();
-  // Leaves of layouts that nobody references, left by writes that a crash cut off: removed at start.
+  // Leaves of layouts that nobody references, left by writes that a crash cut off: removed at
+  // start.
   absl::Status SweepLayouts();
 
  private:

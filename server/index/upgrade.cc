@@ -1,11 +1,11 @@
-// From format 1, where a part was one row with all of its hashes and values, a leaf was a row, and a
-// layout had its bytes in a row beside its reference count: digest 'b' and digest 'r'.
+// From format 1, where a part was one row with all of its hashes and values, a leaf was a row, and
+// a layout had its bytes in a row beside its reference count: digest 'b' and digest 'r'.
 //
 //   1. The leaves of each layout are packed from its bytes, whose row goes then.
 //   2. Each part's row is split, in a batch that replaces it.
 //   3. The caller writes the new format's number, synced: all before it lies in the log before it.
-// Cut off by a crash it is done again: what was done has nothing left to do. A layout that cannot be
-// read is forgotten, and its parts are served from their manifests' files.
+// Cut off by a crash it is done again: what was done has nothing left to do. A layout that cannot
+// be read is forgotten, and its parts are served from their manifests' files.
 #include <memory>
 #include <utility>
 

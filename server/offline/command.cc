@@ -94,7 +94,8 @@ absl::StatusOr<Arguments> Parse(const std::vector<std::string>& given) {
     CKPT_RETURN_IF_ERROR(ParseSelector(arguments.selector).status());
   }
   if (arguments.json && arguments.verb != "dump") {
-    return absl::InvalidArgumentError(absl::StrCat("-o json: ", arguments.verb, " prints text only"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("-o json: ", arguments.verb, " prints text only"));
   }
   return arguments;
 }

@@ -96,8 +96,8 @@ void PrintList(const std::vector<Found>& all, const Output& output) {
   size_t run_width = 3;
   for (const Found& found : all) run_width = std::max(run_width, found.manifest.id().run().size());
   const auto line = [&](const std::string& run, const std::string& step, const std::string& ranks,
-                        const std::string& bytes, const std::string& incarnation, const std::string& at,
-                        const std::string& tags) {
+                        const std::string& bytes, const std::string& incarnation,
+                        const std::string& at, const std::string& tags) {
     output.text << std::left << std::setw(static_cast<int>(run_width)) << run << std::right
                 << std::setw(12) << step << std::setw(12) << ranks << std::setw(12) << bytes << "  "
                 << std::left << std::setw(14) << incarnation << std::setw(32) << at << tags << "\n";

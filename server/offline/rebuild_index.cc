@@ -1,13 +1,13 @@
 // rebuild-index: the index is only derived, so a damaged one is made anew.
 //
 //   1. Make `index.rebuild` from the manifests.   Crash: the old index stands.
-//   2. Rename `index` to `index.replaced`.        Crash: there is no index; the daemon's start makes
-//      an empty one and indexes the manifests.
+//   2. Rename `index` to `index.replaced`.        Crash: there is no index; the daemon's start
+//      makes an empty one and indexes the manifests.
 //   3. Rename `index.rebuild` to `index`, sync.   Crash before the sync: any of the above, or done.
-//   4. Remove `index.replaced`.                   Crash: what is left of it goes at the next start, as
-//      does an `index.rebuild`.
-// So an index is never there in part. Nothing else in the folder is touched. Deletions that only the
-// old index knew of are forgotten: a checkpoint whose manifest still stands is there again.
+//   4. Remove `index.replaced`.                   Crash: what is left of it goes at the next
+//      start, as does an `index.rebuild`.
+// So an index is never there in part. Nothing else in the folder is touched. Deletions that only
+// the old index knew of are forgotten: a checkpoint whose manifest still stands is there again.
 // So a new index awaits confirmation, and retention deletes nothing before
 // (Index::AwaitsConfirmation).
 #include "absl/strings/str_cat.h"

@@ -50,9 +50,9 @@ absl::Status AdmitCheckpoint(const QuotaSection& section, const QuotaAmounts& us
 // May a part with so many bytes of data be let in?
 absl::Status AdmitPart(const QuotaSection& section, const QuotaAmounts& used, uint64_t data_bytes);
 
-// How much memory a part gets. A part larger than the quota goes through a ring of at most a quarter
-// of it, so that several can be under way; so does, if its caller would rather not wait, one for
-// which there is no room at present.
+// How much memory a part gets. A part larger than the quota goes through a ring of at most a
+// quarter of it, so that several can be under way; so does, if its caller would rather not wait,
+// one for which there is no room at present.
 struct MemoryShare {
   uint64_t bytes = 0;  // 0: not now
   bool ring = false;

@@ -25,11 +25,12 @@ RetentionPolicies::RetentionPolicies(DataFolder* folder, Settings settings)
     runs_ = *std::move(read);
     return;
   }
-  read_ = absl::Status(
-      read.status().code(),
-      absl::StrCat(read.status().message(), "; no checkpoint is deleted by retention meanwhile: put ",
-                   "the file back, or stop ckptd, remove ", folder_->path(), "/", names::kRetention,
-                   " and set the policies of single runs again"));
+  read_ =
+      absl::Status(read.status().code(),
+                   absl::StrCat(read.status().message(),
+                                "; no checkpoint is deleted by retention meanwhile: put ",
+                                "the file back, or stop ckptd, remove ", folder_->path(), "/",
+                                names::kRetention, " and set the policies of single runs again"));
 }
 
 absl::StatusOr<HoldingPolicy> RetentionPolicies::Of(const std::string& run) const {

@@ -1,5 +1,5 @@
-// Which policy holds for a run: the one that SetRetention gave it, else the first matching section of
-// the policy file, else the flags', else none. Those of single runs are kept in the data folder
+// Which policy holds for a run: the one that SetRetention gave it, else the first matching section
+// of the policy file, else the flags', else none. Those of single runs are kept in the data folder
 // (<data>/RETENTION), so that neither a restart nor a rebuilt index loses them. Thread-safe.
 #ifndef CKPT_SERVER_RETENTION_POLICIES_H_
 #define CKPT_SERVER_RETENTION_POLICIES_H_

@@ -154,8 +154,8 @@ absl::StatusOr<RunFacts> Retention::Gather(const std::string& run) const {
 
 absl::StatusOr<uint64_t> Retention::Trim(const std::string& run) {
   uint64_t deleted = 0;
-  // Until nothing is left to delete: an attempt that was replaced and stayed for its tag comes to light
-  // when the one that replaced it goes.
+  // Until nothing is left to delete: an attempt that was replaced and stayed for its tag comes to
+  // light when the one that replaced it goes.
   size_t now = 1;
   while (now > 0) {
     now = 0;
@@ -226,9 +226,10 @@ absl::Status Retention::SetPolicy(const std::string& run,
     MutexLock lock(changing_);  // not while the old one is being carried out
     CKPT_RETURN_IF_ERROR(policies_.Set(run, policy));
   }
-  observe::Info("retention policy of a run set",
-                {{"run", run},
-                 {"policy", policy.has_value() ? PrintRetentionPolicy(*policy) : "none of its own"}});
+  observe::Info(
+      "retention policy of a run set",
+      {{"run", run},
+       {"policy", policy.has_value() ? PrintRetentionPolicy(*policy) : "none of its own"}});
   RunChanged(run);
   return absl::OkStatus();
 }

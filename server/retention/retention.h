@@ -1,6 +1,6 @@
 // Deletes what the policies say, in a thread of its own: of a run after each of its commits, aborts
-// and changed labels; of all runs once at start, now and then (ages pass, errors are tried again) and
-// when a disk is full. Nothing is deleted while the index awaits confirmation. Each deletion is
+// and changed labels; of all runs once at start, now and then (ages pass, errors are tried again)
+// and when a disk is full. Nothing is deleted while the index awaits confirmation. Each deletion is
 // logged with its reason. Thread-safe.
 //
 // A deletion is decided and carried out under `changing`, the lock that labels change under: a pin
@@ -48,8 +48,8 @@ struct RetentionPlan {
 
 class Retention {
  public:
-  // What the rooms above do for it. All are called from its thread, and `activity` from whoever asks
-  // for a plan; never with its own lock held.
+  // What the rooms above do for it. All are called from its thread, and `activity` from whoever
+  // asks for a plan; never with its own lock held.
   struct Surroundings {
     std::function<RunActivity(const std::string& run)> activity;
     // The checkpoint is gone: memory copies and watchers are theirs. With `changing` held.
@@ -82,8 +82,8 @@ class Retention {
   // True where that was awaited.
   absl::StatusOr<bool> Confirm();
 
-  // Held while labels are read, changed and written, and while a checkpoint is deleted. Taken before
-  // every other lock.
+  // Held while labels are read, changed and written, and while a checkpoint is deleted. Taken
+  // before every other lock.
   Mutex& changing() const ABSL_LOCK_RETURNED(changing_) { return changing_; }
 
  private:

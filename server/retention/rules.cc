@@ -94,11 +94,12 @@ class Judgement {
     const std::optional<uint64_t> common = run_.activity.common_step;
     for (size_t i = 0; i < size(); ++i) {
       if (At(i).whole || (common.has_value() && At(i).step < *common)) continue;
-      Untouchable(i, "common-step",
-                  common.has_value()
-                      ? absl::StrCat("a share of the world, not older than step ", *common,
-                                     " that its ranks agreed on")
-                      : "a share of the world, and which step its ranks agree on is not known here");
+      Untouchable(
+          i, "common-step",
+          common.has_value()
+              ? absl::StrCat("a share of the world, not older than step ", *common,
+                             " that its ranks agreed on")
+              : "a share of the world, and which step its ranks agree on is not known here");
     }
   }
 

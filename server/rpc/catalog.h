@@ -27,8 +27,8 @@ struct Catalog {
   MemoryCopies* memory = nullptr;
   CheckpointFinder* finder = nullptr;
   Retention* retention = nullptr;  // its lock is held while labels or what is committed change
-  // The caller's, of this call. That they reach what the request names was asked before (gate.h); the
-  // calls look at them where they tell of other runs.
+  // The caller's, of this call. That they reach what the request names was asked before (gate.h);
+  // the calls look at them where they tell of other runs.
   const Rights* rights = Rights::OfTheDaemon();
 };
 

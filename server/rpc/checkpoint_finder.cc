@@ -9,8 +9,8 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "common/checkpoint_id.h"
-#include "common/key.h"
 #include "common/limits.h"
+#include "common/nearest_names.h"
 #include "common/status_macros.h"
 #include "server/observe/log.h"
 #include "server/persist/verify_on_disk.h"
@@ -186,6 +186,15 @@ absl::StatusOr<CheckpointRecord> CheckpointFinder::FindNow(
   if (absl::IsNotFound(found.status())) {
     return absl::NotFoundError(absl::StrCat(manifest.id().run(), "@", manifest.id().step(),
                                             ", the latest valid one, was deleted meanwhile"));
+  }
+  return found;
+}
+
+absl::StatusOr<CheckpointRecord> CheckpointFinder::FindForNextPage(const std::string& run,
+                                                                   CheckpointUid uid) {
+  absl::StatusOr<CheckpointRecord> found = index_->GetCheckpoint(uid);
+  if (absl::IsNotFound(found.status()) || (found.ok() && found->manifest.id().run() != run)) {
+    return absl::NotFoundError("the checkpoint was deleted between two pages");
   }
   return found;
 }

@@ -36,9 +36,9 @@ class CheckpointFinder {
   // smaller than their world, and over what is known to be damaged on disk; `latest` does not where
   // memory still has all of it, for that is restored from there. `latest_valid` reads the newest
   // checkpoint from disk, every block, and goes on to the next older one where it finds damage.
-  // INVALID_ARGUMENT; NOT_FOUND with what exists, of what `rights` may read; FAILED_PRECONDITION: the
-  // run has such shares and nothing else; DATA_LOSS: all that may be chosen is damaged; CANCELLED. Whether the caller may
-  // read this run at all was asked before (gate.h).
+  // INVALID_ARGUMENT; NOT_FOUND with what exists, of what `rights` may read; FAILED_PRECONDITION:
+  // the run has such shares and nothing else; DATA_LOSS: all that may be chosen is damaged;
+  // CANCELLED. Whether the caller may read this run at all was asked before (gate.h).
   absl::StatusOr<CheckpointRecord> Find(const v1::Selector& selector, const Rights& rights,
                                         absl::FunctionRef<bool()> cancelled);
   // The same in two steps, for calls that change what they find under a lock that others wait for.
@@ -49,6 +49,11 @@ class CheckpointFinder {
   // Under it: `ahead` as it is now, or what the selector means. Also NOT_FOUND: deleted in between.
   absl::StatusOr<CheckpointRecord> FindNow(const v1::Selector& selector, const Rights& rights,
                                            const std::optional<CheckpointRecord>& ahead);
+
+  // The checkpoint that the first page of a list was of, whatever `latest` means by now. NOT_FOUND:
+  // it was deleted between two pages, or is of another run than `run`: nobody got such a token from
+  // the daemon, whatever the token's check says.
+  absl::StatusOr<CheckpointRecord> FindForNextPage(const std::string& run, CheckpointUid uid);
 
   // What whole reads have found. What is known to be damaged is passed over.
   KnownDamage& damage() { return damage_; }

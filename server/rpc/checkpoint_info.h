@@ -16,7 +16,8 @@ v1::CheckpointInfo InfoOf(const CheckpointRecord& record, const MemoryCopies& me
                           CheckpointView& live, const KnownDamage& damage);
 // All of its parts.
 bool InMemory(const CheckpointRecord& record, CheckpointUid uid, const MemoryCopies& memory);
-// It is deleted: its memory copies and what was known of its damage go, and whoever watches is told.
+// It is deleted: its memory copies and what was known of its damage go, and whoever watches is
+// told.
 void CheckpointDeleted(const CheckpointRecord& record, MemoryCopies& memory, CheckpointView& live,
                        KnownDamage& damage);
 // INTERNAL where the record has none (a damaged index).

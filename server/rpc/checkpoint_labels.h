@@ -9,7 +9,8 @@ namespace ckpt {
 
 // To their file first, which is the truth, then to the index; then whoever watches is told, and
 // retention looks at the run. The caller has read them under retention's lock and still holds it.
-absl::Status StoreLabels(Catalog& catalog, const CheckpointRecord& record, const v1::Labels& labels);
+absl::Status StoreLabels(Catalog& catalog, const CheckpointRecord& record,
+                         const v1::Labels& labels);
 
 }  // namespace ckpt
 

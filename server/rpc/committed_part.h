@@ -1,6 +1,6 @@
-// A committed part as a reader walks it: leaf by leaf in the order of printed keys, hashes and values
-// as they are asked for. From the index; from its manifest's file, which is the truth, as soon as
-// the index cannot give something. Only then is a whole manifest in memory.
+// A committed part as a reader walks it: leaf by leaf in the order of printed keys, hashes and
+// values as they are asked for. From the index; from its manifest's file, which is the truth, as
+// soon as the index cannot give something. Only then is a whole manifest in memory.
 #ifndef CKPT_SERVER_RPC_COMMITTED_PART_H_
 #define CKPT_SERVER_RPC_COMMITTED_PART_H_
 

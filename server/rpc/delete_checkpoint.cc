@@ -44,8 +44,8 @@ absl::Status DeleteCheckpoint(Catalog& catalog, const v1::DeleteCheckpointReques
   const std::string name =
       absl::StrCat(record->manifest.id().run(), "@", record->manifest.id().step());
   if (record->labels.pinned()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(name, " is pinned; take the pin off before deleting it (ckptctl checkpoint unpin)"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        name, " is pinned; take the pin off before deleting it (ckptctl checkpoint unpin)"));
   }
   CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid, UidOf(*record));
   *response.mutable_checkpoint() =

@@ -1,6 +1,6 @@
 // The way into every call: whose rights the caller has, and whether they reach what the request
-// names. What one may not read is answered as if it were not there; what one may read and not change
-// is PERMISSION_DENIED. health and reflection are open to everybody.
+// names. What one may not read is answered as if it were not there; what one may read and not
+// change is PERMISSION_DENIED. health and reflection are open to everybody.
 #ifndef CKPT_SERVER_RPC_GATE_H_
 #define CKPT_SERVER_RPC_GATE_H_
 
@@ -22,8 +22,8 @@ class Gate {
   Gate(Gatekeeper* gatekeeper, CheckpointFinder* finder)
       : gatekeeper_(gatekeeper), finder_(finder) {}
 
-  // Whose rights they are, whatever they reach: for calls that show each caller what he may see, and
-  // for those that name nothing but an unguessable number. UNAUTHENTICATED.
+  // Whose rights they are, whatever they reach: for calls that show each caller what he may see,
+  // and for those that name nothing but an unguessable number. UNAUTHENTICATED.
   RightsOf Enter(const grpc::ServerContextBase& context) const;
   // For calls on one run. INVALID_ARGUMENT: its name; NOT_FOUND: it may not be read, with the text
   // for a run that is not there; PERMISSION_DENIED.

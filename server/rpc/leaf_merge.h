@@ -4,6 +4,7 @@
 #ifndef CKPT_SERVER_RPC_LEAF_MERGE_H_
 #define CKPT_SERVER_RPC_LEAF_MERGE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -31,6 +32,7 @@ class LeafMerge {
   // Of the leaves with one key, the shared one first, then by rank.
   absl::Status Next();
   bool valid() const { return !group_.empty(); }
+  size_t part_count() const { return parts_.size(); }
 
   // Of the leaf at hand. The parts that declare it, by rank: each stands at it.
   absl::Span<CommittedPart* const> parts() const { return group_; }

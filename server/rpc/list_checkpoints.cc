@@ -105,7 +105,8 @@ absl::Status ListCheckpoints(Catalog& catalog, const v1::ListCheckpointsRequest&
   if (after) below = after->step + 1;
   CKPT_RETURN_IF_ERROR(
       catalog.index->ForEachCheckpoint(request.run(), below, [&](const CheckpointRecord& record) {
-        v1::CheckpointInfo info = InfoOf(record, *catalog.memory, *catalog.live, catalog.finder->damage());
+        v1::CheckpointInfo info =
+            InfoOf(record, *catalog.memory, *catalog.live, catalog.finder->damage());
         if (page.Wanted(info)) ++committed;
         page.Add(std::move(info));
         return committed <= items_max;

@@ -110,7 +110,6 @@ absl::Status ListTensors(Catalog& catalog, const v1::ListTensorsRequest& request
   CKPT_ASSIGN_OR_RETURN(const LeafSelection selection, LeafSelection::Create(request.selection()));
   const std::string question = absl::StrCat("ListTensors ", request.selector().SerializeAsString(),
                                             " ", request.selection().SerializeAsString());
-  // Later pages are of the checkpoint that the first page was of, whatever `latest` means by then.
   absl::StatusOr<CheckpointRecord> record;
   std::optional<LeafPosition> after;
   if (request.page_token().empty()) {
@@ -121,12 +120,7 @@ absl::Status ListTensors(Catalog& catalog, const v1::ListTensorsRequest& request
     if (!after) return absl::InvalidArgumentError("page_token is damaged");
     CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid,
                           CheckpointUid::FromBytes(after->uid, "page_token"));
-    record = catalog.index->GetCheckpoint(uid);
-    // Of another run: nobody got such a token from us, whatever its check says.
-    if (absl::IsNotFound(record.status()) ||
-        (record.ok() && record->manifest.id().run() != request.selector().run())) {
-      return absl::NotFoundError("the checkpoint was deleted between two pages");
-    }
+    record = catalog.finder->FindForNextPage(request.selector().run(), uid);
   }
   CKPT_RETURN_IF_ERROR(record.status());
   CKPT_ASSIGN_OR_RETURN(LeafMerge leaves, LeafMerge::Open(catalog.index, catalog.folder, *record));

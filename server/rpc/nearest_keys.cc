@@ -1,27 +1,30 @@
 #include "server/rpc/nearest_keys.h"
 
 #include <algorithm>
-#include <utility>
+#include <cstddef>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "common/key.h"
+#include "common/nearest_names.h"
 #include "common/quoted.h"
 #include "common/status_macros.h"
+#include "server/rpc/prefix_distances.h"
 
 namespace ckpt {
 namespace {
 
-constexpr size_t kFirstKeys = 1000;
+constexpr size_t kStepsMax = 20'000;  // of a checkpoint of one part
+constexpr size_t kStepsOfManyParts = 1000;
 constexpr size_t kSegmentsMax = 16;
 constexpr size_t kNamesPerLevelMax = 256;
 constexpr size_t kPathsPerLevelMax = 3;
 constexpr size_t kMissingShown = 10;
 constexpr size_t kNearestShown = 3;
 
-absl::StatusOr<bool> HasNamesBelow(LeafMerge& leaves, const std::string& prefix) {
+absl::StatusOr<bool> Begins(LeafMerge& leaves, const std::string& prefix) {
   CKPT_RETURN_IF_ERROR(leaves.Seek(prefix));
   return leaves.valid() && absl::StartsWith(leaves.printed_key(), prefix);
 }
@@ -31,66 +34,105 @@ absl::StatusOr<bool> HasKey(LeafMerge& leaves, absl::string_view key) {
   return leaves.valid() && leaves.printed_key() == key;
 }
 
+// The steps that one missing key may cost.
+class KeyWalk {
+ public:
+  KeyWalk(LeafMerge& leaves, size_t steps) : leaves_(leaves), steps_(steps) {}
+
+  // True: those were all keys.
+  absl::StatusOr<bool> AddFirstKeys(absl::Span<NearestSearch> searches) {
+    CKPT_RETURN_IF_ERROR(leaves_.Seek(""));
+    while (leaves_.valid() && Step()) {
+      for (NearestSearch& search : searches) search.Add(leaves_.printed_key());
+      CKPT_RETURN_IF_ERROR(leaves_.Next());
+    }
+    return !leaves_.valid();
+  }
+
+  // All keys within `edits` of the missing one.
+  absl::Status AddWithin(size_t edits, NearestSearch& search) {
+    PrefixDistances distances(search.name(), edits);
+    CKPT_RETURN_IF_ERROR(leaves_.Seek(""));
+    while (leaves_.valid() && Step()) {
+      const absl::string_view key = leaves_.printed_key();
+      if (const auto behind = distances.SkipFrom(key)) {
+        CKPT_RETURN_IF_ERROR(leaves_.Seek(*behind));
+        continue;
+      }
+      search.Add(key);
+      CKPT_RETURN_IF_ERROR(leaves_.Next());
+    }
+    return absl::OkStatus();
+  }
+
+  // Segment by segment, below the nearest names.
+  absl::Status AddBySegments(NearestSearch& search) {
+    const std::vector<std::string> segments = absl::StrSplit(search.name(), '.');
+    std::vector<std::string> paths = {""};
+    std::string wanted;
+    for (size_t depth = 0; depth < std::min(segments.size(), kSegmentsMax); ++depth) {
+      absl::StrAppend(&wanted, depth == 0 ? "" : ".", segments[depth]);
+      const bool is_last = depth + 1 == segments.size();
+      NearestSearch nearest(wanted, kPathsPerLevelMax);
+      for (const std::string& path : paths) {
+        const std::string prefix = depth == 0 ? "" : absl::StrCat(path, ".");
+        // Though it may lie behind the names that are looked at.
+        const std::string same = absl::StrCat(prefix, segments[depth]);
+        CKPT_ASSIGN_OR_RETURN(const bool is_there,
+                              is_last ? HasKey(leaves_, same) : Begins(leaves_, same + "."));
+        if (is_there) nearest.Add(same);
+        if (is_there && is_last) search.Add(same);
+        CKPT_RETURN_IF_ERROR(AddNamesBelow(prefix, nearest, is_last ? &search : nullptr));
+      }
+      paths = nearest.Names();
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  bool Step() {
+    if (steps_ == 0) return false;
+    --steps_;
+    return true;
+  }
+
+  // The first distinct names that follow `prefix`, each with the prefix: one seek for each.
+  absl::Status AddNamesBelow(const std::string& prefix, NearestSearch& names,
+                             NearestSearch* search) {
+    CKPT_RETURN_IF_ERROR(leaves_.Seek(prefix));
+    for (size_t count = 0; count < kNamesPerLevelMax && Step(); ++count) {
+      if (!leaves_.valid() || !absl::StartsWith(leaves_.printed_key(), prefix)) break;
+      const absl::string_view key = leaves_.printed_key();
+      const size_t dot = key.find('.', prefix.size());
+      const std::string name(key.substr(0, dot));
+      names.Add(name);
+      if (search != nullptr && dot == absl::string_view::npos) search->Add(name);
+      // Behind all that begins with "name.": '/' is the next character.
+      CKPT_RETURN_IF_ERROR(leaves_.Seek(
+          absl::StrCat(name, dot == absl::string_view::npos ? absl::string_view("\0", 1)
+                                                            : absl::string_view("/"))));
+    }
+    return absl::OkStatus();
+  }
+
+  LeafMerge& leaves_;
+  size_t steps_;
+};
+
 }  // namespace
 
-absl::Status NearestKeys::ReadFirstKeys() {
-  if (first_keys_) return absl::OkStatus();
-  std::vector<std::string> keys;
-  CKPT_RETURN_IF_ERROR(leaves_.Seek(""));
-  while (leaves_.valid() && keys.size() < kFirstKeys) {
-    if (keys.empty() || keys.back() != leaves_.printed_key()) {
-      keys.emplace_back(leaves_.printed_key());
+absl::Status FindNearestKeys(LeafMerge& leaves, absl::Span<NearestSearch> searches) {
+  const size_t steps = std::max(kStepsOfManyParts,
+                                kStepsMax / std::max<size_t>(1, leaves.part_count()));
+  CKPT_ASSIGN_OR_RETURN(const bool all, KeyWalk(leaves, steps).AddFirstKeys(searches));
+  if (all) return absl::OkStatus();
+  for (NearestSearch& search : searches) {
+    for (const size_t edits : {size_t{1}, PrefixDistances::kEditsMax}) {
+      CKPT_RETURN_IF_ERROR(KeyWalk(leaves, steps).AddWithin(edits, search));
     }
-    CKPT_RETURN_IF_ERROR(leaves_.Next());
+    CKPT_RETURN_IF_ERROR(KeyWalk(leaves, steps).AddBySegments(search));
   }
-  first_keys_ = std::move(keys);
   return absl::OkStatus();
-}
-
-absl::StatusOr<const std::vector<std::string>*> NearestKeys::NamesBelow(
-    const std::string& prefix) {
-  const auto known = names_below_.find(prefix);
-  if (known != names_below_.end()) return &known->second;
-  std::vector<std::string> names;
-  CKPT_RETURN_IF_ERROR(leaves_.Seek(prefix));
-  while (leaves_.valid() && absl::StartsWith(leaves_.printed_key(), prefix) &&
-         names.size() < kNamesPerLevelMax) {
-    const absl::string_view key = leaves_.printed_key();
-    const size_t dot = key.find('.', prefix.size());
-    names.emplace_back(key.substr(0, dot));
-    // Behind all that begins with "name.": '/' is the next character.
-    CKPT_RETURN_IF_ERROR(leaves_.Seek(
-        absl::StrCat(names.back(), dot == absl::string_view::npos ? absl::string_view("\0", 1)
-                                                                  : absl::string_view("/"))));
-  }
-  return &names_below_.emplace(prefix, std::move(names)).first->second;
-}
-
-absl::StatusOr<std::vector<std::string>> NearestKeys::Find(absl::string_view missing,
-                                                           size_t count) {
-  CKPT_RETURN_IF_ERROR(ReadFirstKeys());
-  std::vector<std::string> candidates = *first_keys_;
-  const std::vector<std::string> segments = absl::StrSplit(missing, '.');
-  std::vector<std::string> paths = {""};
-  for (size_t depth = 0; depth < std::min(segments.size(), kSegmentsMax); ++depth) {
-    std::string wanted = segments[0];
-    for (size_t i = 1; i <= depth; ++i) absl::StrAppend(&wanted, ".", segments[i]);
-    std::vector<std::string> below;
-    CKPT_ASSIGN_OR_RETURN(const bool there, HasNamesBelow(leaves_, absl::StrCat(wanted, ".")));
-    if (there) below.push_back(wanted);  // though it may lie behind the names that are looked at
-    for (const std::string& path : paths) {
-      CKPT_ASSIGN_OR_RETURN(const std::vector<std::string>* names,
-                            NamesBelow(depth == 0 ? path : absl::StrCat(path, ".")));
-      below.insert(below.end(), names->begin(), names->end());
-    }
-    paths = NearestNames(wanted, below, kPathsPerLevelMax);
-    if (depth + 1 == segments.size()) {
-      candidates.insert(candidates.end(), below.begin(), below.end());
-    }
-  }
-  std::sort(candidates.begin(), candidates.end());
-  candidates.erase(std::unique(candidates.begin(), candidates.end()), candidates.end());
-  return NearestNames(missing, candidates, count);
 }
 
 absl::Status CheckKeysExist(absl::Span<const std::string> named,
@@ -104,20 +146,21 @@ absl::Status CheckKeysExist(absl::Span<const std::string> named,
     if (!found) missing.push_back(key);
   }
   if (missing.empty()) return absl::OkStatus();
-  std::vector<NearestKeys> nearest_keys;
-  for (LeafMerge* leaves : checkpoints) nearest_keys.emplace_back(*leaves);
-  std::vector<std::string> told;
+  std::vector<NearestSearch> searches;
   for (const std::string& key : absl::MakeSpan(missing).subspan(0, kMissingShown)) {
-    std::vector<std::string> candidates;
-    for (NearestKeys& one : nearest_keys) {
-      CKPT_ASSIGN_OR_RETURN(const std::vector<std::string> found, one.Find(key, kNearestShown));
-      candidates.insert(candidates.end(), found.begin(), found.end());
-    }
-    std::vector<std::string> nearest = NearestNames(key, candidates, kNearestShown);
+    searches.emplace_back(key, kNearestShown);
+  }
+  for (LeafMerge* leaves : checkpoints) {
+    CKPT_RETURN_IF_ERROR(FindNearestKeys(*leaves, absl::MakeSpan(searches)));
+  }
+  std::vector<std::string> told;
+  for (const NearestSearch& search : searches) {
+    std::vector<std::string> nearest = search.Names();
     for (std::string& name : nearest) name = Quoted(name);
-    told.push_back(nearest.empty() ? Quoted(key)
-                                   : absl::StrCat(Quoted(key), " (nearest: ",
-                                                  absl::StrJoin(nearest, ", "), ")"));
+    const std::string key = Quoted(search.name());
+    told.push_back(nearest.empty()
+                       ? key
+                       : absl::StrCat(key, " (nearest: ", absl::StrJoin(nearest, ", "), ")"));
   }
   const size_t hidden = missing.size() - told.size();
   return absl::NotFoundError(absl::StrCat(

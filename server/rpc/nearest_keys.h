@@ -1,39 +1,30 @@
-// Keys of a checkpoint near to those that it lacks, found by a bounded number of seeks.
+// Keys of a checkpoint near to those that it lacks, found by a bounded number of steps whatever the
+// checkpoint's size. Nothing but the answer is held: no list of keys.
+//
+// 1. The checkpoint's first keys are walked: all of them where there are up to 20,000, and fewer
+//    where many parts have them, as each step is one in every part (but always the first 1,000).
+//    Where that was all, the answer is exact.
+// 2. Otherwise, what is one edit away, and then what is two away, is found wherever it lies: the
+//    keys are sorted, so all that begin as nothing near begins are passed over by one seek.
+// 3. What is further away is looked for segment by segment: below the nearest names of the segments
+//    before, the first 256 names and the one that was asked for.
+// 2 and 3 have as many steps for each missing key as 1. So a key of a larger checkpoint that is
+// three edits or more from the missing one, in a segment with more than 256 neighbours, may not be
+// named; nothing worse happens.
 #ifndef CKPT_SERVER_RPC_NEAREST_KEYS_H_
 #define CKPT_SERVER_RPC_NEAREST_KEYS_H_
 
-#include <cstddef>
-#include <map>
-#include <optional>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "common/nearest_names.h"
 #include "server/rpc/leaf_merge.h"
 
 namespace ckpt {
 
-// Of one checkpoint. What one key made it look at is kept for the next. One thread.
-class NearestKeys {
- public:
-  explicit NearestKeys(LeafMerge& leaves) : leaves_(leaves) {}
-
-  // Up to `count`, nearest first, as NearestNames finds them among the checkpoint's first thousand
-  // keys and those that are reached segment by segment, by the names nearest to the missing key's.
-  absl::StatusOr<std::vector<std::string>> Find(absl::string_view missing, size_t count);
-
- private:
-  absl::Status ReadFirstKeys();
-  // The distinct names that follow `prefix`, each with the prefix: one seek for each.
-  absl::StatusOr<const std::vector<std::string>*> NamesBelow(const std::string& prefix);
-
-  LeafMerge& leaves_;
-  std::optional<std::vector<std::string>> first_keys_;
-  std::map<std::string, std::vector<std::string>> names_below_;
-};
+// Adds to every search the keys (printed) that are near to its name.
+absl::Status FindNearestKeys(LeafMerge& leaves, absl::Span<NearestSearch> searches);
 
 // NOT_FOUND where a key of `named` (printed) is in none of the checkpoints (one, or two that are
 // compared): names the first ten of those that are not, each with the nearest.

@@ -68,7 +68,8 @@ absl::Status PlanLeaves::AddTied(const std::string& storage_key, const std::vect
   absl::flat_hash_set<absl::string_view> done;
   done.insert(absl::string_view(storage_key));
   for (const Tied& one : tied) {
-    if (done.insert(absl::string_view(one.key)).second) CKPT_RETURN_IF_ERROR(AddAliases(one.key, tied, numbers));
+    if (!done.insert(absl::string_view(one.key)).second) continue;
+    CKPT_RETURN_IF_ERROR(AddAliases(one.key, tied, numbers));
   }
   return absl::OkStatus();
 }

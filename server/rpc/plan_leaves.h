@@ -1,6 +1,6 @@
 // The leaves of a restore plan: those that a selection asks for, in the order of their keys, each
-// with its pieces; then the tied ones. One pass over the checkpoint's leaves; what is kept of them is
-// a name for each tied leaf.
+// with its pieces; then the tied ones. One pass over the checkpoint's leaves; what is kept of them
+// is a name for each tied leaf.
 //
 // Tied leaves share their storage with others, as aliases or as the leaf that holds the bytes of
 // some. They come last, because only then it is known what all of them together need of it:
@@ -29,8 +29,8 @@ class PlanLeaves {
   PlanLeaves(const LeafSelection& selection, LeafMerge& leaves, PlanWriter& writer)
       : selection_(selection), leaves_(leaves), writer_(writer) {}
 
-  // Counts leaves, tensors and bytes into `summary`. INVALID_ARGUMENT: a slice's box does not lie in
-  // its tensor. Otherwise the errors of selection, merge and writer.
+  // Counts leaves, tensors and bytes into `summary`. INVALID_ARGUMENT: a slice's box does not lie
+  // in its tensor. Otherwise the errors of selection, merge and writer.
   absl::Status Run(Cancelled cancelled, v1::PlanSummary& summary);
 
  private:

@@ -9,7 +9,8 @@
 //      referenced is NOT_FOUND; a file that is missing otherwise is DATA_LOSS where memory has no
 //      copy of it.
 //   4. the plan is open before the summary, which is the last message, is sent; until it is
-//      released, its session ends or its lease runs out. If the stream breaks it is released at once
+//      released, its session ends or its lease runs out. If the stream breaks, it is released
+//      then.
 //
 // Keys named exactly that are not there are NOT_FOUND before the header: a plan of the others would
 // look like all that was asked for.

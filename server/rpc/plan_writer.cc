@@ -100,7 +100,8 @@ absl::Status PlanWriter::ReferenceFile(const CommittedPart& part, const LeafShar
   }
   // A client library compares the whole plan with what it wants, and tells of everything together.
   if (absl::IsDataLoss(status) && session_ != nullptr) {
-    observe::Error("planned without a data file", {{"file", file.disk_id.hex()}, {"error", status}});
+    observe::Error("planned without a data file",
+                   {{"file", file.disk_id.hex()}, {"error", status}});
     file.unreadable = std::string(status.message());
     return absl::OkStatus();
   }

@@ -2,8 +2,8 @@
 // bounded size, a leaf before its pieces, and what they name referenced and granted before they go.
 //
 // Data files are referenced when the first piece of theirs is added (deletion then waits for the
-// plan), memory copies with them (which then are not recycled), and their descriptors pushed over the
-// session at once.
+// plan), memory copies with them (which then are not recycled), and their descriptors pushed over
+// the session at once.
 #ifndef CKPT_SERVER_RPC_PLAN_WRITER_H_
 #define CKPT_SERVER_RPC_PLAN_WRITER_H_
 
@@ -27,8 +27,8 @@ namespace ckpt {
 // One call of PlanRestore; one thread.
 class PlanWriter {
  public:
-  // `plan` null: pieces are counted and not sent, nothing is referenced (a dry run, or leaves only).
-  // `session` may be null.
+  // `plan` null: pieces are counted and not sent, nothing is referenced (a dry run, or leaves
+  // only). `session` may be null.
   PlanWriter(CheckpointUid uid, OpenPlan* plan, MemoryCopies* memory, Session* session,
              Cancelled cancelled, SendTo<v1::PlanRestoreResponse> send)
       : uid_(uid),
@@ -40,9 +40,9 @@ class PlanWriter {
 
   // Gives the leaf its number, which is returned.
   absl::StatusOr<uint32_t> AddLeaf(v1::PlannedLeaf&& leaf);
-  // What is needed of the shards that `part` has of the leaf it stands at, which has elements of that
-  // many bytes and that many dimensions. NOT_FOUND: the checkpoint was deleted before its files were
-  // referenced. DATA_LOSS: a file that is needed is missing, and memory has no copy.
+  // What is needed of the shards that `part` has of the leaf it stands at, which has elements of
+  // that many bytes and that many dimensions. NOT_FOUND: the checkpoint was deleted before its
+  // files were referenced. DATA_LOSS: a file that is needed is missing, and memory has no copy.
   absl::Status AddPieces(CommittedPart& part, uint32_t leaf_number, uint64_t element_bytes,
                          size_t dimensions, const Need& need);
   // CANCELLED: the caller has gone.

@@ -28,8 +28,8 @@ struct Restore {
   PlanTable* plans = nullptr;
   RestoreGroups* groups = nullptr;
   SessionServer* sessions = nullptr;  // null: no caller has a session
-  // The caller's, of this call. That they reach what the request names was asked before (gate.h); the
-  // calls look at them where they tell of other runs.
+  // The caller's, of this call. That they reach what the request names was asked before (gate.h);
+  // the calls look at them where they tell of other runs.
   const Rights* rights = Rights::OfTheDaemon();
 };
 

@@ -1,4 +1,5 @@
-// RetentionService over gRPC: dispatches to the calls of retention_calls.h. One thread for each call.
+// RetentionService over gRPC: dispatches to the calls of retention_calls.h. One thread for each
+// call.
 #ifndef CKPT_SERVER_RPC_RETENTION_SERVICE_H_
 #define CKPT_SERVER_RPC_RETENTION_SERVICE_H_
 

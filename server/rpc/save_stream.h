@@ -1,5 +1,5 @@
-// One Save call, from Begin to Staged, as straight-line code over its messages. The order of messages
-// stands in save.proto; what a part may do stands in staging/checkpoint_table.h.
+// One Save call, from Begin to Staged, as straight-line code over its messages. The order of
+// messages stands in save.proto; what a part may do stands in staging/checkpoint_table.h.
 #ifndef CKPT_SERVER_RPC_SAVE_STREAM_H_
 #define CKPT_SERVER_RPC_SAVE_STREAM_H_
 

@@ -28,11 +28,11 @@ absl::Status VerifyCheckpoint(Catalog& catalog, const v1::VerifyCheckpointReques
     response.set_done(done && damage_sent == progress.damage.size());
     return send(response);
   };
-  CKPT_ASSIGN_OR_RETURN(
-      const VerificationProgress result,
-      VerifyOnDisk(catalog.folder, uid, {.known = &record.manifest}, [&](const VerificationProgress& progress) {
-        return !cancelled() && tell(progress, false);
-      }));
+  CKPT_ASSIGN_OR_RETURN(const VerificationProgress result,
+                        VerifyOnDisk(catalog.folder, uid, {.known = &record.manifest},
+                                     [&](const VerificationProgress& progress) {
+                                       return !cancelled() && tell(progress, false);
+                                     }));
   if (catalog.index->GetCheckpoint(uid).ok()) catalog.finder->damage().Found(uid, result);
   do {
     if (!tell(result, true)) return CallerHasGone();

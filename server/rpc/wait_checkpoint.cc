@@ -42,7 +42,8 @@ void AddLabelsAndMemory(Catalog& catalog, v1::CheckpointInfo& info) {
   if (!uid.ok()) return;
   const absl::StatusOr<CheckpointRecord> record = catalog.index->GetCheckpoint(*uid);
   if (!record.ok()) return;
-  const v1::CheckpointInfo known = InfoOf(*record, *catalog.memory, *catalog.live, catalog.finder->damage());
+  const v1::CheckpointInfo known =
+      InfoOf(*record, *catalog.memory, *catalog.live, catalog.finder->damage());
   *info.mutable_tags() = known.tags();
   info.set_in_memory(known.in_memory());
 }
@@ -62,7 +63,9 @@ absl::Status WaitCheckpoint(Catalog& catalog, const v1::WaitCheckpointRequest& r
     std::optional<Incarnation> incarnation;
     if (!id.incarnation.none()) incarnation = id.incarnation;
     const auto record = catalog.index->FindStep(id.run, id.step, incarnation);
-    if (record.ok()) info = InfoOf(*record, *catalog.memory, *catalog.live, catalog.finder->damage());
+    if (record.ok()) {
+      info = InfoOf(*record, *catalog.memory, *catalog.live, catalog.finder->damage());
+    }
   }
   CKPT_RETURN_IF_ERROR(info.status());
   if (info->state() == v1::CHECKPOINT_STATE_COMMITTED) AddLabelsAndMemory(catalog, *info);

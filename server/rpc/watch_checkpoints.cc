@@ -6,8 +6,8 @@
 //   3. snapshot_end
 //   4. send changes until the caller has gone
 // Changes wait in a queue that holds the latest state of each checkpoint and nothing else; a reader
-// that lets it grow past kPendingMax is cut off with UNAVAILABLE. A run that the caller may not read
-// is watched as one is that is not there yet: nothing of it is ever sent.
+// that lets it grow past kPendingMax is cut off with UNAVAILABLE. A run that the caller may not
+// read is watched as one is that is not there yet: nothing of it is ever sent.
 #include <deque>
 #include <memory>
 #include <string>

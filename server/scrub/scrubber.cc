@@ -78,9 +78,10 @@ absl::Status Scrubber::Pass() {
     if (!index.ok()) ++status_.damaged_places;
     after = status_;
   }
-  observe::Info("scrub pass ended", {{"checkpoints", due.size()},
-                                     {"bytes", after.bytes - before.bytes},
-                                     {"damaged_places", after.damaged_places - before.damaged_places}});
+  observe::Info("scrub pass ended",
+                {{"checkpoints", due.size()},
+                 {"bytes", after.bytes - before.bytes},
+                 {"damaged_places", after.damaged_places - before.damaged_places}});
   return index;
 }
 

@@ -1,12 +1,13 @@
 // The background scrubber: reads every committed checkpoint (manifests, labels, all bytes) and the
 // index's files again and again, so that damage is known before somebody needs the bytes.
 //
-// A checkpoint is due when its last check, or its commit, is an interval ago. Those that are due are
-// read one after another, longest unchecked first, past the page cache, at a bounded rate; while parts
-// are being persisted it pauses, for up to a minute at each 8 MiB. Deletion never waits for it: files
-// are pinned while they are read, and the read of a checkpoint that was deleted ends with the next
-// 8 MiB. Damage is logged line by line, counted, and remembered (known_damage.h). Where another tier
-// has good bytes, the file is made anew from these (repair_part.h) and the checkpoint read once more.
+// A checkpoint is due when its last check, or its commit, is an interval ago. Those that are due
+// are read one after another, longest unchecked first, past the page cache, at a bounded rate;
+// while parts are being persisted it pauses, for up to a minute at each 8 MiB. Deletion never waits
+// for it: files are pinned while they are read, and the read of a checkpoint that was deleted ends
+// with the next 8 MiB. Damage is logged line by line, counted, and remembered (known_damage.h).
+// Where another tier has good bytes, the file is made anew from these (repair_part.h) and the
+// checkpoint read once more.
 #ifndef CKPT_SERVER_SCRUB_SCRUBBER_H_
 #define CKPT_SERVER_SCRUB_SCRUBBER_H_
 

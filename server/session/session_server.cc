@@ -46,8 +46,8 @@ class Server : public SessionServer {
     epoll_ = epoll_create1(EPOLL_CLOEXEC);
     wake_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (epoll_ < 0 || wake_ < 0) {
-      return absl::InternalError(absl::StrCat("cannot set up epoll for ", options_.socket_path, ": ",
-                                              std::strerror(errno)));
+      return absl::InternalError(absl::StrCat("cannot set up epoll for ", options_.socket_path,
+                                              ": ", std::strerror(errno)));
     }
     Watch(listener_, EPOLLIN);
     Watch(wake_, EPOLLIN);

@@ -66,7 +66,8 @@ absl::StatusOr<PeerCredentials> PeerOf(int connection) {
   PeerCredentials peer{credentials.pid, credentials.uid, credentials.gid, {}};
 #ifdef SO_PEERGROUPS
   length = 0;
-  // Asked without room for them it says how much they need. None, or a kernel before 4.13: no groups.
+  // Asked without room for them it says how much they need. None, or a kernel before 4.13: no
+  // groups.
   getsockopt(connection, SOL_SOCKET, SO_PEERGROUPS, nullptr, &length);
   peer.groups.resize(length / sizeof(gid_t));
   if (length > 0 && getsockopt(connection, SOL_SOCKET, SO_PEERGROUPS, peer.groups.data(),

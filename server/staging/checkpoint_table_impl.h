@@ -157,7 +157,8 @@ class CheckpointTableImpl : public CheckpointTable {
   absl::Status OpenMemory(const CheckpointPtr& checkpoint, const PartPtr& part, uint64_t stream,
                           absl::FunctionRef<bool()> cancelled) ABSL_LOCKS_EXCLUDED(mutex_);
   // Disk space for the part. Where there is none, retention may make some: at once, or when what
-  // others save has committed, which is waited for as the claim says. Then the checkpoint is aborted.
+  // others save has committed, which is waited for as the claim says. Then the checkpoint is
+  // aborted.
   absl::Status Reserve(const CheckpointPtr& checkpoint, const PartPtr& part, uint64_t stream,
                        absl::FunctionRef<bool()> cancelled) ABSL_LOCKS_EXCLUDED(mutex_);
   bool AnotherIsStaged(const CheckpointPtr& checkpoint) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -184,8 +185,8 @@ class CheckpointTableImpl : public CheckpointTable {
   uint64_t CountQuotaMemory(size_t section) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Its step is committed, and will be deleted by the commit of a later attempt.
   bool Replaces(const CheckpointId& id) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Of a Begin that would make a checkpoint; what is admitted is made before admission_mutex_ is let
-  // go.
+  // Of a Begin that would make a checkpoint; what is admitted is made before admission_mutex_ is
+  // let go.
   absl::Status AdmitByQuota(const PartClaim& claim) ABSL_EXCLUSIVE_LOCKS_REQUIRED(admission_mutex_)
       ABSL_LOCKS_EXCLUDED(mutex_);
   // Before a Begin: where the quota is used up, retention may have something to delete.

@@ -6,7 +6,8 @@
 //      allocated
 //   4. have files that nobody waits for given up, and look again when their pages are gone
 //   5. what the caller chose: wait, a ring of what there is, or refusal
-// A part larger than the budget, or than its run's memory quota, goes through a ring from the start.
+// A part larger than the budget, or than its run's memory quota, goes through a ring from the
+// start.
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"

@@ -9,7 +9,8 @@
 
 namespace ckpt {
 
-// Thread-safe. `copies` must outlive it. A part's memory is pinned as long as what Open answered lives.
+// Thread-safe. `copies` must outlive it. A part's memory is pinned as long as what Open answered
+// lives.
 class MemoryBlocks : public BlockSource {
  public:
   explicit MemoryBlocks(MemoryCopies* copies) : copies_(copies) {}

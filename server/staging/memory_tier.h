@@ -2,18 +2,19 @@
 // recycles.
 //
 // What a file is, at any time:
-//   idle       in the pool: prepared, or given back; recycled over the session that mapped it, for the
-//              run whose bytes it has held
+//   idle       in the pool: prepared, or given back; recycled over the session that mapped it, for
+//              the run whose bytes it has held
 //   in use     a part is being written into it, or is staged and not yet durable
 //   durable    its part is on disk, its checkpoint not yet committed: given up when memory is
-//   wanted copy       the memory copy of a part of a COMMITTED checkpoint (MemoryCopies): recycled
-//   by the
+//              wanted
+//   copy       the memory copy of a part of a COMMITTED checkpoint (MemoryCopies): recycled by the
 //              next save, given up when memory is wanted; never while pinned
 //   revoking   its session was asked to unmap it; unlinked when that is answered or the session
-//   ends unlinked   gone by name, but somebody (a mapping, a forked child) still holds its pages
+//              ends
+//   unlinked   gone by name, but somebody (a mapping, a forked child) still holds its pages
 //
-// A file that has held bytes of a run is never used for another one: whoever has it open or mapped, or
-// reads behind the end of a shorter part, sees what its run's readers may see and nothing else
+// A file that has held bytes of a run is never used for another one: whoever has it open or mapped,
+// or reads behind the end of a shorter part, sees what its run's readers may see and nothing else
 // (decisions/2026-11-29-a-file-stays-with-its-run.md).
 //
 // The budget counts the pages of all of them. An unlinked file counts until the kernel says that

@@ -73,7 +73,8 @@ absl::Status CheckpointTableImpl::LayoutKnown(const CheckpointPtr& checkpoint, c
     if (checkpoint->state == v1::CHECKPOINT_STATE_ABORTED) return checkpoint->aborted;
     const auto there = checkpoint->parts.find(part->claim.rank);
     if (there == checkpoint->parts.end() || there->second != part) {
-      return absl::FailedPreconditionError("the part was begun anew; this stream no longer holds it");
+      return absl::FailedPreconditionError(
+          "the part was begun anew; this stream no longer holds it");
     }
     if (part->layout == nullptr) part->layout = std::move(layout);
   }

@@ -1,5 +1,6 @@
-// Quotas: what the runs of a section have is counted when somebody asks, from the index and the live
-// checkpoints. There are no counters, so none can be wrong after a crash, an abort or a deletion.
+// Quotas: what the runs of a section have is counted when somebody asks, from the index and the
+// live checkpoints. There are no counters, so none can be wrong after a crash, an abort or a
+// deletion.
 //
 //   open-saves, checkpoints   at the Begin that would make a checkpoint: refused, nothing was begun
 //   disk-bytes                there, where it is used up already, and for each part once its layout

@@ -91,9 +91,10 @@ void CheckpointTableImpl::Tick() {
     const absl::Time since =
         checkpoint->adopted ? checkpoint->join_deadline : checkpoint->begun_at;
     if (now >= since + options_.save_lifetime) {
-      overdue.emplace_back(checkpoint, absl::StrCat("it was not staged within ",
-                                                    absl::FormatDuration(options_.save_lifetime),
-                                                    " of its first rank's Begin (--save-lifetime)"));
+      overdue.emplace_back(
+          checkpoint,
+          absl::StrCat("it was not staged within ", absl::FormatDuration(options_.save_lifetime),
+                       " of its first rank's Begin (--save-lifetime)"));
       continue;
     }
     for (const auto& [rank, part] : checkpoint->parts) {

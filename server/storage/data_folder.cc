@@ -139,7 +139,8 @@ absl::Status DataFolder::WriteLabels(CheckpointUid uid, const v1::Labels& labels
 }
 
 absl::StatusOr<v1::RetentionPolicies> DataFolder::ReadRetention() {
-  absl::StatusOr<std::string> bytes = files_->ReadWhole(absl::StrCat(path_, "/", names::kRetention));
+  absl::StatusOr<std::string> bytes =
+      files_->ReadWhole(absl::StrCat(path_, "/", names::kRetention));
   v1::RetentionPolicies policies;
   if (absl::IsNotFound(bytes.status())) return policies;
   if (!bytes.ok()) return bytes.status();

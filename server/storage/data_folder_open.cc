@@ -5,8 +5,8 @@
 //      crash before it leaves LOCK and perhaps FORMAT.partial, which step 1 takes for an empty
 //      folder;
 //   4. make the sub-folders, sync;
-//   5. remove *.partial: nobody has ever been told of them; and what an index that was being rebuilt
-//      has left.
+//   5. remove *.partial: nobody has ever been told of them; and what an index that was being
+//      rebuilt has left.
 #include <fcntl.h>
 #include <sys/file.h>
 #include <unistd.h>

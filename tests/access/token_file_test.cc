@@ -34,10 +34,10 @@ std::string Refusal(const std::string& text) {
 TEST(TokenFileText, LinesGiveRightsToHashes) {
   // What `printf %s test | sha256sum` prints.
   const std::string hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-  const auto tokens = ParseTokenFile(absl::StrCat("# who\n\n", hash, " team-a team-a/** read,write\n",
-                                                  "\t", hash, "\tteam-a  shared/*\tread\r\n",
-                                                  HashOf("other"), " ops ** admin"),
-                                     "f");
+  const auto tokens =
+      ParseTokenFile(absl::StrCat("# who\n\n", hash, " team-a team-a/** read,write\n", "\t", hash,
+                                  "\tteam-a  shared/*\tread\r\n", HashOf("other"), " ops ** admin"),
+                     "f");
   ASSERT_TRUE(tokens.ok()) << tokens.status();
   ASSERT_EQ(tokens->size(), 2u);
   const Rights& team = *tokens->at(Sha256("test"));
@@ -50,7 +50,8 @@ TEST(TokenFileText, LinesGiveRightsToHashes) {
 
 TEST(TokenFileText, WrongLinesAreNamed) {
   const std::string hash = HashOf("token");
-  EXPECT_THAT(Refusal("\n" + hash + " team-a team-a/**"), AllOf(HasSubstr("f:2"), HasSubstr("3 words")));
+  EXPECT_THAT(Refusal("\n" + hash + " team-a team-a/**"),
+              AllOf(HasSubstr("f:2"), HasSubstr("3 words")));
   EXPECT_THAT(Refusal(hash + " team-a a b c"), HasSubstr("5 words"));
   EXPECT_THAT(Refusal(hash + " team/a ** read"), HasSubstr("'team/a'"));
   EXPECT_THAT(Refusal(hash + " a [x] read"), HasSubstr("a pattern is"));

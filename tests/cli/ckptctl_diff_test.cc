@@ -154,7 +154,8 @@ TEST_F(CkptctlDiff, ShowTellsHowMuchTheStepBeforeHeldAlready) {
   EXPECT_TRUE(shown["durable_at"].is_string());
   EXPECT_EQ(RunJson({"checkpoint", "ls", "run"})[1]["durable_at"], shown["durable_at"]);
   const CommandResult watched = Run({"checkpoint", "watch", "run", "--once", "-o", "jsonl"});
-  EXPECT_THAT(watched.output, HasSubstr(absl::StrCat("\"durable_at\":", shown["durable_at"].dump())));
+  EXPECT_THAT(watched.output,
+              HasSubstr(absl::StrCat("\"durable_at\":", shown["durable_at"].dump())));
   EXPECT_EQ(RunJson({"checkpoint", "ls", "run"})[0]["compared_step"], 20);
   const CommandResult table = Run({"checkpoint", "show", "run@20"});
   EXPECT_THAT(LineWith(table.output, "identical:"), HasSubstr("100.0 % to step 10"));

@@ -153,6 +153,32 @@ TEST_F(CkptctlSelection, ExportsSlicesInAnyDimension) {
               HasSubstr("\"ckptd.slice.model.norm.bias\":\"[7:8]\""));
 }
 
+TEST_F(CkptctlSelection, ATorchFileHoldsTheSameSlices) {
+  const TestTensor& layer = Tensor("model.layers.1.weight");
+  const uint64_t middle = layer.shape[0] / 2;
+  const std::vector<std::string> flags = {
+      "--slice", absl::StrCat("model.layers.1.weight[", middle - 5, ":", middle + 5, ",1:3,-4:]"),
+      "--slice", "model.norm.bias[7]", "-i", "model.mask"};
+  const std::string file = folder_ / "out.pt";
+  std::vector<std::string> words = {"checkpoint", "export", "run@100", file};
+  words.insert(words.end(), flags.begin(), flags.end());
+  const Json exported = RunJson(words);
+  EXPECT_EQ(exported["data_bytes"], 10 * 2 * 4 * DTypeBytes(layer.dtype) + 8 + 15);
+  // What the file holds, read again.
+  const CommandResult imported = Run({"checkpoint", "import", "again@100", file});
+  EXPECT_EQ(imported.exit_status, 0) << imported.errors;
+  for (const Json& tensor : RunJson({"tensor", "ls", "again@100", "--regex", "weight"})) {
+    EXPECT_EQ(tensor["shape"], Json::parse("[10, 2, 4]"));
+  }
+  const std::string plain = folder_ / "again.safetensors";
+  const CommandResult again = Run({"checkpoint", "export", "again@100", plain});
+  EXPECT_EQ(again.exit_status, 0) << again.errors;
+  std::map<std::string, std::string> found;
+  CheckFile(plain, state_, found);
+  EXPECT_EQ(found.size(), 3u);
+  EXPECT_TRUE(found == Exported(flags));
+}
+
 TEST_F(CkptctlSelection, ADryRunTellsWhatWouldMoveAndWritesNothing) {
   const uint64_t mask_bytes = 15;
   const uint64_t bias_bytes = 37 * 8;
@@ -199,8 +225,8 @@ TEST_F(CkptctlSelection, ADryRunTellsWhatWouldMoveAndWritesNothing) {
             2 * 64 * 4);
   EXPECT_THAT(Run({"tensor", "ls", "run@100", "--slice", "model.embedding.weight[2:4]"}).output,
               HasSubstr("model.embedding.weight[2:4, 0:64]"));
-  EXPECT_EQ(Run({"tensor", "ls", "run@100", "--slice", "model.embedding.weight[:,64:]"}).exit_status,
-            2);
+  EXPECT_EQ(
+      Run({"tensor", "ls", "run@100", "--slice", "model.embedding.weight[:,64:]"}).exit_status, 2);
   const CommandResult none = Run({"tensor", "ls", "run@100", "--summary", "--dtype", "F16"});
   EXPECT_EQ(none.exit_status, 3);
   EXPECT_THAT(none.errors, HasSubstr("--dtype"));

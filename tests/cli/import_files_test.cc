@@ -65,7 +65,8 @@ TEST_F(ImportFiles, ShardedByIndexOrByFolder) {
   PutTensor("two.safetensors", "b");
   const std::string index = Put(
       "model.safetensors.index.json",
-      R"({"metadata":{"total_size":8},"weight_map":{"a":"one.safetensors","b":"two.safetensors"}})");
+      R"({"metadata":{"total_size":8},)"
+      R"("weight_map":{"a":"one.safetensors","b":"two.safetensors"}})");
   for (const std::string& path : {index, folder_.path()}) {
     const absl::StatusOr<ImportSet> set = OpenImportSet({path});
     ASSERT_TRUE(set.ok()) << set.status();

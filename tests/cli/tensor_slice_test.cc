@@ -45,9 +45,9 @@ TEST(TensorSlice, WhatIsNotThereIsAnErrorAndNotLess) {
 }
 
 TEST(TensorSlice, MalformedTextIsQuoted) {
-  for (const char* text : {"w", "w[", "w]", "[0:1]", "w[]", "w[0:1", "w[0:1:2]", "w[a:b]", "w[0:1,]",
-                           "w[1.5]", "w[0x1]", "w[9223372036854775807]", "w[99999999999999999999:]",
-                           ""}) {
+  for (const char* text :
+       {"w", "w[", "w]", "[0:1]", "w[]", "w[0:1", "w[0:1:2]", "w[a:b]", "w[0:1,]", "w[1.5]",
+        "w[0x1]", "w[9223372036854775807]", "w[99999999999999999999:]", ""}) {
     const absl::StatusOr<TensorSlice> slice = ParseTensorSlice(text);
     ASSERT_FALSE(slice.ok()) << text;
     EXPECT_THAT(std::string(slice.status().message()),

@@ -11,7 +11,9 @@
 namespace ckpt::testing {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class TorchCkptctl : public IntegrationTest {
  protected:
@@ -111,6 +113,44 @@ TEST_F(TorchCkptctl, TheFormatIsChosenByNameOrByFlag) {
   EXPECT_EQ(Run({"export", "run@1", folder_ / "a.pt"}).exit_status, 5);  // never over what is there
 }
 
+TEST_F(TorchCkptctl, AliasesShareAStorageWhereTheyAreCutAlike) {
+  const std::string tensor = PickledTensor(PickledStorage("FloatStorage", "0", 2), 0, {2}, {1});
+  const std::string file =
+      Put("tied.pt", TorchFileOf(PickledDict("a", tensor) + PickledText("b") + tensor + "s",
+                                 {"01234567"}));
+  const CommandResult imported = Run({"import", "run@1", file});
+  ASSERT_EQ(imported.exit_status, 0) << imported.errors;
+  const auto exported = [&](const std::string& a, const std::string& b) {
+    const CommandResult result = Run(
+        {"export", "run@1", folder_ / "out.pt", "--force", "--slice", a, "--slice", b});
+    EXPECT_EQ(result.exit_status, 0) << result.errors;
+    return ReadWholeFile(folder_ / "out.pt");
+  };
+  const std::string alike = exported("a[1]", "b[1]");
+  EXPECT_THAT(alike, HasSubstr("4567"));
+  EXPECT_THAT(alike, Not(HasSubstr("0123")));
+  EXPECT_THAT(alike, Not(HasSubstr("archive/data/1")));
+  const std::string apart = exported("a[1]", "b[0]");
+  EXPECT_THAT(apart, AllOf(HasSubstr("4567"), HasSubstr("0123"), HasSubstr("archive/data/1")));
+  EXPECT_THAT(apart, Not(HasSubstr("01234567")));
+}
+
+TEST_F(TorchCkptctl, ASliceOfATextEndsBetweenCharacters) {
+  const std::string file =
+      Put("text.pt", TorchFileOf("}" + PickledText("note") +
+                                 PickledText(Repeated("\u00e9", 5000)) + "s"));
+  const CommandResult imported = Run({"import", "run@1", file});
+  ASSERT_EQ(imported.exit_status, 0) << imported.errors;
+  const std::string out = folder_ / "out.pt";
+  const CommandResult cut = Run({"export", "run@1", out, "--slice", "note[0:3]"});
+  EXPECT_EQ(cut.exit_status, 2);
+  EXPECT_THAT(cut.errors, HasSubstr("note[0:3] cuts a character of the text in two"));
+  EXPECT_FALSE(std::filesystem::exists(out));
+  const CommandResult whole = Run({"export", "run@1", out, "--slice", "note[2:6]"});
+  EXPECT_EQ(whole.exit_status, 0) << whole.errors;
+  EXPECT_THAT(ReadWholeFile(out), HasSubstr(PickledText("\u00e9\u00e9")));
+}
+
 TEST_F(TorchCkptctl, AnExportOfDamagedBytesLeavesNothingBehind) {
   CKPT_ASSERT_OK(SaveCommitted(NewId("run", 1), TestState::Plain(1, 3 << 20), 1));
   DropClients();
@@ -158,7 +198,7 @@ TEST_F(ImportOutlivesNoDaemon, KilledAmidTheBytesNothingIsVisible) {
   KillAt(PutTensor(uint64_t{1} << 30), "checkpoint begun run=run step=1",
          "import it again once it is back");
   CKPT_ASSERT_OK(daemon().Restart());
-  EXPECT_THAT(daemon().Log(), ::testing::Not(HasSubstr("checkpoint staged")));
+  EXPECT_THAT(daemon().Log(), Not(HasSubstr("checkpoint staged")));
   EXPECT_THAT(CommittedSteps("run"), ::testing::IsEmpty());
   for (const v1::CheckpointInfo& info : List("run", true)) {
     EXPECT_EQ(info.state(), v1::CHECKPOINT_STATE_ABORTED);

@@ -94,6 +94,33 @@ TEST_F(TorchPython, APartOfAStateIsExportedToo) {
   EXPECT_FALSE(std::filesystem::exists(folder_ / "holes.pt"));
 }
 
+TEST_F(TorchPython, SlicesAreExportedToo) {
+  Python({"save", "tensors", folder_ / "in.pt"});
+  Ok(Ckptctl({"import", "trip@1", folder_ / "in.pt"}));
+  const std::pair<const char*, const char*> slices[] = {
+      {"parameter", "0:2,:"},    {"tied", "0:2,:"},    {"tied_again", "1:3,2:4"},
+      {"transposed", "1:3,-2:"}, {"columns", ":,1:3"}, {"bfloat16", "-2:"},
+      {"complex64", "1:2,:"},    {"bool", "0:1"},      {"permuted", "1:3,:,2:,0:1"}};
+  std::vector<std::string> words = {"export", "trip@1", folder_ / "cut.pt"};
+  std::vector<std::string> cuts;
+  for (const auto& [key, ranges] : slices) {
+    words.insert(words.end(), {"--slice", absl::StrCat(key, "[", ranges, "]")});
+    cuts.push_back(absl::StrCat("'", key, "': saved['", key, "'][", ranges, "]"));
+  }
+  Ok(Ckptctl(words));
+  const std::string script = absl::StrCat(
+      "import sys, torch; sys.path.insert(0, '", CKPT_PYTHON_SCRIPTS,
+      "'); import torch_states; saved = torch_states.tensors(); wanted = {",
+      absl::StrJoin(cuts, ", "), "}\n",
+      "loaded = torch.load('", folder_ / "cut.pt", "', weights_only=True)\n",
+      "torch_states.compare(wanted, {key: loaded[key] for key in wanted})\n",
+      "assert len(loaded) == len(wanted), list(loaded)\n",
+      "assert loaded['tied'].data_ptr() == loaded['parameter'].data_ptr()\n",
+      "for name, tensor in loaded.items():\n",
+      "    assert len(tensor.storage()) == tensor.numel(), name\n");
+  Ok(Run({kPython, "-c", script}));
+}
+
 // The names that the common libraries give to a model cut into several torch.save files.
 TEST_F(TorchPython, ShardsWithAnIndexAreImported) {
   const std::string script = absl::StrCat(

@@ -1,4 +1,5 @@
-// SaveHandle::AwaitCommitted against a fake daemon: asked again across restarts, timed out, aborted.
+// SaveHandle::AwaitCommitted against a fake daemon: asked again across restarts, timed out,
+// aborted.
 #include "client/save/save_state.h"
 #include "gmock/gmock.h"
 #include "tests/client/save_fixture.h"

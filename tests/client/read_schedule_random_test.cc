@@ -157,11 +157,14 @@ class AnyLayout {
         const auto common = Intersect(pieces_[p].box, target.region);
         if (!common) continue;
         const uint64_t element_bytes = tensors_[target.leaf_number].element_bytes;
-        ForEachRun(*common, pieces_[p].box, target.region, [&](uint64_t from, uint64_t, uint64_t n) {
-          const uint64_t block_bytes = pieces_[p].piece.block_bytes();
-          const uint64_t last = ((from + n) * element_bytes - 1) / block_bytes;
-          for (uint64_t b = from * element_bytes / block_bytes; b <= last; ++b) wanted[p].insert(b);
-        });
+        ForEachRun(*common, pieces_[p].box, target.region,
+                   [&](uint64_t from, uint64_t, uint64_t n) {
+                     const uint64_t block_bytes = pieces_[p].piece.block_bytes();
+                     const uint64_t last = ((from + n) * element_bytes - 1) / block_bytes;
+                     for (uint64_t b = from * element_bytes / block_bytes; b <= last; ++b) {
+                       wanted[p].insert(b);
+                     }
+                   });
       }
     }
     std::map<uint32_t, std::set<uint64_t>> read;

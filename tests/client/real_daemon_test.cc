@@ -122,10 +122,12 @@ TEST_F(RealDaemonTest, SourceHashesOfEveryTransportAreThoseOfTheDisk) {
   uint64_t step = 0;
   for (const TestState* state : {&mixed, &ring}) {
     for (const v1::Transport transport : {v1::TRANSPORT_SHARED_MEMORY, v1::TRANSPORT_STREAM}) {
-      const absl::Status saved = SaveAndCommit(
-          *state, ++step,
-          {.on_full = v1::ON_FULL_RING, .transport = transport, .copy_threads = 3, .hash_source = true},
-          state == &mixed ? 2 : 1);
+      const absl::Status saved = SaveAndCommit(*state, ++step,
+                                               {.on_full = v1::ON_FULL_RING,
+                                                .transport = transport,
+                                                .copy_threads = 3,
+                                                .hash_source = true},
+                                               state == &mixed ? 2 : 1);
       ASSERT_TRUE(saved.ok()) << saved;
     }
   }

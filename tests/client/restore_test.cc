@@ -58,8 +58,8 @@ TEST_F(RestoreTest, EachBlockIsReadAndHashedOnce) {
   EXPECT_EQ(unverified.bytes_hashed, 0u);
 }
 
-// 33 tensors of 5 MiB in all, one after another in one file: about a read for each MiB, not for each
-// tensor.
+// 33 tensors of 5 MiB in all, one after another in one file: about a read for each MiB, not for
+// each tensor.
 TEST_F(RestoreTest, NeighboursAreReadTogether) {
   tier_ = v1::TIER_DISK;
   ReadStatistics statistics;

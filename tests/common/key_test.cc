@@ -63,49 +63,5 @@ TEST(KeyTest, RefusesBadKeys) {
   EXPECT_FALSE(ValidateKey(key).ok());
 }
 
-TEST(KeyTest, NearestNamesComeNearestFirst) {
-  const std::vector<std::string> names = {"model.layers.0.weight", "model.layers.1.weight",
-                                          "model.layer.0.weight", "optimizer.step", "model.bias"};
-  EXPECT_EQ(NearestNames("model.layer.0.weigt", names, 2),
-            (std::vector<std::string>{"model.layer.0.weight", "model.layers.0.weight"}));
-  EXPECT_EQ(NearestNames("optimizer.stp", names, 5), (std::vector<std::string>{"optimizer.step"}));
-  EXPECT_TRUE(NearestNames("xyz", names, 5).empty());
-  EXPECT_TRUE(NearestNames("", names, 5).empty());
-}
-
-// The banded distance against the whole table.
-TEST(KeyTest, NearestNamesAgreesWithPlainEditDistance) {
-  auto distance = [](const std::string& a, const std::string& b) {
-    std::vector<std::vector<size_t>> table(a.size() + 1, std::vector<size_t>(b.size() + 1));
-    for (size_t i = 0; i <= a.size(); ++i) {
-      for (size_t j = 0; j <= b.size(); ++j) {
-        if (i == 0 || j == 0) {
-          table[i][j] = i + j;
-        } else {
-          table[i][j] = std::min({table[i - 1][j] + 1, table[i][j - 1] + 1,
-                                  table[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)});
-        }
-      }
-    }
-    return table[a.size()][b.size()];
-  };
-  uint32_t state = 12345;
-  auto word = [&] {
-    std::string text;
-    state = state * 1664525 + 1013904223;
-    const size_t length = 1 + (state >> 16) % 12;
-    for (size_t i = 0; i < length; ++i) {
-      state = state * 1664525 + 1013904223;
-      text.push_back(static_cast<char>('a' + (state >> 20) % 3));
-    }
-    return text;
-  };
-  for (int i = 0; i < 3000; ++i) {
-    const std::string a = word(), b = word();
-    const bool near = !NearestNames(a, {b}, 1).empty();
-    ASSERT_EQ(near, distance(a, b) <= a.size() / 3) << a << " " << b;
-  }
-}
-
 }  // namespace
 }  // namespace ckpt

@@ -143,7 +143,8 @@ TEST(LayoutHostileTest, EveryOtherWayToWriteAFieldIsRefused) {
   const std::string kinds = "\x10\x01\x18\x02\x20\x09";  // TENSOR, SHARDED, F32
   const std::string shape = "\x2a\x01\x03";
   const std::string box = "\x12\x06\x0a\x01" + zero + "\x12\x01\x03";
-  ASSERT_TRUE(Parse(OneLeaf(key + kinds + shape, box)).ok()) << Parse(OneLeaf(key + kinds + shape, box));
+  ASSERT_TRUE(Parse(OneLeaf(key + kinds + shape, box)).ok())
+      << Parse(OneLeaf(key + kinds + shape, box));
   const std::pair<const char*, std::string> others[] = {
       {"a default that is written", OneLeaf(key + kinds + shape + "\x30" + zero, box)},
       {"index zero that is written", OneLeaf(key + kinds + shape, "\x08" + zero + box)},
@@ -158,7 +159,8 @@ TEST(LayoutHostileTest, EveryOtherWayToWriteAFieldIsRefused) {
       {"a shape that is not packed", OneLeaf(key + kinds + "\x28\x03", box)},
       {"an empty packed shape", OneLeaf(key + kinds + "\x2a" + zero, box)},
       {"a shape in two pieces", OneLeaf(key + kinds + shape + shape, box)},
-      {"a segment with two names", OneLeaf("\x0a\x08\x0a\x06\x0a\x01v\x0a\x01w" + kinds + shape, box)},
+      {"a segment with two names",
+       OneLeaf("\x0a\x08\x0a\x06\x0a\x01v\x0a\x01w" + kinds + shape, box)},
       {"an alias of more than 32 bits",
        OneLeaf(key + kinds + shape + "\x30\xff\xff\xff\xff\x7f", box)},
       {"a number of more than 64 bits",

@@ -16,8 +16,8 @@ uint64_t Bytes(const v1::Leaf& leaf, const Box& box) {
   return box.volume() * DTypeBytes(leaf.dtype());
 }
 
-// As a layout shows them, whether or not one could hold them. Views into `leaves`, and into the keys,
-// which are printed.
+// As a layout shows them, whether or not one could hold them. Views into `leaves`, and into the
+// keys, which are printed.
 struct Shown {
   explicit Shown(absl::Span<const v1::Leaf> leaves) {
     for (const v1::Leaf& leaf : leaves) keys.push_back(PrintKey(leaf.key()));

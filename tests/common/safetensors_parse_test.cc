@@ -78,7 +78,8 @@ TEST(SafetensorsParseTest, RefusesWithTheReason) {
       {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[]}})", 4, "two numbers"},
       {R"({"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4, "twice"},
       {R"({"a":{"dtype":"F32","shape":[],"shape":[1],"data_offsets":[0,4]}})", 4, "twice"},
-      {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
+      {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+       R"("a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
        2, "twice"},
       {R"({"__metadata__":{},"__metadata__":{}})", 0, "twice"},
       {R"({"__metadata__":{"x":"1","x":"2"}})", 0, "twice"},
@@ -89,12 +90,15 @@ TEST(SafetensorsParseTest, RefusesWithTheReason) {
       {R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", 4, "shape needs 8"},
       {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", 4, "not within"},
       {R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", 8, "hole"},
-      {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
+      {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},)"
+       R"("b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
        3, "overlaps"},
-      {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})",
+      {R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},)"
+       R"("b":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})",
        2, "overlaps"},
       {R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", 2, "end at 1"},
-      {R"({"a":{"dtype":"F64","shape":[4611686018427387904,4611686018427387904],"data_offsets":[0,0]}})",
+      {R"({"a":{"dtype":"F64","shape":[4611686018427387904,4611686018427387904],)"
+       R"("data_offsets":[0,0]}})",
        0, "too large"},
       {R"({"a":{"dtype":"F64","shape":[2305843009213693952],"data_offsets":[0,0]}})", 0,
        "too large"},
@@ -139,7 +143,8 @@ TEST(SafetensorsParseTest, LengthPrefix) {
 
 TEST(SafetensorsParseTest, RandomDamageNeverCrashes) {
   const std::string good =
-      R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},"b":{"dtype":"U8","shape":[],"data_offsets":[24,25]}})";
+      R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},)"
+      R"("b":{"dtype":"U8","shape":[],"data_offsets":[24,25]}})";
   ASSERT_TRUE(Parse(good, 25).ok());
   std::mt19937_64 random(1);
   for (int i = 0; i < 30000; ++i) {

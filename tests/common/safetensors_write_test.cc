@@ -30,7 +30,8 @@ nlohmann::json Json(const std::string& region) {
 TEST(SafetensorsWriteTest, HeaderBytesBoundIsStable) {
   v1::Leaf leaf;
   EXPECT_EQ(HeaderBytesBound(ShapeOf(leaf), "w"), 1 + 2 + 1 + 4 + 320u);
-  EXPECT_EQ(HeaderBytesBound(ShapeOf(leaf), "a\"b"), 4 + 2 + 6 + 4 + 320u) << "escaped once, and twice";
+  EXPECT_EQ(HeaderBytesBound(ShapeOf(leaf), "a\"b"), 4 + 2 + 6 + 4 + 320u)
+      << "escaped once, and twice";
   EXPECT_EQ(HeaderBytesBound(ShapeOf(leaf), "\n"), 2 + 2 + 3 + 4 + 320u);
   EXPECT_EQ(HeaderBytesBound(ShapeOf(leaf), "\xc3\xa9"), 2 + 2 + 2 + 4 + 320u);
   leaf.add_shape(7);
@@ -122,7 +123,8 @@ TEST(SafetensorsWriteTest, HeadersNeverPassTheirBound) {
       const auto made = PartLayout::FromProto(layout).value();
       const std::string region = MakeHeaderRegion(*made, 0, {}, SampleId(), 0, 1);
       const size_t json_bytes = region.find_last_not_of(' ') + 1;
-      EXPECT_LE(json_bytes, 600 + kShards * HeaderBytesBound(ShapeOf(leaf), made->leaves().printed_key(0)));
+      EXPECT_LE(json_bytes,
+                600 + kShards * HeaderBytesBound(ShapeOf(leaf), made->leaves().printed_key(0)));
       EXPECT_TRUE(ParseSafetensorsHeader(region, region.size() + made->files()[0].length).ok());
     }
   }

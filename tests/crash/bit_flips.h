@@ -1,5 +1,5 @@
-// Bits of files, flipped one at a time and flipped back: which file and which bytes of it, how many of
-// their bits, and what became of each.
+// Bits of files, flipped one at a time and flipped back: which file and which bytes of it, how many
+// of their bits, and what became of each.
 #ifndef CKPT_TESTS_CRASH_BIT_FLIPS_H_
 #define CKPT_TESTS_CRASH_BIT_FLIPS_H_
 
@@ -27,8 +27,8 @@ enum class Fate {
   kMissed,    // neither: an answer is wrong and nobody says so
 };
 
-// How many bits of each region are flipped: CKPT_FLIPPED_BITS, or `usual`. A region that has fewer is
-// flipped whole, others at random places of a fixed seed.
+// How many bits of each region are flipped: CKPT_FLIPPED_BITS, or `usual`. A region that has fewer
+// is flipped whole, others at random places of a fixed seed.
 uint64_t FlipsPerRegion(uint64_t usual);
 
 // Flips a bit, asks `check`, flips it back. `check` gets the byte's offset in the file.

@@ -1,6 +1,6 @@
-// Who else uses the daemon while it is killed: somebody who restores what is newest, and an operator
-// who lists, tags and deletes old checkpoints. Each is a loop for a thread of its own, until `stop`;
-// an error is a broken promise, never that the daemon was away.
+// Who else uses the daemon while it is killed: somebody who restores what is newest, and an
+// operator who lists, tags and deletes old checkpoints. Each is a loop for a thread of its own,
+// until `stop`; an error is a broken promise, never that the daemon was away.
 #ifndef CKPT_TESTS_CRASH_BYSTANDERS_H_
 #define CKPT_TESTS_CRASH_BYSTANDERS_H_
 

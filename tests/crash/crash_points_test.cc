@@ -93,7 +93,8 @@ TEST_P(CrashPoints, EachLosesNothing) {
     // After a call the disk is as it is before the next: each fate begins with one of the two.
     const bool before = (seed + static_cast<uint64_t>(fate())) % 2 == 1;
     bool reached = true;
-    for (uint64_t number = 1 + seed % std::min<uint64_t>(every, 7); reached && !HasFailure(); number += every) {
+    for (uint64_t number = 1 + seed % std::min<uint64_t>(every, 7); reached && !HasFailure();
+         number += every) {
       SCOPED_TRACE(testing::Message() << (before ? "before" : "after") << " call " << number
                                       << ", CKPT_CRASH_SEED=" << seed);
       ASSERT_LT(number, kPointsMax) << "the protocol does not end";

@@ -91,7 +91,8 @@ TEST_P(FailedCalls, EachIsReportedOrSurvived) {
   uint64_t points = 0;
   uint64_t passed = 0;
   bool reached = true;
-  for (uint64_t number = 1 + seed % std::min<uint64_t>(every, 7); reached && !HasFailure(); number += every) {
+  for (uint64_t number = 1 + seed % std::min<uint64_t>(every, 7); reached && !HasFailure();
+       number += every) {
     SCOPED_TRACE(testing::Message() << "call " << number);
     ASSERT_LT(number, 10000u) << "the protocol does not end";
     reached = Fail(base, number);

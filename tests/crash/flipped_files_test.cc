@@ -1,6 +1,6 @@
-// Every flipped bit of the files that are the truth: data files with their headers and the padding of
-// these, part and checkpoint manifests, labels, FORMAT. Each is flipped in place and met on every way
-// that reads it: a restore, `checkpoint verify`, a start, `ckptutil verify`.
+// Every flipped bit of the files that are the truth: data files with their headers and the padding
+// of these, part and checkpoint manifests, labels, FORMAT. Each is flipped in place and met on
+// every way that reads it: a restore, `checkpoint verify`, a start, `ckptutil verify`.
 #include <filesystem>
 #include <sstream>
 

@@ -1,6 +1,7 @@
-// Flipped bits of the index's files: its log alone, as a young index is, and tables with a manifest of
-// their own, as an old one is. A start with the flipped bit either is refused, with the way out; or some
-// call says DATA_LOSS; or all answers are as before. And after `ckptutil rebuild-index` they always are.
+// Flipped bits of the index's files: its log alone, as a young index is, and tables with a manifest
+// of their own, as an old one is. A start with the flipped bit either is refused, with the way out;
+// or some call says DATA_LOSS; or all answers are as before. And after `ckptutil rebuild-index`
+// they always are.
 #include <algorithm>
 #include <filesystem>
 #include <sstream>
@@ -265,8 +266,9 @@ TEST_P(FlippedIndex, IsReportedOrChangesNoAnswer) {
     if (file.bytes == 0) continue;
     bits_.Flip(file, FlipsPerRegion(96) / 12, [&](const Region&, uint64_t) { return Start(); });
   }
-  std::printf("flipped bits: of the harmless ones %llu cost the reason of an abort or a comparison\n",
-              static_cast<unsigned long long>(forgotten_));
+  std::printf(
+      "flipped bits: of the harmless ones %llu cost the reason of an abort or a comparison\n",
+      static_cast<unsigned long long>(forgotten_));
 }
 
 TEST_P(FlippedIndex, IsAsBeforeOnceRebuilt) {

@@ -57,7 +57,8 @@ class History {
   // Whether somebody may delete it: not what is tagged, or about to be.
   bool AskDelete(const CheckpointId& id);
   // DATA_LOSS: a checkpoint that was seen, and that nobody had asked to delete, is not found.
-  absl::Status DeleteAnswered(const CheckpointId& id, bool asked_before, const absl::Status& answer);
+  absl::Status DeleteAnswered(const CheckpointId& id, bool asked_before,
+                              const absl::Status& answer);
   void AskTag(const std::string& tag, const CheckpointId& id);
   void TagAnswered(const std::string& tag, const CheckpointId& id);
   // Right before it. Memory is lost: what was only staged may be, too. Of a process that lived then

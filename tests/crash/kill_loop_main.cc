@@ -1,11 +1,12 @@
-// kill_loop: a daemon, a job's ranks, a reader and an operator on a real disk; somebody is killed at
-// a random moment, the daemon comes back, and everything that was promised must be there.
+// kill_loop: a daemon, a job's ranks, a reader and an operator on a real disk; somebody is killed
+// at a random moment, the daemon comes back, and everything that was promised must be there.
 //
 //   kill_loop [--runs N] [--seed S] [--parallel P] [--seconds T] [--power] [--folder DIR]
 //
-// A run is one kill, recovery and the whole oracle. Every kRunsPerSeed of them are an episode with a
-// seed and a data folder of its own: S, S+1, ...; P of them side by side. Exits 1 at the first broken
-// promise, with the command that repeats its schedule and the folder where everything was kept.
+// A run is one kill, recovery and the whole oracle. Every kRunsPerSeed of them are an episode with
+// a seed and a data folder of its own: S, S+1, ...; P of them side by side. Exits 1 at the first
+// broken promise, with the command that repeats its schedule and the folder where everything was
+// kept.
 #include <signal.h>
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 // A disk whose power can be cut: ext4 in a file, by way of a loop device. The cut is the kernel's
-// own (EXT4_IOC_SHUTDOWN, its journal not flushed): what has not been synced and has not been written
-// back by chance is gone, and the next mount replays the journal, as after a real one. Needs root
-// and loop devices. Not thread-safe, but for Cut.
+// own (EXT4_IOC_SHUTDOWN, its journal not flushed): what has not been synced and has not been
+// written back by chance is gone, and the next mount replays the journal, as after a real one.
+// Needs root and loop devices. Not thread-safe, but for Cut.
 #ifndef CKPT_TESTS_CRASH_POWER_DISK_H_
 #define CKPT_TESTS_CRASH_POWER_DISK_H_
 

@@ -63,7 +63,8 @@ absl::Status EverythingAfterAnother(Machine& machine) {
 constexpr uint32_t kAdoptedSeed = 40;
 
 PartToPersist AdoptedPart(CheckpointUid uid, uint32_t rank) {
-  return MakePart(IdOf("r", 3), uid, LayoutOfSizes(kTensorBytes), kAdoptedSeed + rank, rank, kRanks);
+  return MakePart(IdOf("r", 3), uid, LayoutOfSizes(kTensorBytes), kAdoptedSeed + rank, rank,
+                  kRanks);
 }
 
 // Rank 0's part is durable and recorded so, rank 1's is in memory: there the daemon died.

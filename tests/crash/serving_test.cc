@@ -1,5 +1,5 @@
-// How long after a kill until the daemon serves again, with a catalogue behind it and parts in memory
-// that it has promised to keep. It serves before they are durable: adoption goes on behind.
+// How long after a kill until the daemon serves again, with a catalogue behind it and parts in
+// memory that it has promised to keep. It serves before they are durable: adoption goes on behind.
 #include <algorithm>
 #include <iostream>
 #include <thread>

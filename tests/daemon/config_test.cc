@@ -262,10 +262,10 @@ const std::map<std::string, Sample>& Samples() {
 // All fields, for comparing: one that is new does not compile until it stands here.
 auto Fields(const Config& config) {
   const auto& [socket, socket_mode, listen, insecure_tcp, tls_cert, tls_key, tls_client_ca,
-               sessions_max, allow_uids, allow_gids, socket_rights, token_file, data_dir, memory_dir,
-               memory_budget, writer_threads, scrub_rate, scrub_interval, retention, retention_file,
-               quota_file, join_deadline, grace, save_lifetime, drain_deadline, persist_delay,
-               hash_blocks, log_format, log_level] = config;
+               sessions_max, allow_uids, allow_gids, socket_rights, token_file, data_dir,
+               memory_dir, memory_budget, writer_threads, scrub_rate, scrub_interval, retention,
+               retention_file, quota_file, join_deadline, grace, save_lifetime, drain_deadline,
+               persist_delay, hash_blocks, log_format, log_level] = config;
   return std::make_tuple(socket, socket_mode, listen, insecure_tcp, tls_cert, tls_key,
                          tls_client_ca, sessions_max, allow_uids, allow_gids, socket_rights,
                          token_file, data_dir, memory_dir, memory_budget, writer_threads,

@@ -40,8 +40,8 @@ class FaultyDisk {
   explicit FaultyDisk(std::string shadow) : shadow_(std::move(shadow)) {}
 
   // A sync that fails loses what it was to make durable, as the kernel does: no later one brings it
-  // back. The `nth` (from 1) `call` on a path that contains `path_part` fails with `status`, and so do
-  // the `times` - 1 after it.
+  // back. The `nth` (from 1) `call` on a path that contains `path_part` fails with `status`, and so
+  // do the `times` - 1 after it.
   void FailOn(Call call, std::string path_part, int nth, absl::Status status, int times = 1);
   // Operation `number` alone fails with `status`, whatever it is.
   void FailAt(uint64_t number, absl::Status status);

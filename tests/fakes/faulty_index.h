@@ -1,5 +1,5 @@
-// An index in front of a real one that takes no checkpoint while it is told to fail: a full disk, as
-// far as the daemon can tell. Thread-safe.
+// An index in front of a real one that takes no checkpoint while it is told to fail: a full disk,
+// as far as the daemon can tell. Thread-safe.
 #ifndef CKPT_TESTS_FAKES_FAULTY_INDEX_H_
 #define CKPT_TESTS_FAKES_FAULTY_INDEX_H_
 

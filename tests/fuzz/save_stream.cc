@@ -33,7 +33,9 @@ using Event = SaveConversation::Event;
 
 // One daemon's inside, for many scripts.
 struct Place {
-  Place() : rig({.budget_bytes = kBudgetBytes, .ring_bytes = kRingBytes, .faulty_disk = false}), client(rig.socket_path()) {
+  Place()
+      : rig({.budget_bytes = kBudgetBytes, .ring_bytes = kRingBytes, .faulty_disk = false}),
+        client(rig.socket_path()) {
     layouts = {PlainLayout(5000),
                PlainLayout(kDataBytesMax),
                PlainLayout(4 * kDataBytesMax),

@@ -1,5 +1,5 @@
-// The index on a disk that fills up: writes are refused with the reason, the process lives, and once
-// there is room they are taken again.
+// The index on a disk that fills up: writes are refused with the reason, the process lives, and
+// once there is room they are taken again.
 #include "absl/time/clock.h"
 #include "tests/fixtures/small_disk.h"
 #include "tests/index/index_fixture.h"

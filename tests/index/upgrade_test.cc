@@ -1,6 +1,6 @@
 // An index of an older format is brought up to date when it is opened. format_1/ was written by the
-// last program of that format: checkpoint r@1 and, with a tombstone, r@2, of two ranks each: PER_RANK
-// U8 tensors t0 to t2 of 100, 3 MiB and 7 bytes, and the value `seed`.
+// last program of that format: checkpoint r@1 and, with a tombstone, r@2, of two ranks each:
+// PER_RANK U8 tensors t0 to t2 of 100, 3 MiB and 7 bytes, and the value `seed`.
 #include <filesystem>
 
 #include "gmock/gmock.h"

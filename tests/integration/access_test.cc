@@ -356,8 +356,8 @@ class Lent : public IntegrationTest {
   ~Lent() override {
     for (const int descriptor : files_) close(descriptor);
   }
-  // `files`: of the memory tier and of the disk; of the disk alone after the daemon was restarted without its
-  // memory.
+  // `files`: of the memory tier and of the disk; of the disk alone after the daemon was restarted
+  // without its memory.
   void Plan(size_t files) {
     absl::StatusOr<Descriptor> session = ConnectUnixSocket(daemon().socket() + ".fd");
     ASSERT_TRUE(session.ok()) << session.status();
@@ -418,7 +418,8 @@ class Lent : public IntegrationTest {
     for (const int file : files_) {
       EXPECT_EQ(reopened(file, O_RDWR), 2);
       EXPECT_EQ(reopened(file, O_WRONLY | O_TRUNC), 2);
-      EXPECT_EQ(AsUser(kNobody, kNobody, {}, [file] { return fchmod(file, 0777) == 0 ? 1 : 2; }), 2);
+      EXPECT_EQ(AsUser(kNobody, kNobody, {}, [file] { return fchmod(file, 0777) == 0 ? 1 : 2; }),
+                2);
     }
     close(own);
   }

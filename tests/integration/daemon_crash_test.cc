@@ -61,8 +61,8 @@ TEST_F(DaemonCrash, AHandleThatWaitsForCommittedSurvivesTheRestart) {
   CKPT_EXPECT_OK(Check("run@latest", TestState::Mixed(23), 2));
 }
 
-// A rank that does nothing while the daemon is away has a channel that has not noticed: its next save
-// must not be the one that finds out.
+// A rank that does nothing while the daemon is away has a channel that has not noticed: its next
+// save must not be the one that finds out.
 TEST_F(DaemonCrash, TheFirstSaveOfAnIdleRankAfterARestartGoesThrough) {
   absl::StatusOr<std::unique_ptr<RankProcess>> rank = RankProcess::Start(daemon().socket());
   ASSERT_TRUE(rank.ok()) << rank.status();

@@ -1,5 +1,5 @@
-// Nothing that clients come and go with stays behind: many rounds of saving, watching, restoring and
-// deleting, of clients that vanish in the middle, and then the daemon has no more descriptors,
+// Nothing that clients come and go with stays behind: many rounds of saving, watching, restoring
+// and deleting, of clients that vanish in the middle, and then the daemon has no more descriptors,
 // threads, files and (but for what the allocator keeps) memory than before. CKPT_ENDURANCE_ROUNDS=N
 // for more rounds: 360 are what a job that saves every ten seconds does in an hour.
 #include <signal.h>
@@ -74,7 +74,8 @@ class Endurance : public IntegrationTest {
       grpc::ClientContext context;
       v1::WatchCheckpointsRequest request;
       request.set_run("endures/run");
-      const auto watch = v1::CatalogService::NewStub(channel())->WatchCheckpoints(&context, request);
+      const auto watch =
+          v1::CatalogService::NewStub(channel())->WatchCheckpoints(&context, request);
       v1::WatchCheckpointsResponse response;
       ASSERT_TRUE(watch->Read(&response));
       context.TryCancel();  // and goes without a word
@@ -84,7 +85,8 @@ class Endurance : public IntegrationTest {
     DropClients();
   }
 
-  // One rank never begins and the other dies while it copies; a client has a plan open and is killed.
+  // One rank never begins and the other dies while it copies; a client has a plan open and is
+  // killed.
   void BrokenRound(uint64_t step) {
     auto copies = RankProcess::Start(daemon().socket());
     CKPT_ASSERT_OK(copies.status());

@@ -15,7 +15,9 @@ using ::testing::HasSubstr;
 
 constexpr uint64_t kMiB = 1 << 20;
 
-QuotaSection Section(QuotaAmounts limits) { return {*RunPattern::Parse("team/**"), limits, "f:1 [team/**]"}; }
+QuotaSection Section(QuotaAmounts limits) {
+  return {*RunPattern::Parse("team/**"), limits, "f:1 [team/**]"};
+}
 
 std::string Refusal(const absl::Status& status) {
   EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;

@@ -1,6 +1,7 @@
-// Whatever the order of saves, deletions, labels, policies, crashes and rebuilt indexes: after every
-// step the newest committed checkpoint is there, every pinned and every tagged one too, and each of
-// them byte for byte. CKPT_PROPERTY_STEPS makes it longer, CKPT_PROPERTY_SEED makes it another one.
+// Whatever the order of saves, deletions, labels, policies, crashes and rebuilt indexes: after
+// every step the newest committed checkpoint is there, every pinned and every tagged one too, and
+// each of them byte for byte. CKPT_PROPERTY_STEPS makes it longer, CKPT_PROPERTY_SEED makes it
+// another one.
 #include <cstdlib>
 #include <filesystem>
 #include <map>
@@ -66,7 +67,8 @@ class RetentionProperty : public testing::TestWithParam<uint32_t> {
   void Save() {
     const bool back = Below(5) == 0 && !saved_.empty();
     if (Below(6) == 0) NewLaunch();
-    CheckpointId id = IdOf("run", back ? Below(static_cast<uint32_t>(step_)) + 1 : ++step_, launch_);
+    CheckpointId id =
+        IdOf("run", back ? Below(static_cast<uint32_t>(step_)) + 1 : ++step_, launch_);
     if (back) id.incarnation = IncarnationOf(NewLaunch());
     const CheckpointUid uid = CheckpointUid::TimeOrdered();
     Saved made{.id = id, .seed = ++seed_};
@@ -76,7 +78,8 @@ class RetentionProperty : public testing::TestWithParam<uint32_t> {
     if (saved.ok() && !files_->crashed()) Settle();
   }
   uint8_t NewLaunch() { return launch_ < 250 ? ++launch_ : launch_; }
-  // One whose save was under way is there or it is not; what it replaced goes, unless it is labelled.
+  // One whose save was under way is there or it is not; what it replaced goes, unless it is
+  // labelled.
   void Settle() {
     if (!maybe_.has_value()) return;
     if (store_->index().GetCheckpoint(maybe_->first).ok()) {
@@ -122,7 +125,8 @@ class RetentionProperty : public testing::TestWithParam<uint32_t> {
     const uint64_t newest = NewestStep();
     for (auto it = saved_.begin(); it != saved_.end();) {
       const bool gone = absl::IsNotFound(store_->index().GetCheckpoint(it->first).status());
-      it = gone && !it->second.labelled() && !IsWinner(it, newest) ? saved_.erase(it) : std::next(it);
+      it = gone && !it->second.labelled() && !IsWinner(it, newest) ? saved_.erase(it)
+                                                                   : std::next(it);
     }
   }
   uint64_t NewestStep() const {

@@ -101,6 +101,40 @@ TEST_F(CatalogTest, NearestKeysAreFoundAmongManyByTheirSegments) {
   EXPECT_THAT(asked({"nothing", "like", "it", "at", "all"}), Not(HasSubstr("nearest")));
 }
 
+// One level of 5,000 names: of one part all are looked at; of twenty the first thousand, and behind
+// them what is two edits away.
+TEST_F(CatalogTest, NearestKeysAreFoundFarBehindInAFlatState) {
+  v1::Layout layout;
+  for (int i = 0; i < 5000; ++i) {
+    v1::Leaf* leaf = layout.add_leaves();
+    *leaf->mutable_key() = MakeKey({absl::StrCat("block_", 10000 + i, "_weight")});
+    leaf->set_kind(v1::LEAF_KIND_EMPTY_DICT);
+    leaf->set_placement(v1::PLACEMENT_REPLICATED);
+  }
+  SaveLayouts(IdOf("one", 1), {layout});
+  SaveLayouts(IdOf("many", 1), std::vector<v1::Layout>(20, layout));
+  const auto asked = [&](const std::string& run, absl::string_view name) {
+    v1::ListTensorsRequest request;
+    *request.mutable_selector() = StepOf(run, 1);
+    *request.mutable_selection()->add_keys() = MakeKey({name});
+    v1::ListTensorsResponse page;
+    const absl::Status status = ListTensors(*catalog_, request, Never, page);
+    EXPECT_TRUE(absl::IsNotFound(status)) << status;
+    return std::string(status.message());
+  };
+  for (const char* run : {"one", "many"}) {
+    // One edit, two at the beginning and the end, two in the middle.
+    EXPECT_THAT(asked(run, "block_14987_wight"), HasSubstr("(nearest: 'block_14987_weight'"))
+        << run;
+    EXPECT_THAT(asked(run, "bolck_14987_weight"), HasSubstr("'block_14987_weight'")) << run;
+    EXPECT_THAT(asked(run, "lock_14987_weights"), HasSubstr("(nearest: 'block_14987_weight'"))
+        << run;
+    EXPECT_THAT(asked(run, "block14987weight"), HasSubstr("(nearest: 'block_14987_weight'")) << run;
+    EXPECT_THAT(asked(run, "nothing like it"), Not(HasSubstr("nearest"))) << run;
+  }
+  EXPECT_THAT(asked("one", "blck14987weigh"), HasSubstr("(nearest: 'block_14987_weight'"));
+}
+
 TEST_F(CatalogTest, AllMissingKeysAreNamedEachWithItsNearest) {
   v1::Layout layout;
   const auto names = [](int i) {

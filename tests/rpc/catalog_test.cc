@@ -165,6 +165,56 @@ TEST_F(CatalogTest, GetShowsPartsAndFiles) {
   EXPECT_TRUE(names::ParseDataFile(got->parts(0).disk_files(0)).has_value());
 }
 
+TEST_F(CatalogTest, GetShowsPartsPageByPage) {
+  Save(IdOf("r", 3), {100}, 5);
+  v1::GetCheckpointRequest request;
+  *request.mutable_selector() = LatestOf("r");
+  request.set_page_size(2);
+  std::vector<uint32_t> ranks;
+  std::vector<int> sizes;
+  do {
+    v1::GetCheckpointResponse page;
+    const absl::Status status = GetCheckpoint(*catalog_, request, Never, page);
+    ASSERT_TRUE(status.ok()) << status;
+    EXPECT_EQ(page.checkpoint().id().step(), 3u);
+    EXPECT_EQ(page.checkpoint().parts_durable(), 5u);
+    for (const v1::PartInfo& part : page.parts()) ranks.push_back(part.rank());
+    sizes.push_back(page.parts_size());
+    request.set_page_token(page.next_page_token());
+    Save(IdOf("r", 3 + sizes.size()));  // later pages stay with the checkpoint of the first
+  } while (!request.page_token().empty() && sizes.size() < 10);
+  EXPECT_THAT(ranks, ElementsAre(0, 1, 2, 3, 4));
+  EXPECT_THAT(sizes, ElementsAre(2, 2, 1));
+  // Without a page size all that fit in an answer.
+  const auto whole = Get(StepOf("r", 3));
+  EXPECT_EQ(whole->parts_size(), 5);
+  EXPECT_THAT(whole->next_page_token(), IsEmpty());
+}
+
+TEST_F(CatalogTest, ThePartsOfAnotherQuestionAreNotShown) {
+  Save(IdOf("r", 1), {100}, 3);
+  Save(IdOf("s", 1), {100}, 3);
+  v1::GetCheckpointRequest request;
+  *request.mutable_selector() = StepOf("r", 1);
+  request.set_page_size(1001);
+  v1::GetCheckpointResponse page;
+  EXPECT_TRUE(absl::IsInvalidArgument(GetCheckpoint(*catalog_, request, Never, page)));
+  request.set_page_size(2);
+  ASSERT_TRUE(GetCheckpoint(*catalog_, request, Never, page).ok());
+  const std::string token = page.next_page_token();
+  *request.mutable_selector() = StepOf("s", 1);
+  for (const std::string& other : {token, std::string("garbage"), token + "AAAA"}) {
+    request.set_page_token(other);
+    EXPECT_TRUE(absl::IsInvalidArgument(GetCheckpoint(*catalog_, request, Never, page))) << other;
+  }
+  *request.mutable_selector() = StepOf("r", 1);
+  request.set_page_token(token);
+  ASSERT_TRUE(Delete(StepOf("r", 1)).ok());
+  const absl::Status deleted = GetCheckpoint(*catalog_, request, Never, page);
+  EXPECT_TRUE(absl::IsNotFound(deleted)) << deleted;
+  EXPECT_THAT(std::string(deleted.message()), HasSubstr("between two pages"));
+}
+
 TEST_F(CatalogTest, GetFindsWhatIsNotCommittedByStepOnly) {
   Save(IdOf("r", 1));
   live_.Add(IdOf("r", 2), v1::CHECKPOINT_STATE_WRITING);

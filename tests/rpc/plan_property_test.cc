@@ -135,7 +135,9 @@ class Maker {
     leaf.add_shape(Below(8) == 0 ? kHashBlockBytes / 2 + Below(1000) : 1 + Below(5));
     // Own tensors are whole; shared ones are cut by rows, some rank's share may be empty.
     std::vector<uint64_t> cuts = {0, rows};
-    for (size_t i = 1; i < declared.size(); ++i) cuts.push_back(Below(static_cast<uint32_t>(rows) + 1));
+    for (size_t i = 1; i < declared.size(); ++i) {
+      cuts.push_back(Below(static_cast<uint32_t>(rows) + 1));
+    }
     std::sort(cuts.begin(), cuts.end());
     for (size_t i = 0; i < declared.size(); ++i) {
       v1::Layout& layout = made_.layouts[declared[i]];
@@ -450,7 +452,8 @@ class PlanProperty : public RpcTest {
   }
 };
 
-// The plain builds look for wrong plans, the sanitizers for the slips a few plans make as well as many.
+// The plain builds look for wrong plans, the sanitizers for the slips a few plans make as well as
+// many.
 #ifdef CKPT_SANITIZED
 constexpr uint32_t kSeeds = 10;
 #else

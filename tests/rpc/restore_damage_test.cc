@@ -1,5 +1,5 @@
-// What a restore says of files that are missing, short or damaged, and that it is another thing than
-// a checkpoint that was deleted.
+// What a restore says of files that are missing, short or damaged, and that it is another thing
+// than a checkpoint that was deleted.
 #include <filesystem>
 #include <string>
 

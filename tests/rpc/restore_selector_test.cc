@@ -1,5 +1,5 @@
-// Which checkpoint a restore plan is of: `latest`, `latest-valid`, and one answer for all ranks of a
-// launch.
+// Which checkpoint a restore plan is of: `latest`, `latest-valid`, and one answer for all ranks of
+// a launch.
 #include <filesystem>
 #include <functional>
 #include <string>

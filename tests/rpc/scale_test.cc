@@ -1,6 +1,6 @@
 // A real daemon over a checkpoint of a million tensors and a catalogue of ten thousand checkpoints:
-// listing, filtering, partial restore, deletion, restart and saving, and how much memory that takes.
-// Times are printed, not asserted.
+// listing, filtering, partial restore, deletion, restart and saving, and how much memory that
+// takes. Times are printed, not asserted.
 #include <array>
 #include <chrono>
 #include <fstream>

@@ -21,10 +21,11 @@ using ::testing::IsEmpty;
 class ScrubberTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    observe::ConfigureLog({.minimum = observe::Severity::kError, .sink = [this](const std::string& line) {
-                             MutexLock lock(mutex_);
-                             lines_.push_back(line);
-                           }});
+    observe::ConfigureLog(
+        {.minimum = observe::Severity::kError, .sink = [this](const std::string& line) {
+           MutexLock lock(mutex_);
+           lines_.push_back(line);
+         }});
     auto store = Store::Open(folder_.path() + "/data");
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);
@@ -140,7 +141,8 @@ TEST_F(ScrubberTest, RepairsFromAnotherTierAndSwapsTheFileIn) {
   FlipByte(path, 100);
   CutFile(DataPath(uids_[0], 0), 5000);
   std::filesystem::remove(DataPath(uids_[1], 0));
-  const auto scrubber = Make({.bytes_per_second = 0, .interval = absl::ZeroDuration(), .source = &tier});
+  const auto scrubber =
+      Make({.bytes_per_second = 0, .interval = absl::ZeroDuration(), .source = &tier});
   ASSERT_TRUE(scrubber->Pass().ok());
   EXPECT_EQ(scrubber->status().repaired_files, 3u);
   EXPECT_EQ(known_.count(), 0u);
@@ -159,7 +161,8 @@ TEST_F(ScrubberTest, ABlockThatIsGoodNowhereIsNotRepairedOver) {
   tier.damaged = true;
   const std::string path = DataPath(uids_[0], 1);
   FlipByte(path, 4096 + 3 * kMiB);
-  const ScrubOptions options{.bytes_per_second = 0, .interval = absl::ZeroDuration(), .source = &tier};
+  const ScrubOptions options{
+      .bytes_per_second = 0, .interval = absl::ZeroDuration(), .source = &tier};
   ASSERT_TRUE(Make(options)->Pass().ok());
   EXPECT_TRUE(known_.Find(uids_[0]).has_value());
   EXPECT_EQ(store_->FilesOnDisk().size(), 10u) << "nothing half made is left";

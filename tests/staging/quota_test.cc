@@ -15,7 +15,8 @@ namespace ckpt {
 namespace {
 
 RigOptions WithQuota(QuotaAmounts limits, absl::Duration persist_delay = absl::ZeroDuration()) {
-  return {.quotas = {{*RunPattern::Parse("team/**"), limits, "f:1 [team/**]"}}, .persist_delay = persist_delay};
+  return {.quotas = {{*RunPattern::Parse("team/**"), limits, "f:1 [team/**]"}},
+          .persist_delay = persist_delay};
 }
 
 // Refused, and the text names quota, section and limit.

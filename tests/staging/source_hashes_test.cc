@@ -1,5 +1,5 @@
-// A trainer that has hashed its own memory: a bit that flips on the way to disk is found, whichever way
-// the bytes go.
+// A trainer that has hashed its own memory: a bit that flips on the way to disk is found, whichever
+// way the bytes go.
 #include <cstring>
 #include <thread>
 

@@ -195,7 +195,8 @@ TEST_F(DataFolderTest, PinsHoldAFileAndEndWithIt) {
   EXPECT_TRUE((*folder)->DeletePartManifest(id).ok());
 }
 
-// Found by the crash points: the folder's own name was never synced, and a power cut took all of it.
+// Found by the crash points: the folder's own name was never synced, and a power cut took all of
+// it.
 TEST_F(DataFolderTest, TheNameOfANewFolderSurvivesAPowerCut) {
   const TemporaryFolder shadow;
   FaultyFileSystem files(shadow.path());

@@ -1,8 +1,10 @@
 #include "client/cli/torch_file/torch_writer.h"
 
 #include <string>
+#include <tuple>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "client/cli/torch_file/pickle_writer.h"
 #include "client/cli/torch_file/torch_globals.h"
@@ -11,6 +13,7 @@
 #include "common/key.h"
 #include "common/quoted.h"
 #include "common/status_macros.h"
+#include "common/utf8.h"
 
 namespace ckpt::cli {
 namespace {
@@ -25,21 +28,29 @@ uint32_t BytesOf(const v1::PlannedLeaf& leaf) {
   return leaf.has_alias_of() ? leaf.alias_of() : leaf.leaf_number();
 }
 
-void AddStorages(const StateNode& node, TorchState& state) {
-  for (const auto& child : node.children) AddStorages(*child, state);
-  if (node.kind != NodeKind::kLeaf || node.leaf->leaf().kind() != v1::LEAF_KIND_TENSOR) return;
-  const v1::Leaf& leaf = node.leaf->leaf();
-  const auto number = static_cast<uint32_t>(state.storages.size());
-  const auto [found, is_new] = state.storage_of_leaf.emplace(BytesOf(*node.leaf), number);
-  if (!is_new) return;
-  ExportTensor storage{.leaf_number = node.leaf->leaf_number(),
-                       .name = absl::StrCat(number),
-                       .dtype = leaf.dtype(),
-                       .shape = Extents(leaf.shape().begin(), leaf.shape().end())};
-  storage.bytes = Volume(storage.shape).value_or(0) * DTypeBytes(storage.dtype);
-  state.data_bytes += storage.bytes;
-  state.storages.push_back(std::move(storage));
-}
+// One for each box of the bytes that a leaf and its aliases stand for.
+class StorageNumbers {
+ public:
+  explicit StorageNumbers(TorchState& state) : state_(state) {}
+
+  void Add(const StateNode& node) {
+    for (const auto& child : node.children) Add(*child);
+    if (node.kind != NodeKind::kLeaf || node.leaf->leaf().kind() != v1::LEAF_KIND_TENSOR) return;
+    ExportTensor storage = MakeExportTensor(*node.leaf, state_.boxes);
+    const auto number = static_cast<uint32_t>(state_.storages.size());
+    const auto [found, is_new] =
+        numbers_.try_emplace({BytesOf(*node.leaf), storage.offset, storage.shape}, number);
+    state_.storage_of_leaf.emplace(storage.leaf_number, found->second);
+    if (!is_new) return;
+    storage.name = absl::StrCat(number);
+    state_.data_bytes += storage.bytes;
+    state_.storages.push_back(std::move(storage));
+  }
+
+ private:
+  TorchState& state_;
+  absl::flat_hash_map<std::tuple<uint32_t, Extents, Extents>, uint32_t> numbers_;
+};
 
 Extents DenseStrides(absl::Span<const uint64_t> shape) {
   Extents strides(shape.size(), 1);
@@ -78,10 +89,11 @@ class StateWriter {
   absl::Status WriteLeaf(const v1::PlannedLeaf& leaf) {
     switch (leaf.leaf().kind()) {
       case v1::LEAF_KIND_TENSOR:
-        WriteTensor(state_.storages[state_.storage_of_leaf.at(BytesOf(leaf))]);
+        WriteTensor(state_.storages[state_.storage_of_leaf.at(leaf.leaf_number())]);
         return absl::OkStatus();
       case v1::LEAF_KIND_STRING_BYTES: {
         CKPT_ASSIGN_OR_RETURN(const std::string text, ReadString(leaf));
+        if (state_.boxes.Of(leaf.leaf()) != nullptr && !IsUtf8(text)) return HalfCharacter(leaf);
         pickle_.Text(text);
         return absl::OkStatus();
       }
@@ -142,21 +154,30 @@ class StateWriter {
   }
 
   absl::StatusOr<std::string> ReadString(const v1::PlannedLeaf& leaf) {
-    const Extents shape(leaf.leaf().shape().begin(), leaf.leaf().shape().end());
-    const uint64_t bytes = Volume(shape).value_or(UINT64_MAX);
-    if (bytes > kStringBytesMax) {
+    const ExportTensor string = MakeExportTensor(leaf, state_.boxes);
+    if (string.bytes > kStringBytesMax) {
       return absl::InvalidArgumentError(
           absl::StrCat(Quoted(PrintKey(leaf.leaf().key())), " is a string of ",
-                       PrintByteSize(bytes), ", too long to stand in a pickle: leave it out with "
-                       "--exclude"));
+                       PrintByteSize(string.bytes),
+                       ", too long to stand in a pickle: leave it out with --exclude"));
     }
-    std::string out(bytes, '\0');
-    if (bytes == 0) return out;
+    std::string out(string.bytes, '\0');
+    if (out.empty()) return out;
+    Box region = Box::Whole(string.shape);
+    if (!string.offset.empty()) region.offset = string.offset;
     const ReadTarget target{.leaf_number = leaf.leaf_number(),
-                            .region = Box::Whole(shape),
+                            .region = std::move(region),
                             .out = reinterpret_cast<std::byte*>(out.data())};
     CKPT_RETURN_IF_ERROR(plan_.Read({&target, 1}));
     return out;
+  }
+
+  absl::Status HalfCharacter(const v1::PlannedLeaf& leaf) const {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--slice ", absl::Utf8SafeCEscape(PrintKey(leaf.leaf().key())),
+        state_.boxes.Of(leaf.leaf())->ToString(),
+        " cuts a character of the text in two: move its ends, or give --format safetensors, which "
+        "takes any bytes"));
   }
 
   RestorePlan& plan_;
@@ -204,10 +225,11 @@ absl::Status WriteStorages(RestorePlan& plan, const TorchState& state, ZipWriter
 
 }  // namespace
 
-absl::StatusOr<TorchState> MakeTorchState(const RestorePlan& plan) {
+absl::StatusOr<TorchState> MakeTorchState(const RestorePlan& plan, SliceBoxes boxes) {
   TorchState state;
+  state.boxes = std::move(boxes);
   CKPT_ASSIGN_OR_RETURN(state.root, MakeStateTree(plan));
-  AddStorages(*state.root, state);
+  StorageNumbers(state).Add(*state.root);
   return state;
 }
 
