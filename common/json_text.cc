@@ -1,5 +1,6 @@
 #include "common/json_text.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstring>
@@ -67,7 +68,20 @@ void Escaped(absl::string_view text, Append append) {
 
 }  // namespace
 
+bool JsonStandsForItself(absl::string_view text) {
+  const char* const end = text.data() + text.size();
+  if (text.size() < 8) return std::all_of(text.begin(), text.end(), StandsForItself);
+  for (const char* at = text.data(); end - at > 8; at += 8) {
+    if (!EightStandForThemselves(at)) return false;
+  }
+  return EightStandForThemselves(end - 8);  // some of them for the second time
+}
+
 void AppendJsonEscaped(absl::string_view text, std::string& out) {
+  if (JsonStandsForItself(text)) {  // nearly always
+    out.append(text.data(), text.size());
+    return;
+  }
   Escaped(text, [&](absl::string_view piece) { out.append(piece.data(), piece.size()); });
 }
 
@@ -78,6 +92,7 @@ void AppendJsonString(absl::string_view text, std::string& out) {
 }
 
 uint64_t JsonStringBytes(absl::string_view text) {
+  if (JsonStandsForItself(text)) return text.size();
   uint64_t bytes = 0;
   Escaped(text, [&](absl::string_view piece) { bytes += piece.size(); });
   return bytes;

@@ -20,6 +20,14 @@ void AppendJsonDouble(double number, std::string& out);
 
 // Length of AppendJsonEscaped's output.
 uint64_t JsonStringBytes(absl::string_view text);
+// True only where that output is `text` itself: of printable ASCII without quotes and backslashes.
+bool JsonStandsForItself(absl::string_view text);
+
+inline uint64_t JsonNumberBytes(uint64_t number) {
+  uint64_t digits = 1;
+  for (; number >= 10000; number /= 10000) digits += 4;
+  return digits + (number >= 10) + (number >= 100) + (number >= 1000);
+}
 
 }  // namespace ckpt
 

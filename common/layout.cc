@@ -20,16 +20,17 @@ static_assert(kHeaderReserveBytes >= 16 * kRunBytesMax + 2 * kDataAlignmentBytes
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<const PartLayout>> PartLayout::FromBytes(std::string serialized) {
+absl::StatusOr<std::shared_ptr<const PartLayout>> PartLayout::FromBytes(std::string serialized,
+                                                                        std::string digest) {
   internal::LayoutCounts counts;
   CKPT_RETURN_IF_ERROR(internal::CountLayout(serialized, counts));
   std::shared_ptr<PartLayout> layout(new PartLayout(LeafTable(std::move(serialized)), {}));
   LeafTable& leaves = layout->leaves_;
   ShardTable& shards = layout->shard_boxes_;
-  leaves.Reserve(counts.leaves, 0);
+  leaves.Reserve(counts.leaves, counts.leaf_bytes / 2);
   shards.Reserve(counts.shards);
   internal::WireShard wire;
-  absl::string_view digest;
+  absl::string_view replicated_digest;
   CKPT_RETURN_IF_ERROR(internal::ForEachOfLayout(
       leaves.text(), [&](size_t begin, size_t bytes) { return leaves.Read(begin, bytes); },
       [&](absl::string_view message) -> absl::Status {
@@ -37,10 +38,11 @@ absl::StatusOr<std::shared_ptr<const PartLayout>> PartLayout::FromBytes(std::str
         return shards.Add(leaves, wire.leaf, {wire.offset, wire.offsets},
                           {wire.extent, wire.extents});
       },
-      digest));
+      replicated_digest));
   layout->replicated_digest_ = leaves.ReplicatedDigest();
+  layout->digest_ = std::move(digest);
   CKPT_RETURN_IF_ERROR(layout->Finish());
-  if (digest != layout->replicated_digest_) {
+  if (replicated_digest != layout->replicated_digest_) {
     return absl::InvalidArgumentError(
         "bad layout: replicated_digest is not the digest of its replicated leaves");
   }
@@ -106,7 +108,7 @@ absl::Status PartLayout::Finish() {
   }
   CKPT_RETURN_IF_ERROR(in_order);
   CKPT_RETURN_IF_ERROR(PlaceShards());
-  digest_ = Sha256(serialized());
+  if (digest_.empty()) digest_ = Sha256(serialized());
   return absl::OkStatus();
 }
 

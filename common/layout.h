@@ -45,7 +45,9 @@ class PartLayout {
   // (common/layout_wire.h), leaves (LeafTable), keys (distinct in print), shards (ShardTable, in
   // canonical order, no two of one leaf overlapping), limits, replicated_digest. INVALID_ARGUMENT
   // says which and where. O(n log n) in leaves and shards.
-  static absl::StatusOr<std::shared_ptr<const PartLayout>> FromBytes(std::string serialized);
+  // `digest`: what digest() will be, where the caller has hashed the bytes already.
+  static absl::StatusOr<std::shared_ptr<const PartLayout>> FromBytes(std::string serialized,
+                                                                     std::string digest = "");
   // Sorts the shards into canonical order and fills in replicated_digest first.
   static absl::StatusOr<std::shared_ptr<const PartLayout>> FromProto(const v1::Layout& proto);
 

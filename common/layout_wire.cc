@@ -90,12 +90,13 @@ absl::Status CountLayout(absl::string_view serialized, LayoutCounts& counts) {
   uint64_t last = 0;
   while (!reader.rest().empty()) {
     const uint64_t field = reader.Varint();
-    reader.Text();
+    const size_t bytes = reader.Text().size();
     if (!reader.ok() || (field & 7) != (kLeaves & 7)) return Malformed();
     if (field < last || field > kDigest || (field == kDigest && last == kDigest)) {
       return NotCanonical();
     }
     last = field;
+    if (field == kLeaves) counts.leaf_bytes += bytes;
     if (field == kLeaves && ++counts.leaves > kLeavesPerPartMax) {
       return absl::InvalidArgumentError(
           absl::StrCat("bad layout: more than ", kLeavesPerPartMax, " leaves"));

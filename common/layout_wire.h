@@ -29,6 +29,7 @@ absl::Status TooLarge(size_t layout_bytes);
 struct LayoutCounts {
   size_t leaves = 0;
   size_t shards = 0;
+  size_t leaf_bytes = 0;
 };
 // A first look: INVALID_ARGUMENT past the limits of limits.h, or where it is no layout's wire form.
 absl::Status CountLayout(absl::string_view serialized, LayoutCounts& counts);

@@ -47,19 +47,6 @@ absl::string_view LeafTable::serialized_key(size_t leaf) const {
   return reader.Text();
 }
 
-LeafView LeafTable::operator[](size_t leaf) const {
-  const Row& row = rows_[leaf];
-  LeafView view;
-  view.printed_key = printed_key(leaf);
-  view.top_level = view.printed_key.substr(0, row.top_level_bytes);
-  view.kind = static_cast<v1::LeafKind>(row.kind);
-  view.placement = static_cast<v1::Placement>(row.placement);
-  view.dtype = static_cast<DType>(row.dtype);
-  view.shape = absl::MakeConstSpan(shapes_.data() + row.shape_begin, row.dimensions);
-  view.alias_of_plus_one = row.alias_of_plus_one;
-  return view;
-}
-
 std::vector<LeafView> LeafTable::Views() const {
   std::vector<LeafView> views;
   views.reserve(size());

@@ -59,13 +59,24 @@ class LeafTable {
   absl::Status CheckDistinct() const;
 
   size_t size() const { return rows_.size(); }
-  LeafView operator[](size_t leaf) const;
+  LeafView operator[](size_t leaf) const {
+    const Row& row = rows_[leaf];
+    LeafView view;
+    view.printed_key = printed_key(leaf);
+    view.top_level = view.printed_key.substr(0, row.top_level_bytes);
+    view.kind = static_cast<v1::LeafKind>(row.kind);
+    view.placement = static_cast<v1::Placement>(row.placement);
+    view.dtype = static_cast<DType>(row.dtype);
+    view.shape = absl::MakeConstSpan(shapes_.data() + row.shape_begin, row.dimensions);
+    view.alias_of_plus_one = row.alias_of_plus_one;
+    return view;
+  }
   absl::string_view printed_key(size_t leaf) const {
     const Row& row = rows_[leaf];
-    return absl::string_view(printed_).substr(row.printed_begin, row.printed_bytes);
+    return {printed_.data() + row.printed_begin, row.printed_bytes};
   }
   absl::string_view message(size_t leaf) const {  // the serialized v1::Leaf
-    return absl::string_view(text_).substr(rows_[leaf].message_begin, rows_[leaf].message_bytes);
+    return {text_.data() + rows_[leaf].message_begin, rows_[leaf].message_bytes};
   }
   absl::string_view serialized_key(size_t leaf) const;
   std::string Name(size_t leaf) const;  // `leaf 3 "model.weight"`, for errors

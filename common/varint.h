@@ -11,11 +11,12 @@
 namespace ckpt {
 
 inline void PutVarint(std::string& out, uint64_t value) {
-  while (value >= 0x80) {
-    out.push_back(static_cast<char>(value | 0x80));
-    value >>= 7;
-  }
-  out.push_back(static_cast<char>(value));
+  if (value < 0x80) return out.push_back(static_cast<char>(value));
+  char bytes[10];
+  size_t count = 0;
+  for (; value >= 0x80; value >>= 7) bytes[count++] = static_cast<char>(value | 0x80);
+  bytes[count++] = static_cast<char>(value);
+  out.append(bytes, count);
 }
 
 inline void PutText(std::string& out, absl::string_view text) {
@@ -35,18 +36,10 @@ class VarintReader {
   explicit VarintReader(absl::string_view bytes) : rest_(bytes) {}
 
   uint64_t Varint() {
-    uint64_t value = 0;
-    for (int shift = 0; shift < 64 && !rest_.empty(); shift += 7) {
-      const auto byte = static_cast<uint8_t>(rest_.front());
-      rest_.remove_prefix(1);
-      value |= static_cast<uint64_t>(byte & 0x7f) << shift;
-      if (byte >= 0x80) continue;
-      if (shift > 0 && (byte == 0 || (shift == 63 && byte > 1))) canonical_ = false;
-      return value;
-    }
-    ok_ = false;
-    rest_ = {};
-    return 0;
+    if (rest_.empty() || static_cast<uint8_t>(rest_.front()) >= 0x80) return LongVarint();
+    const auto value = static_cast<uint64_t>(rest_.front());
+    rest_.remove_prefix(1);
+    return value;
   }
 
   absl::string_view Text() {
@@ -67,6 +60,21 @@ class VarintReader {
   absl::string_view rest() const { return rest_; }
 
  private:
+  uint64_t LongVarint() {  // or one that is missing
+    uint64_t value = 0;
+    for (int shift = 0; shift < 64 && !rest_.empty(); shift += 7) {
+      const auto byte = static_cast<uint8_t>(rest_.front());
+      rest_.remove_prefix(1);
+      value |= static_cast<uint64_t>(byte & 0x7f) << shift;
+      if (byte >= 0x80) continue;
+      if (shift > 0 && (byte == 0 || (shift == 63 && byte > 1))) canonical_ = false;
+      return value;
+    }
+    ok_ = false;
+    rest_ = {};
+    return 0;
+  }
+
   absl::string_view rest_;
   bool ok_ = true;
   bool canonical_ = true;

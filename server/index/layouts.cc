@@ -4,13 +4,16 @@
 //
 // A layout's rows are written when the first part that has it is durable, before the batch that has
 // its reference-count row, the one that readers look for first: a crash in between leaves rows that
-// the next start removes.
+// the next start removes. Those of a small layout go through the log, in batches of their own;
+// those of a large one become a table, which is synced before that batch is written.
 #include <algorithm>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/limits.h"
 #include "common/status_macros.h"
+#include "rocksdb/sst_file_writer.h"
 #include "server/index/rocks_index.h"
 
 namespace ckpt {
@@ -21,6 +24,11 @@ namespace {
 constexpr uint64_t kLayoutCacheBytes = uint64_t{512} << 20;
 constexpr size_t kBatchBytesMax = 1 << 20;
 constexpr size_t kDigestBytes = 32;
+// From here on its rows go past the log and the memtables, sorted as they are: a table is made,
+// synced and taken in whole; nothing is merged with it, for no other rows lie between a layout's.
+constexpr size_t kLargeLayoutBytes = 2 << 20;
+
+bool IsLarge(const PartLayout& layout) { return layout.serialized().size() >= kLargeLayoutBytes; }
 
 // From all of its leaves. Null where they do not make a layout of that digest.
 absl::StatusOr<std::shared_ptr<const PartLayout>> PutTogether(LeafCursor& leaves,
@@ -91,16 +99,38 @@ absl::StatusOr<uint64_t> RocksIndex::LayoutCount(const std::string& digest) {
   return index_records::DecodeCount(*row);
 }
 
+absl::StatusOr<bool> RocksIndex::KnowsLayout(const std::string& digest) {
+  const absl::Status row = Get(kLayouts, digest).status();
+  if (!row.ok() && !absl::IsNotFound(row)) return row;
+  return row.ok() || prepared_.contains(digest);
+}
+
 absl::Status RocksIndex::EnsureLayout(const PartLayout& layout) {
-  auto row = Get(kLayouts, layout.digest());
-  if (row.ok()) return absl::OkStatus();
-  if (!absl::IsNotFound(row.status())) return row.status();
-  return prepared_.contains(layout.digest()) ? absl::OkStatus() : WriteLeaves(layout);
+  CKPT_ASSIGN_OR_RETURN(const bool known, KnowsLayout(layout.digest()));
+  return known ? absl::OkStatus() : WriteLeaves(layout);
 }
 
 absl::Status RocksIndex::PrepareLayout(const PartLayout& layout) {
+  std::string table;
+  absl::Cleanup remove = [&] {
+    if (!table.empty()) db_->GetEnv()->DeleteFile(table).PermitUncheckedError();
+  };
+  if (IsLarge(layout)) {  // made while others write
+    bool known = false;
+    {
+      MutexLock lock(write_mutex_);
+      CKPT_ASSIGN_OR_RETURN(known, KnowsLayout(layout.digest()));
+    }
+    if (!known) {
+      table = NewTablePath();
+      CKPT_RETURN_IF_ERROR(MakeTable(layout, table));
+    }
+  }
   MutexLock lock(write_mutex_);
-  CKPT_RETURN_IF_ERROR(EnsureLayout(layout));
+  CKPT_ASSIGN_OR_RETURN(const bool known, KnowsLayout(layout.digest()));
+  if (!known) {
+    CKPT_RETURN_IF_ERROR(table.empty() ? WriteLeaves(layout) : TakeTable(table));
+  }
   if (LayoutCount(layout.digest()).value_or(1) == 0) prepared_[layout.digest()] = absl::Now();
   return absl::OkStatus();
 }
@@ -119,7 +149,37 @@ absl::StatusOr<std::shared_ptr<const PartLayout>> RocksIndex::LayoutOf(
   return layout;
 }
 
+std::string RocksIndex::NewTablePath() {
+  return absl::StrCat(db_->GetName(), "/", ++tables_made_, kTableSuffix);
+}
+
+absl::Status RocksIndex::MakeTable(const PartLayout& layout, const std::string& path) {
+  const rocksdb::Options options = db_->GetOptions(families_[kLeaves]);
+  rocksdb::SstFileWriter table(rocksdb::EnvOptions(options), options, families_[kLeaves]);
+  CKPT_RETURN_IF_ERROR(FromRocks(table.Open(path)));
+  CKPT_RETURN_IF_ERROR(
+      PackLeaves(layout, [&](absl::string_view first_key, absl::string_view row) {
+        return FromRocks(
+            table.Put(index_keys::Leaves(layout.digest(), first_key), SliceOf(row)));
+      }));
+  return FromRocks(table.Finish());
+}
+
+absl::Status RocksIndex::TakeTable(const std::string& path) {
+  rocksdb::IngestExternalFileOptions options;
+  options.move_files = true;
+  options.write_global_seqno = false;
+  return FromRocks(db_->IngestExternalFile(families_[kLeaves], {path}, options));
+}
+
 absl::Status RocksIndex::WriteLeaves(const PartLayout& layout) {
+  if (IsLarge(layout)) {
+    const std::string table = NewTablePath();
+    absl::Status written = MakeTable(layout, table);
+    if (written.ok()) written = TakeTable(table);
+    db_->GetEnv()->DeleteFile(table).PermitUncheckedError();
+    return written;
+  }
   rocksdb::WriteBatch rows;
   const auto write = [&]() -> absl::Status {
     CKPT_RETURN_IF_ERROR(FromRocks(db_->Write({}, &rows)));

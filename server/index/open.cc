@@ -90,7 +90,9 @@ rocksdb::Status MakeLogsLast(rocksdb::Env* env, const std::string& path) {
   for (const std::string& name : names) {
     if (!status.ok()) return status;
     const std::string log = absl::StrCat(path, "/", name);
-    if (absl::EndsWith(name, kCopySuffix)) env->DeleteFile(log).PermitUncheckedError();
+    if (absl::EndsWith(name, kCopySuffix) || absl::EndsWith(name, kTableSuffix)) {
+      env->DeleteFile(log).PermitUncheckedError();
+    }
     if (!absl::EndsWith(name, ".log")) continue;
     const std::string copy = log + kCopySuffix;
     status = Copy(env, log, copy);

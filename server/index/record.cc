@@ -7,7 +7,9 @@ namespace ckpt::index_records {
 namespace {
 
 void PutFixed(std::string& out, uint64_t value) {
-  for (int i = 0; i < 8; ++i) out.push_back(static_cast<char>(value >> (8 * i)));
+  char bytes[8];
+  for (int i = 0; i < 8; ++i) bytes[i] = static_cast<char>(value >> (8 * i));
+  out.append(bytes, sizeof(bytes));
 }
 
 void PutMessage(std::string& out, const google::protobuf::MessageLite& message) {

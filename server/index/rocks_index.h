@@ -6,6 +6,7 @@
 #define CKPT_SERVER_INDEX_ROCKS_INDEX_H_
 
 #include <array>
+#include <atomic>
 #include <deque>
 #include <memory>
 #include <string>
@@ -35,6 +36,9 @@ enum Family {
   kTasks,
   kFamilyCount
 };
+
+// What a table is called until the index has taken it in: removed when an index is opened.
+inline constexpr absl::string_view kTableSuffix = ".table";
 
 // OK, or the RocksDB error in our words. NotFound is NOT_FOUND.
 absl::Status FromRocks(const rocksdb::Status& status);
@@ -128,14 +132,22 @@ class RocksIndex : public Index {
   absl::StatusOr<std::vector<CheckpointUid>> UidsOf(Family family);
   absl::StatusOr<index_records::RunRow> RunRowOf(const std::string& run);
   absl::StatusOr<uint64_t> LayoutCount(const std::string& digest);
+  // Whether its rows are there.
+  absl::StatusOr<bool> KnowsLayout(const std::string& digest)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
   // Rows of a part's layout, all but its reference count, where there are none yet.
   absl::Status EnsureLayout(const PartLayout& layout) ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
   // `layout` unless it is null; else a known one, or the manifest's. DATA_LOSS where that is not of
   // the digest that the manifest names.
   absl::StatusOr<std::shared_ptr<const PartLayout>> LayoutOf(
       const v1::PartManifest& part, std::shared_ptr<const PartLayout> layout);
-  // In batches of its own: a crash leaves rows that nobody looks for yet.
+  // A crash in between leaves rows that nobody looks for yet.
   absl::Status WriteLeaves(const PartLayout& layout);
+  // The rows of a large layout, as a table of their own beside the index's files.
+  absl::Status MakeTable(const PartLayout& layout, const std::string& path);
+  // Takes such a table in: its file becomes one of the index's.
+  absl::Status TakeTable(const std::string& path);
+  std::string NewTablePath();
   absl::Status DeleteLeaves(rocksdb::WriteBatch& batch, const std::string& digest);
   // Head, values and hashes. `layout` is the part's.
   absl::Status PutPart(rocksdb::WriteBatch& batch, CheckpointUid uid, const v1::PartManifest& part,
@@ -155,6 +167,7 @@ class RocksIndex : public Index {
   Mutex write_mutex_;  // taken before cache_mutex_
   // Layouts whose rows are there before a checkpoint that references them, and since when.
   absl::flat_hash_map<std::string, absl::Time> prepared_ ABSL_GUARDED_BY(write_mutex_);
+  std::atomic<uint64_t> tables_made_{0};
   Mutex cache_mutex_;
   // Parsed layouts, most recently used first; together at most kLayoutCacheBytes in memory, but
   // always one.

@@ -1,5 +1,5 @@
-// One data file of a part while it is written: its name, its header region, and the stream of bytes
-// (header, then data) cut into whole buffers that go to the writers. Used by one thread.
+// One file of a part while it is written: its name, and the stream of bytes (header, then data) cut
+// into whole buffers that go to the writers. Used by one thread.
 //
 // Buffers cover file ranges that begin at multiples of the buffer size, so that every write is
 // aligned; the last one is padded with zeros to 4096 bytes and the file cut to its true length
@@ -20,13 +20,10 @@ namespace ckpt {
 
 class PartFile {
  public:
-  // `header` is the header region; `data_bytes` follow it.
-  PartFile(FileId id, std::string header, uint64_t data_bytes)
-      : id_(id), header_(std::move(header)), data_bytes_(data_bytes) {}
+  PartFile(FileId id, uint64_t length) : id_(id), length_(length) {}
 
   FileId id() const { return id_; }
-  const std::string& header() const { return header_; }
-  uint64_t length() const { return header_.size() + data_bytes_; }
+  uint64_t length() const { return length_; }
 
   // Makes the file at `path`, its blocks allocated. RESOURCE_EXHAUSTED: the disk is full.
   absl::Status Create(FileSystem* files, const std::string& path);
@@ -45,8 +42,7 @@ class PartFile {
 
  private:
   const FileId id_;
-  const std::string header_;
-  const uint64_t data_bytes_;
+  const uint64_t length_;
   std::unique_ptr<WritableFile> file_;
   uint64_t offset_ = 0;        // of the file: bytes filled so far
   char* buffer_ = nullptr;     // the one being filled

@@ -30,9 +30,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/digest.h"
+#include "common/header_region.h"
 #include "common/limits.h"
 #include "common/manifest.h"
-#include "common/safetensors.h"
 #include "common/status_macros.h"
 #include "server/persist/block_hasher.h"
 #include "server/persist/part_file.h"
@@ -43,6 +43,7 @@ namespace {
 
 // One read: small enough that hashing finds the bytes in the cache.
 constexpr uint64_t kReadBytes = 1 << 20;
+constexpr uint64_t kHeaderPieceBytes = 256 << 10;  // for the same reason
 
 class PartJob {
  public:
@@ -81,7 +82,7 @@ class PartJob {
     durable.layout = part_.layout;
     const SealedPart sealed = SealPartManifest(durable.manifest, *part_.layout);
     durable.reference = ReferenceTo(sealed);
-    PartFile manifest(manifest_id_, "", sealed.size());
+    PartFile manifest(manifest_id_, sealed.size());
     CKPT_RETURN_IF_ERROR(WriteManifest(sealed, manifest));
     CKPT_RETURN_IF_ERROR(TakeFinalName(names::PartManifest(manifest_id_)));
     tools_.prepared->Written(part_, durable.reference);
@@ -95,13 +96,14 @@ class PartJob {
   absl::Status PlanFiles() {
     const PartLayout& layout = *part_.layout;
     for (size_t i = 0; i < layout.files().size(); ++i) {
-      std::string header = MakeHeaderRegion(layout, static_cast<uint32_t>(i), part_.values,
-                                            part_.id, part_.rank, part_.world_size);
+      const HeaderRegion& header =
+          headers_.emplace_back(layout, static_cast<uint32_t>(i), part_.values, part_.id,
+                                part_.rank, part_.world_size);
       if (header.size() % kDataAlignmentBytes != 0) {
         return absl::InternalError("a header region is not aligned");
       }
-      files_.push_back(std::make_unique<PartFile>(FileId::Random(), std::move(header),
-                                                  layout.files()[i].length));
+      files_.push_back(std::make_unique<PartFile>(FileId::Random(),
+                                                  header.size() + layout.files()[i].length));
     }
     return absl::OkStatus();
   }
@@ -117,7 +119,8 @@ class PartJob {
   absl::Status CopyAndHash() {
     absl::Status status;
     for (size_t i = 0; status.ok() && i < files_.size(); ++i) {
-      status = CopyFile(*files_[i], part_.layout->files()[i]);
+      status = WriteHeader(headers_[i], *files_[i]);
+      if (status.ok()) status = CopyFile(*files_[i], part_.layout->files()[i]);
       files_[i]->Abandon(*tools_.buffers, writes_);
     }
     absl::Status written = writes_.Drain();  // always: writers must not outlive the files
@@ -144,8 +147,25 @@ class PartJob {
     return absl::OkStatus();
   }
 
+  absl::Status WriteHeader(const HeaderRegion& header, PartFile& file) {
+    Xxh3Stream hash;
+    const absl::Status written = header.Write(
+        [&]() -> absl::StatusOr<absl::Span<char>> {
+          absl::Status status;
+          uint64_t room = 0;
+          char* to = file.Next(*tools_.buffers, writes_, &room, status);
+          CKPT_RETURN_IF_ERROR(status);
+          return absl::Span<char>(to, std::min(room, kHeaderPieceBytes));
+        },
+        [&](absl::Span<const char> piece) {
+          hash.Update(piece.data(), piece.size());
+          file.Filled(piece.size(), *tools_.pool, writes_);
+        });
+    header_hashes_.push_back(hash.Digest());
+    return written;
+  }
+
   absl::Status CopyFile(PartFile& file, const PartLayout::FilePlace& place) {
-    CKPT_RETURN_IF_ERROR(Append(file.header(), file));
     absl::Status status;
     uint64_t room = 0;
     part_.source->Consumed(place.part_offset);  // the gap before this file, if any
@@ -177,8 +197,8 @@ class PartJob {
       v1::DataFile* file = manifest.add_files();
       file->set_file_id(files_[i]->id().bytes());
       file->set_length(files_[i]->length());
-      file->set_header_length(files_[i]->header().size());
-      file->set_header_hash(Xxh3(files_[i]->header()));
+      file->set_header_length(headers_[i].size());
+      file->set_header_hash(header_hashes_[i]);
       file->set_first_shard(part_.layout->files()[i].first_shard);
       file->set_shard_count(part_.layout->files()[i].shard_count);
     }
@@ -228,6 +248,8 @@ class PartJob {
 
   const PersistTools& tools_;
   const PartToPersist& part_;
+  std::vector<HeaderRegion> headers_;     // of each file
+  std::vector<uint64_t> header_hashes_;  // of those that are written
   std::vector<std::unique_ptr<PartFile>> files_;
   PartWrites writes_;
   BlockHasher hasher_;

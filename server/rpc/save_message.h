@@ -5,6 +5,8 @@
 #define CKPT_SERVER_RPC_SAVE_MESSAGE_H_
 
 #include <cstdint>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -28,6 +30,8 @@ class SaveMessage {
 
   v1::SaveRequest::KindCase kind() const { return kind_; }
   const v1::SaveRequest& request() const { return request_; }  // of every kind but Data
+  // Of Chunk: its bytes, which the message does not have any more.
+  std::string TakeChunkData() { return std::move(*request_.mutable_chunk()->mutable_data()); }
   // Of Data. The payload lives as long as the message does.
   uint64_t offset() const { return offset_; }
   ReceivedBytes payload() const { return {pieces_, crc32c_}; }

@@ -17,6 +17,8 @@ namespace {
 // chunk would wake both sides up for it.
 constexpr uint64_t kAckEveryBytes = 8 << 20;
 constexpr absl::Duration kAckPause = absl::Milliseconds(5);
+// Of a layout: smaller ones are put together as they come, so that they stay few.
+constexpr size_t kChunkKeptBytesMin = 1 << 20;
 
 absl::string_view NameOf(const SaveMessage& message) {
   switch (message.kind()) {
@@ -175,7 +177,8 @@ absl::Status SaveStream::ReadLayout() {
   v1::SaveResponse need;
   need.mutable_need_plan();
   conversation_->Send(std::move(need));
-  std::string serialized;
+  std::vector<std::string> chunks;  // of megabytes each: put together once, and not moved before
+  uint64_t bytes = 0;
   while (true) {
     SaveMessage message;
     CKPT_RETURN_IF_ERROR(NextMessage(message));
@@ -184,23 +187,37 @@ absl::Status SaveStream::ReadLayout() {
           absl::StrCat(NameOf(message), " before Accepted; expected the layout's chunks")));
     }
     CKPT_RETURN_IF_ERROR(
-        AddChunk(message.request().chunk(), v1::Chunk::KIND_LAYOUT, kLayoutBytesMax, serialized));
-    if (message.request().chunk().last()) return part_->SetLayout(std::move(serialized));
+        CheckChunk(message.request().chunk(), v1::Chunk::KIND_LAYOUT, kLayoutBytesMax, bytes));
+    bytes += message.request().chunk().data().size();
+    if (chunks.empty() || message.request().chunk().data().size() >= kChunkKeptBytesMin) {
+      chunks.push_back(message.TakeChunkData());
+    } else {
+      chunks.back() += message.request().chunk().data();
+    }
+    if (message.request().chunk().last()) break;
   }
+  if (chunks.size() == 1) return part_->SetLayout(std::move(chunks.front()));
+  std::string serialized;
+  serialized.reserve(bytes);
+  for (std::string& chunk : chunks) {
+    serialized += chunk;
+    chunk = std::string();
+  }
+  return part_->SetLayout(std::move(serialized));
 }
 
-absl::Status SaveStream::AddChunk(const v1::Chunk& chunk, v1::Chunk::Kind kind, uint64_t bytes_max,
-                                  std::string& collected) {
+absl::Status SaveStream::CheckChunk(const v1::Chunk& chunk, v1::Chunk::Kind kind,
+                                    uint64_t bytes_max, uint64_t collected) {
   const absl::string_view what = kind == v1::Chunk::KIND_LAYOUT   ? "layout"
                                  : kind == v1::Chunk::KIND_VALUES ? "values"
                                                                   : "source hashes";
   if (chunk.kind() != kind) {
     return GiveUp(absl::InvalidArgumentError(absl::StrCat("a chunk of another kind than ", what)));
   }
-  if (chunk.offset() != collected.size()) {
+  if (chunk.offset() != collected) {
     return GiveUp(absl::InvalidArgumentError(absl::StrCat("a chunk of the ", what, " at offset ",
                                                           chunk.offset(), " where offset ",
-                                                          collected.size(), " comes next")));
+                                                          collected, " comes next")));
   }
   if (chunk.data().size() > kChunkBytesMax) {
     return GiveUp(absl::InvalidArgumentError(absl::StrCat(
@@ -209,7 +226,7 @@ absl::Status SaveStream::AddChunk(const v1::Chunk& chunk, v1::Chunk::Kind kind, 
   if (chunk.data().empty() && !chunk.last()) {
     return GiveUp(absl::InvalidArgumentError(absl::StrCat("an empty chunk of the ", what)));
   }
-  if (collected.size() + chunk.data().size() > bytes_max) {
+  if (collected + chunk.data().size() > bytes_max) {
     return GiveUp(absl::InvalidArgumentError(
         absl::StrCat("the ", what, " is larger than ", bytes_max, " bytes")));
   }
@@ -218,6 +235,12 @@ absl::Status SaveStream::AddChunk(const v1::Chunk& chunk, v1::Chunk::Kind kind, 
     retry_helps_ = true;
     return absl::ResourceExhaustedError("too many layouts are being received at once; retry later");
   }
+  return absl::OkStatus();
+}
+
+absl::Status SaveStream::AddChunk(const v1::Chunk& chunk, v1::Chunk::Kind kind, uint64_t bytes_max,
+                                  std::string& collected) {
+  CKPT_RETURN_IF_ERROR(CheckChunk(chunk, kind, bytes_max, collected.size()));
   collected.append(chunk.data());
   return absl::OkStatus();
 }

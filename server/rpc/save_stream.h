@@ -44,6 +44,9 @@ class SaveStream {
   // The next message that is not a mere wake-up. An error ends the stream.
   absl::Status NextMessage(SaveMessage& message);
   absl::Status ReadLayout();
+  // Whether that is the next chunk, of what `collected` bytes are there of.
+  absl::Status CheckChunk(const v1::Chunk& chunk, v1::Chunk::Kind kind, uint64_t bytes_max,
+                          uint64_t collected);
   absl::Status AddChunk(const v1::Chunk& chunk, v1::Chunk::Kind kind, uint64_t bytes_max,
                         std::string& collected);
   absl::Status TakeValues(const v1::Chunk& chunk);

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "common/dtype.h"
 #include "common/status_macros.h"
 
@@ -18,19 +19,22 @@ namespace {
 
 constexpr uint32_t kNone = UINT32_MAX;
 
-// A leaf of all ranks that share it. Its stored boxes are a list in Agreement::boxes_.
+// There are as many of these as a checkpoint has leaves and shards: they hold places, not what is
+// there. A part is its place in the list of all.
+
+// A leaf of all ranks that share it, as the first of them declares it. Its stored boxes are a list
+// in Agreement::boxes_.
 struct SharedLeaf {
-  absl::string_view key;
-  std::optional<LeafView> declared;
-  uint32_t declared_by = 0;
+  uint32_t part;
+  uint32_t leaf;
+  uint32_t last_box = kNone;
   bool alias = false;
-  uint32_t first_box = kNone;
 };
 
 struct StoredBox {
-  ShardView shard;
-  uint32_t rank;
-  uint32_t next;
+  uint32_t part;
+  uint32_t shard;
+  uint32_t before;  // of the same leaf
 };
 
 std::string PrintShape(const LeafView& leaf) {
@@ -48,10 +52,9 @@ std::string PlacementName(const LeafView& leaf) {
   return v1::Placement_Name(leaf.placement).substr(sizeof("PLACEMENT_") - 1);
 }
 
-absl::Status CheckSame(absl::string_view key, const SharedLeaf& shared, const LeafView& leaf,
+absl::Status CheckSame(const LeafView& first, uint32_t first_rank, const LeafView& leaf,
                        uint32_t rank) {
-  const LeafView& first = *shared.declared;
-  const uint32_t first_rank = shared.declared_by;
+  const absl::string_view key = first.printed_key;
   if (first.placement != leaf.placement) {
     return Disagree(key, "placement", PlacementName(first), first_rank, PlacementName(leaf), rank);
   }
@@ -91,36 +94,55 @@ absl::Status CheckCovered(absl::string_view key, const LeafView& leaf, uint64_t 
                    " of ", volume.value_or(0), " elements are stored by the ranks of the share"));
 }
 
+// Whether each box ends before the next begins, in one dimension for all: what ranks mostly store
+// of a tensor. False shows nothing.
+bool Ascend(absl::Span<const ShardView> boxes) {
+  if (boxes.size() < 2) return true;
+  for (size_t d = 0; d < boxes[0].offset.size(); ++d) {
+    size_t i = 1;
+    while (i < boxes.size() &&
+           boxes[i - 1].offset[d] + boxes[i - 1].extent[d] <= boxes[i].offset[d]) {
+      ++i;
+    }
+    if (i == boxes.size()) return true;
+  }
+  return false;
+}
+
 class Agreement {
  public:
-  explicit Agreement(size_t leaves) { by_key_.reserve(leaves); }
+  explicit Agreement(const std::vector<RankLayout>& parts) : parts_(parts) {
+    size_t shards = 0;
+    for (const RankLayout& part : parts) shards += part.layout->shards().size();
+    boxes_.reserve(shards);
+    shared_.reserve(parts.front().layout->leaves().size());
+  }
 
   // Declares the leaves of one part, and gathers the boxes of those that ranks share.
-  absl::Status Add(const RankLayout& part) {
-    const PartLayout& layout = *part.layout;
+  absl::Status Add(uint32_t part) {
+    const PartLayout& layout = *parts_[part].layout;
     const LeafTable& leaves = layout.leaves();
     std::vector<uint32_t> numbers(leaves.size());
-    for (size_t i = 0; i < numbers.size(); ++i) {
+    for (uint32_t i = 0; i < numbers.size(); ++i) {
       const LeafView leaf = leaves[i];
-      numbers[i] = NumberOf(leaf.printed_key, i);
+      numbers[i] = NumberOf(leaf.printed_key, part, i);
       SharedLeaf& shared = shared_[numbers[i]];
       shared.alias |= leaf.alias_of_plus_one != 0;
-      if (!shared.declared.has_value()) {
-        shared.declared = leaf;
-        shared.declared_by = part.rank;
-      } else if (leaf.placement != v1::PLACEMENT_PER_RANK ||
-                 shared.declared->placement != v1::PLACEMENT_PER_RANK) {
-        // PER_RANK leaves are one rank's own, but a key that others share cannot be one.
-        CKPT_RETURN_IF_ERROR(CheckSame(shared.key, shared, leaf, part.rank));
+      if (shared.part == part) continue;  // keys of one part are distinct
+      const LeafView first = DeclarationOf(shared);
+      // PER_RANK leaves are one rank's own, but a key that others share cannot be one.
+      if (leaf.placement != v1::PLACEMENT_PER_RANK ||
+          first.placement != v1::PLACEMENT_PER_RANK) {
+        CKPT_RETURN_IF_ERROR(CheckSame(first, parts_[shared.part].rank, leaf, parts_[part].rank));
       }
     }
     const ShardTable& shards = layout.shard_boxes();
-    for (size_t s = 0; s < shards.size(); ++s) {
-      const ShardView shard = shards[s];
-      if (leaves[shard.leaf].placement == v1::PLACEMENT_PER_RANK) continue;
-      SharedLeaf& shared = shared_[numbers[shard.leaf]];
-      boxes_.push_back({shard, part.rank, shared.first_box});
-      shared.first_box = static_cast<uint32_t>(boxes_.size() - 1);
+    for (uint32_t s = 0; s < shards.size(); ++s) {
+      const uint32_t leaf = shards[s].leaf;
+      if (leaves[leaf].placement == v1::PLACEMENT_PER_RANK) continue;
+      SharedLeaf& shared = shared_[numbers[leaf]];
+      boxes_.push_back({part, s, shared.last_box});
+      shared.last_box = static_cast<uint32_t>(boxes_.size() - 1);
     }
     last_numbers_ = std::move(numbers);
     return absl::OkStatus();
@@ -128,61 +150,84 @@ class Agreement {
 
   absl::Status CheckShared(bool whole_world) {
     for (const SharedLeaf& shared : shared_) {
-      const LeafView& leaf = *shared.declared;
+      const LeafView leaf = DeclarationOf(shared);
       if (!IsTensorKind(leaf.kind) || leaf.placement == v1::PLACEMENT_PER_RANK) continue;
       const bool must_cover =
           !shared.alias && (whole_world || leaf.placement == v1::PLACEMENT_REPLICATED);
-      CKPT_RETURN_IF_ERROR(CheckBoxes(shared, must_cover));
+      CKPT_RETURN_IF_ERROR(CheckBoxes(shared, leaf, must_cover));
     }
     return absl::OkStatus();
   }
 
  private:
-  // Ranks mostly declare the same leaves in the same order: the part before knows.
-  uint32_t NumberOf(absl::string_view key, size_t position) {
-    if (position < last_numbers_.size() && shared_[last_numbers_[position]].key == key) {
-      return last_numbers_[position];
+  LeafView DeclarationOf(const SharedLeaf& shared) const {
+    return parts_[shared.part].layout->leaves()[shared.leaf];
+  }
+  absl::string_view KeyOf(const SharedLeaf& shared) const {
+    return parts_[shared.part].layout->leaves().printed_key(shared.leaf);
+  }
+
+  // Ranks mostly declare the same leaves in the same order: the part before knows. The keys of the
+  // first are looked up only once another part has one elsewhere.
+  uint32_t NumberOf(absl::string_view key, uint32_t part, uint32_t leaf) {
+    const auto next = static_cast<uint32_t>(shared_.size());
+    if (part == 0) {
+      shared_.push_back({part, leaf});
+      return next;
     }
-    const auto [it, inserted] = by_key_.try_emplace(key, static_cast<uint32_t>(shared_.size()));
-    if (inserted) shared_.push_back({.key = key, .declared = std::nullopt});
+    if (leaf < last_numbers_.size() && KeyOf(shared_[last_numbers_[leaf]]) == key) {
+      return last_numbers_[leaf];
+    }
+    if (by_key_.empty()) {
+      for (uint32_t i = 0; i < next; ++i) by_key_.emplace(KeyOf(shared_[i]), i);
+    }
+    const auto [it, inserted] = by_key_.try_emplace(key, next);
+    if (inserted) shared_.push_back({part, leaf});
     return it->second;
   }
 
-  absl::Status CheckBoxes(const SharedLeaf& shared, bool must_cover) {
-    const LeafView& leaf = *shared.declared;
-    std::vector<Box>& boxes = leaf_boxes_;
-    std::vector<uint32_t>& ranks = leaf_ranks_;
-    boxes.clear();
-    ranks.clear();
+  absl::Status CheckBoxes(const SharedLeaf& shared, const LeafView& leaf, bool must_cover) {
+    leaf_boxes_.clear();
+    leaf_ranks_.clear();
     uint64_t have = 0;
-    for (uint32_t i = shared.first_box; i != kNone; i = boxes_[i].next) {
-      boxes.push_back(boxes_[i].shard.box());
-      ranks.push_back(boxes_[i].rank);
-      have += boxes.back().volume();  // no overflow: they lie inside the shape
+    for (uint32_t i = shared.last_box; i != kNone; i = boxes_[i].before) {
+      const RankLayout& part = parts_[boxes_[i].part];
+      leaf_boxes_.push_back(part.layout->shard_boxes()[boxes_[i].shard]);
+      leaf_ranks_.push_back(part.rank);
+      have += Volume(leaf_boxes_.back().extent).value_or(0);  // inside the shape: no overflow
     }
-    std::reverse(boxes.begin(), boxes.end());  // rank order
-    std::reverse(ranks.begin(), ranks.end());
-    const absl::Status tiling = CheckTiling(boxes, nullptr);
-    if (absl::IsResourceExhausted(tiling)) return tiling;  // too irregular to be looked at
-    if (!tiling.ok()) {
-      // CheckTiling names boxes by index; ranks are what people know.
-      std::vector<std::string> who;
-      for (size_t i = 0; i < boxes.size() && i < 16; ++i) {
-        who.push_back(
-            absl::StrCat("box ", i, " ", boxes[i].ToString(), " of rank ", ranks[i]));
-      }
-      return absl::InvalidArgumentError(absl::StrCat("boxes of '", shared.key, "' overlap: ",
-                                                     tiling.message(), " (",
-                                                     absl::StrJoin(who, "; "), ")"));
+    std::reverse(leaf_boxes_.begin(), leaf_boxes_.end());  // rank order
+    if (!Ascend(leaf_boxes_)) {
+      std::reverse(leaf_ranks_.begin(), leaf_ranks_.end());
+      CKPT_RETURN_IF_ERROR(CheckDisjoint(leaf.printed_key));
     }
-    return must_cover ? CheckCovered(shared.key, leaf, have) : absl::OkStatus();
+    return must_cover ? CheckCovered(leaf.printed_key, leaf, have) : absl::OkStatus();
   }
 
+  // The boxes of the leaf at hand.
+  absl::Status CheckDisjoint(absl::string_view key) const {
+    std::vector<Box> boxes;
+    boxes.reserve(leaf_boxes_.size());
+    for (const ShardView& shard : leaf_boxes_) boxes.push_back(shard.box());
+    const absl::Status tiling = CheckTiling(boxes, nullptr);
+    if (tiling.ok() || absl::IsResourceExhausted(tiling)) return tiling;  // or: too irregular
+    // CheckTiling names boxes by index; ranks are what people know.
+    std::vector<std::string> who;
+    for (size_t i = 0; i < boxes.size() && i < 16; ++i) {
+      who.push_back(
+          absl::StrCat("box ", i, " ", boxes[i].ToString(), " of rank ", leaf_ranks_[i]));
+    }
+    return absl::InvalidArgumentError(absl::StrCat("boxes of '", key, "' overlap: ",
+                                                   tiling.message(), " (",
+                                                   absl::StrJoin(who, "; "), ")"));
+  }
+
+  const std::vector<RankLayout>& parts_;
   absl::flat_hash_map<absl::string_view, uint32_t> by_key_;
   std::vector<SharedLeaf> shared_;
   std::vector<StoredBox> boxes_;
   std::vector<uint32_t> last_numbers_;
-  std::vector<Box> leaf_boxes_;  // of the leaf at hand
+  std::vector<ShardView> leaf_boxes_;  // of the leaf at hand
   std::vector<uint32_t> leaf_ranks_;
 };
 
@@ -193,7 +238,9 @@ absl::Status CheckOwn(const RankLayout& part) {
   const ShardTable& shards = layout.shard_boxes();
   std::vector<uint64_t> have(leaves.size(), 0);
   for (size_t s = 0; s < shards.size(); ++s) {
-    have[shards[s].leaf] += Volume(shards[s].extent).value_or(0);
+    const ShardView shard = shards[s];
+    if (leaves[shard.leaf].placement != v1::PLACEMENT_PER_RANK) continue;
+    have[shard.leaf] += Volume(shard.extent).value_or(0);
   }
   for (size_t i = 0; i < have.size(); ++i) {
     const LeafView leaf = leaves[i];
@@ -211,8 +258,10 @@ absl::Status CheckOwn(const RankLayout& part) {
 absl::Status CheckAgreement(const std::vector<RankLayout>& parts, bool whole_world) {
   if (parts.empty()) return absl::OkStatus();
   CKPT_RETURN_IF_ERROR(CheckReplicatedLists(parts));
-  Agreement agreement(parts.front().layout->leaves().size());
-  for (const RankLayout& part : parts) CKPT_RETURN_IF_ERROR(agreement.Add(part));
+  Agreement agreement(parts);
+  for (uint32_t part = 0; part < parts.size(); ++part) {
+    CKPT_RETURN_IF_ERROR(agreement.Add(part));
+  }
   for (const RankLayout& part : parts) CKPT_RETURN_IF_ERROR(CheckOwn(part));
   return agreement.CheckShared(whole_world);
 }

@@ -2,8 +2,8 @@
 //
 //   its checkpoint is committed       -> it is the memory copy, if it still has its bytes
 //   marked committed, but not known   -> the checkpoint was deleted: removed
-//   `staged`, with `durable`          -> on disk already, under that reference: waits for the
-//   commit `staged`                          -> persisted again, from the beginning
+//   `staged`, with `durable`          -> on disk already, under that reference: waits for the commit
+//   `staged`                          -> persisted again, from the beginning
 //
 // Parts are grouped by the attempt (uid) that they belong to. A complete group is finished. An
 // incomplete one is WRITING for one grace, in which its missing ranks may begin; then it is
@@ -154,7 +154,11 @@ CheckpointTableImpl::CheckpointPtr CheckpointTableImpl::AdoptPart(const FoundPar
 }
 
 absl::Status CheckpointTableImpl::AdoptBytes(const FoundPart& found, LivePart& part) {
-  CKPT_ASSIGN_OR_RETURN(part.layout, ReadLayout(found));
+  part.layout = index_.FindLayout(found.plan.layout_digest());  // parts of one layout share it
+  if (part.layout == nullptr) {
+    CKPT_ASSIGN_OR_RETURN(part.layout, ReadLayout(found));
+    index_.KeepLayout(part.layout);
+  }
   const uint64_t part_bytes = part.layout->part_bytes();
   std::shared_ptr<StagingFile> file;
   if (found.has_data) {

@@ -55,13 +55,14 @@ std::shared_ptr<PartBuffer> CheckpointTableImpl::BufferOf(const PartPtr& part) {
 absl::Status CheckpointTableImpl::SetLayout(const CheckpointPtr& checkpoint, const PartPtr& part,
                                             uint64_t stream, std::string serialized) {
   CKPT_RETURN_IF_ERROR(StreamStatus(checkpoint, part, stream));
-  if (Sha256(serialized) != part->claim.layout_digest) {
+  std::string digest = Sha256(serialized);
+  if (digest != part->claim.layout_digest) {
     return absl::InvalidArgumentError(
         absl::StrCat("the layout's ", serialized.size(),
                      " bytes do not have the SHA-256 that Begin named as layout_digest"));
   }
   CKPT_ASSIGN_OR_RETURN(std::shared_ptr<const PartLayout> layout,
-                        PartLayout::FromBytes(std::move(serialized)));
+                        PartLayout::FromBytes(std::move(serialized), std::move(digest)));
   index_.KeepLayout(layout);
   return LayoutKnown(checkpoint, part, std::move(layout));
 }

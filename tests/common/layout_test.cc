@@ -1,3 +1,4 @@
+#include <algorithm>
 #include "common/layout.h"
 
 #include <gtest/gtest.h>
@@ -81,6 +82,36 @@ TEST(LayoutTest, BlocksAreCountedPerShard) {
   EXPECT_EQ(made->shards()[1].first_block, 2u);
   EXPECT_EQ(made->shards()[2].first_block, 3u);
   EXPECT_EQ(made->block_count(), 4u);
+}
+
+// By printed key, byte for byte, however much of it is common to many.
+TEST(LayoutTest, ShardsStandInTheOrderOfTheirKeys) {
+  using std::string_literals::operator""s;
+  const std::string common(100, 'c');
+  std::vector<std::string> names = {"b", "a\0"s, "a", "a\0b"s, "a\0\0"s, "\xc3\xa9", "ab", "Z",
+                                    "aaaaaaaa", "aaaaaaaab", "aaaaaaaa\0"s};
+  for (int i = 0; i < 300; ++i) {
+    names.push_back(common + std::to_string(i * 7919 % 1000));
+    names.push_back("layers." + std::to_string(i) + ".block." + std::to_string(i * 31 % 17));
+    names.push_back(names.back() + "\0"s);
+  }
+  v1::Layout layout;
+  for (const std::string& name : names) {
+    *layout.add_leaves() = TensorNamed(name, v1::DTYPE_U8, {4}, v1::PLACEMENT_SHARDED);
+  }
+  for (uint32_t i = 0; i < names.size(); ++i) {
+    AddShard(i, {{2}, {1}}, layout);
+    AddShard(i, {{0}, {1}}, layout);
+  }
+  const auto made = PartLayout::FromProto(layout);
+  ASSERT_TRUE(made.ok()) << made.status();
+  std::sort(names.begin(), names.end());
+  const ShardTable& shards = (*made)->shard_boxes();
+  ASSERT_EQ(shards.size(), 2 * names.size());
+  for (size_t i = 0; i < shards.size(); ++i) {
+    ASSERT_EQ((*made)->leaves().printed_key(shards[i].leaf), names[i / 2]);
+    ASSERT_EQ(shards[i].offset[0], i % 2 == 0 ? 0u : 2u);
+  }
 }
 
 // A random layout: offsets follow each other, in canonical order, whatever the boxes.

@@ -168,6 +168,11 @@ class FaultyRocksFiles : public rocksdb::FileSystemWrapper {
     return Run([&](FaultyDisk::Real real) { return disk_->Rename(from, to, real); },
                [&] { return target()->RenameFile(from, to, options, dbg); });
   }
+  // The disk knows no second names of a file: whoever would make one copies the file instead.
+  IOStatus LinkFile(const std::string&, const std::string&, const IOOptions&,
+                    IODebugContext*) override {
+    return IOStatus::NotSupported("links");
+  }
 
  private:
   FaultyDisk* const disk_;

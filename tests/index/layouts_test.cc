@@ -1,3 +1,6 @@
+#include <filesystem>
+#include <fstream>
+
 #include "absl/strings/match.h"
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
@@ -98,6 +101,41 @@ TEST_F(Layouts, PreparedOnesAreSeenWithTheirCheckpointAlone) {
   EXPECT_EQ(Keys(*LayoutOfSizes({7}), "", "").size(), 1u);
   Reopen();
   EXPECT_EQ(Keys(*layout, "", "").size(), 2u);
+}
+
+// Their rows come as a table, not through the log.
+TEST_F(Layouts, LargeOnesAreWrittenFoundForgottenAndWrittenAgain) {
+  constexpr size_t kLeaves = 70'000;
+  const std::vector<uint64_t> sizes(kLeaves, 8);
+  const auto layout = LayoutOfSizes(sizes);
+  ASSERT_GT(layout->serialized().size(), size_t{2} << 20);
+  const auto count = [&] { return Keys(*layout, "", "", kLeaves + 1).size(); };
+  ASSERT_TRUE(index_->PrepareLayout(*layout).ok());
+  ASSERT_TRUE(index_->PrepareLayout(*layout).ok());
+  EXPECT_TRUE(absl::IsNotFound(index_->OpenLeaves(layout->digest()).status()));
+  index_->ForgetLayoutsUnusedSince(absl::Now() + absl::Seconds(1));
+  ASSERT_TRUE(index_->PrepareLayout(*layout).ok());
+  const CheckpointUid first = Put(IdOf("r", 1), sizes);
+  EXPECT_EQ(count(), kLeaves);
+  ASSERT_TRUE(index_->Tombstone(first).ok());
+  ASSERT_TRUE(index_->FinishTombstone(first).ok());
+  EXPECT_TRUE(absl::IsNotFound(index_->OpenLeaves(layout->digest()).status()));
+  Put(IdOf("r", 2), sizes);  // without having been prepared
+  EXPECT_EQ(count(), kLeaves);
+  EXPECT_TRUE(index_->VerifyFiles().ok());
+  Reopen();
+  EXPECT_EQ(count(), kLeaves);
+  EXPECT_EQ(index_->FindLayout(layout->digest())->serialized(), layout->serialized());
+  for (const auto& file : std::filesystem::directory_iterator(path_)) {
+    EXPECT_FALSE(absl::EndsWith(file.path().string(), ".table")) << file.path();
+  }
+}
+
+TEST_F(Layouts, ATableThatACrashLeftIsGoneAtTheNextStart) {
+  const std::string left = path_ + "/1.table";
+  std::ofstream(left) << "half of one";
+  Reopen();
+  EXPECT_FALSE(std::filesystem::exists(left));
 }
 
 TEST_F(Layouts, OneThatNothingReferencesIsGoneAtTheNextStart) {

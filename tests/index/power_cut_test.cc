@@ -69,5 +69,29 @@ TEST_F(IndexPowerCut, WhatAFailedSyncLeftInTheLogLastsFromTheNextStartOn) {
   ExpectATombstoneOutlivesAPowerCut(kept, gone);
 }
 
+// The rows of a large layout go past the log: they are there before what references them is.
+TEST_F(IndexPowerCut, RowsOfALargeLayoutAreThereWithItsCheckpoint) {
+  constexpr size_t kLeaves = 70'000;
+  const std::vector<uint64_t> sizes(kLeaves, 8);
+  const auto layout = LayoutOfSizes(sizes);
+  ASSERT_TRUE(index_->PrepareLayout(*layout).ok());
+  const CheckpointUid uid = Put(IdOf("r", 1), sizes);
+  ASSERT_TRUE(index_->PutLabels(uid, {}).ok());  // synced, and all before it
+  CutPower();
+  Start();
+  const auto found = index_->FindLayout(layout->digest());
+  ASSERT_NE(found, nullptr);
+  EXPECT_EQ(found->serialized(), layout->serialized());
+}
+
+TEST_F(IndexPowerCut, ALargeLayoutWhoseTableCannotBeSyncedIsWrittenWithItsCheckpoint) {
+  const std::vector<uint64_t> sizes(70'000, 8);
+  const auto layout = LayoutOfSizes(sizes);
+  disk_.FailOn(FaultyDisk::Call::kSync, ".table", 1, absl::InternalError("told to fail"));
+  EXPECT_FALSE(index_->PrepareLayout(*layout).ok());
+  Put(IdOf("r", 1), sizes);
+  EXPECT_NE(index_->FindLayout(layout->digest()), nullptr);
+}
+
 }  // namespace
 }  // namespace ckpt

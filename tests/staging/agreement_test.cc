@@ -30,6 +30,38 @@ TEST(Agreement, OverlappingBoxesNameKeyAndRanks) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("of rank 1"));
 }
 
+// Every leaf is met by its key, wherever it stands in a part's list.
+TEST(Agreement, LeavesInAnotherOrderAndLeavesOfSomeRanksAlone) {
+  const auto half = [](uint64_t rank) { return Rows(4 * rank, 4 * rank + 4, 4); };
+  const auto first =
+      LayoutMaker().Sharded("a", {8, 4}, half(0)).Sharded("b", {8, 4}, half(0)).Make();
+  const auto second = LayoutMaker()
+                          .Sharded("c", {8, 4}, Rows(0, 8, 4))
+                          .Sharded("b", {8, 4}, half(1))
+                          .Sharded("a", {8, 4}, half(1))
+                          .Make();
+  EXPECT_TRUE(Check({first, second}).ok());
+  EXPECT_TRUE(Check({second, first}).ok());
+  const auto third = LayoutMaker().Sharded("c", {8, 4}, half(1)).Make();
+  const absl::Status overlap = Check({first, second, third});
+  EXPECT_THAT(std::string(overlap.message()), HasSubstr("'c'"));
+  EXPECT_THAT(std::string(overlap.message()), HasSubstr("of rank 2"));
+  const auto other =
+      LayoutMaker().Sharded("b", {8, 4}, half(1), v1::DTYPE_F32).Sharded("a", {8, 4}, half(1));
+  EXPECT_THAT(std::string(Check({first, LayoutMaker(other).Make()}).message()),
+              HasSubstr("U8 on rank 0, F32 on rank 1"));
+}
+
+TEST(Agreement, BoxesOfAGridAndRanksInFallingOrder) {
+  const auto at = [](uint64_t row, uint64_t column) { return Shard({{row, column}, {4, 2}}); };
+  EXPECT_TRUE(Check({at(0, 0), at(0, 2), at(4, 0), at(4, 2)}).ok());
+  EXPECT_TRUE(Check({at(4, 2), at(4, 0), at(0, 2), at(0, 0)}).ok());
+  EXPECT_FALSE(Check({at(0, 0), at(0, 2), at(4, 0), at(4, 0)}).ok());
+  EXPECT_FALSE(Check({at(0, 0), at(0, 2), at(4, 0)}).ok());
+  EXPECT_TRUE(Check({Shard(Rows(4, 8, 4)), Shard(Rows(0, 4, 4))}).ok());
+  EXPECT_FALSE(Check({Shard(Rows(3, 8, 4)), Shard(Rows(0, 4, 4))}).ok());
+}
+
 TEST(Agreement, MissingBoxesAreFound) {
   const absl::Status status = Check({Shard(Rows(0, 3, 4)), Shard(Rows(4, 8, 4))});
   EXPECT_TRUE(absl::IsInvalidArgument(status));
