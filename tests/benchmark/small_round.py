@@ -16,6 +16,7 @@ BARS = {
     "restore_memory": ">= 0.90",
     "restore_memory_fresh_process": None,
     "restore_disk": ">= 0.95",
+    "raw_read_added_up": None,
     "verification_durable": "<= 1.03",
     "verification_restore_disk": "<= 1.03",
     "verification_restore_memory": None,
