@@ -20,6 +20,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "common/digest.h"
+#include "common/nearest_names.h"
 #include "common/status_macros.h"
 #include "server/settings.h"
 
@@ -107,8 +108,10 @@ absl::StatusOr<ParsedArguments> ParseArguments(const std::vector<std::string>& a
   return parsed;
 }
 
-GivenSettings ParseEnvironment(const std::vector<std::string>& environment,
-                               std::vector<std::string>& notes) {
+absl::StatusOr<GivenSettings> ParseEnvironment(const std::vector<std::string>& environment,
+                                               std::vector<std::string>& notes) {
+  std::vector<std::string> names;
+  for (const Setting& setting : Settings()) names.push_back(setting.name);
   GivenSettings given;
   for (const std::string& entry : environment) {
     if (!absl::StartsWith(entry, "CKPTD_")) continue;
@@ -117,8 +120,15 @@ GivenSettings ParseEnvironment(const std::vector<std::string>& environment,
     const std::string variable = entry.substr(0, equals);
     std::string name = absl::AsciiStrToLower(variable.substr(6));
     name = absl::StrReplaceAll(name, {{"_", "-"}});
-    // Not an error: a Kubernetes service named ckptd puts CKPTD_PORT and more into every pod.
     if (FindSetting(name) == nullptr && name != "config") {
+      const std::vector<std::string> near = NearestNames(name, names, 1);
+      if (!near.empty()) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "environment variable ", absl::CHexEscape(variable),
+            " is no setting of ckptd; did you mean ", EnvironmentName(near[0]),
+            "? Unset it otherwise"));
+      }
+      // Not an error: a Kubernetes service named ckptd puts CKPTD_PORT and more into every pod.
       notes.push_back(absl::StrCat("environment variable ", absl::CHexEscape(variable),
                                    " is no setting of ckptd and is ignored"));
       continue;
@@ -228,7 +238,8 @@ absl::StatusOr<CommandLine> ReadConfig(const ConfigSources& sources) {
   CKPT_ASSIGN_OR_RETURN(ParsedArguments parsed, ParseArguments(sources.arguments));
   result.action = parsed.action;
   if (result.action != CommandLine::Action::kServe) return result;
-  const GivenSettings environment = ParseEnvironment(sources.environment, result.notes);
+  CKPT_ASSIGN_OR_RETURN(const GivenSettings environment,
+                        ParseEnvironment(sources.environment, result.notes));
 
   GivenSettings file;
   const Given* config_file = nullptr;
@@ -306,7 +317,7 @@ std::string HelpText() {
                   "  --version                   Print the version.\n"
                   "  --help                      Print this.\n"
                   "\nSIGTERM or SIGINT: stop admitting saves, finish what is staged, exit 0. A "
-                  "second one: exit at once.\n"
+                  "second one: exit at once, with 128 + its number.\n"
                   "Exit codes: 0 done; 1 could not start or failed (the reason is on standard "
                   "error); 2 wrong settings.\n");
   return text;

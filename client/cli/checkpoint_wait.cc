@@ -48,7 +48,7 @@ Verb CheckpointWait() {
                   .positionals = {{.name = "RUN@STEP", .help = "a step's number"}},
                   .flags = {{.name = "state",
                              .value = "STATE",
-                             .help = "staged, committed (default) or replicated"},
+                             .help = "staged or committed (default)"},
                             {.name = "incarnation",
                              .value = "HEX",
                              .help = "of which launch; default: the newest that is not aborted"}},

@@ -150,8 +150,8 @@ absl::StatusOr<std::unique_ptr<Connection>> Connection::MakeRemote(const std::st
   if (!credentials.ok()) {
     return absl::InvalidArgumentError(
         absl::StrCat(credentials.status().message(),
-                     " (--tls-ca, --tls-cert and --tls-key, or CKPTD_TLS_CA, CKPTD_TLS_CERT and "
-                     "CKPTD_TLS_KEY)"));
+                     " (--tls-ca, --tls-cert and --tls-key, or CKPTCTL_TLS_CA, CKPTCTL_TLS_CERT and "
+                     "CKPTCTL_TLS_KEY)"));
   }
   std::unique_ptr<Connection> connection(new Connection("", address, std::move(tls), timeout));
   connection->OpenChannel(*credentials, std::move(arguments));

@@ -72,19 +72,19 @@ const std::vector<FlagSpec>& CommonFlags() {
        .is_path = true},
       {.name = "tls-ca",
        .value = "FILE",
-       .help = "PEM, for --address: who signed the daemon's certificate; default $CKPTD_TLS_CA",
+       .help = "PEM, for --address: who signed the daemon's certificate; default $CKPTCTL_TLS_CA",
        .is_path = true},
       {.name = "tls-cert",
        .value = "FILE",
-       .help = "PEM, for --address: the certificate to show; default $CKPTD_TLS_CERT",
+       .help = "PEM, for --address: the certificate to show; default $CKPTCTL_TLS_CERT",
        .is_path = true},
       {.name = "tls-key",
        .value = "FILE",
-       .help = "PEM, for --address: its key; default $CKPTD_TLS_KEY",
+       .help = "PEM, for --address: its key; default $CKPTCTL_TLS_KEY",
        .is_path = true},
       {.name = "tls-name",
        .value = "NAME",
-       .help = "the name in the daemon's certificate; default $CKPTD_TLS_NAME, then the host"},
+       .help = "the name in the daemon's certificate; default $CKPTCTL_TLS_NAME, then the host"},
       {.name = "timeout", .value = "TIME", .help = "give up after 30s, 5m, ... with exit code 7"},
       {.name = "help", .help = "this text", .letter = 'h'}};
   return *flags;
@@ -203,10 +203,10 @@ absl::StatusOr<std::unique_ptr<Connection>> ConnectionOf(const Arguments& argume
     return absl::InvalidArgumentError("give --socket or --address, not both");
   }
   TlsOptions tls;
-  tls.ca_file = FlagOrEnvironment(arguments, "tls-ca", "CKPTD_TLS_CA");
-  tls.certificate_file = FlagOrEnvironment(arguments, "tls-cert", "CKPTD_TLS_CERT");
-  tls.key_file = FlagOrEnvironment(arguments, "tls-key", "CKPTD_TLS_KEY");
-  tls.server_name = FlagOrEnvironment(arguments, "tls-name", "CKPTD_TLS_NAME");
+  tls.ca_file = FlagOrEnvironment(arguments, "tls-ca", "CKPTCTL_TLS_CA");
+  tls.certificate_file = FlagOrEnvironment(arguments, "tls-cert", "CKPTCTL_TLS_CERT");
+  tls.key_file = FlagOrEnvironment(arguments, "tls-key", "CKPTCTL_TLS_KEY");
+  tls.server_name = FlagOrEnvironment(arguments, "tls-name", "CKPTCTL_TLS_NAME");
   return Connection::MakeRemote(arguments.Get("address"), std::move(tls), timeout);
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -50,6 +51,25 @@ std::string SummaryText(const v1::RetentionSummary& summary) {
                     "`ckptctl retention confirm`\n");
   }
   return text;
+}
+
+absl::StatusOr<v1::RetentionSummary> ReadPlan(
+    VerbContext& context, const std::string& run, const v1::RetentionPolicy* policy,
+    absl::FunctionRef<void(const v1::RetentionDecision&)> take) {
+  v1::PlanRetentionRequest request;
+  request.set_run(run);
+  if (policy != nullptr) *request.mutable_policy() = *policy;
+  grpc::ClientContext call;
+  context.connection.Prepare(call);
+  const auto reader = context.connection.retention().PlanRetention(&call, request);
+  v1::PlanRetentionResponse response;
+  v1::RetentionSummary summary;
+  while (reader->Read(&response)) {
+    if (response.has_summary()) summary = response.summary();
+    for (const v1::RetentionDecision& decision : response.decisions().decisions()) take(decision);
+  }
+  CKPT_RETURN_IF_ERROR(context.connection.FromGrpc(reader->Finish(), &call));
+  return summary;
 }
 
 }  // namespace
@@ -113,31 +133,21 @@ absl::StatusOr<v1::RetentionPolicy> ParsePolicyFlags(const Arguments& arguments,
 
 absl::StatusOr<ExitCode> ShowPlan(VerbContext& context, const std::string& run,
                                   const v1::RetentionPolicy* policy) {
-  v1::PlanRetentionRequest request;
-  request.set_run(run);
-  if (policy != nullptr) *request.mutable_policy() = *policy;
-  grpc::ClientContext call;
-  context.connection.Prepare(call);
-  const auto reader = context.connection.retention().PlanRetention(&call, request);
-  v1::PlanRetentionResponse response;
-  v1::RetentionSummary summary;
   Json decisions = Json::array();
   RecordPrinter printer(context.format == OutputFormat::kJson ? OutputFormat::kTable
                                                               : context.format,
                         {{"STEP", true}, {"DATA", true}, {"FATE"}, {"WHY"}});
-  while (reader->Read(&response)) {
-    if (response.has_summary()) summary = response.summary();
-    for (const v1::RetentionDecision& decision : response.decisions().decisions()) {
-      const Json json = DecisionJson(decision);
-      if (context.format == OutputFormat::kJson) {
-        decisions.push_back(json);
-        continue;
-      }
-      printer.Add(json, {absl::StrCat(decision.id().step()), PrintByteSize(decision.data_bytes()),
-                         decision.keep() ? "keep" : "DELETE", decision.reason()});
+  const auto print = [&](const v1::RetentionDecision& decision) {
+    const Json json = DecisionJson(decision);
+    if (context.format == OutputFormat::kJson) {
+      decisions.push_back(json);
+      return;
     }
-  }
-  CKPT_RETURN_IF_ERROR(context.connection.FromGrpc(reader->Finish(), &call));
+    printer.Add(json, {absl::StrCat(decision.id().step()), PrintByteSize(decision.data_bytes()),
+                       decision.keep() ? "keep" : "DELETE", decision.reason()});
+  };
+  CKPT_ASSIGN_OR_RETURN(const v1::RetentionSummary summary,
+                        ReadPlan(context, run, policy, print));
   if (context.format == OutputFormat::kJson) {
     Json json = SummaryJson(summary);
     json["decisions"] = std::move(decisions);
@@ -149,6 +159,13 @@ absl::StatusOr<ExitCode> ShowPlan(VerbContext& context, const std::string& run,
     std::fputs(SummaryText(summary).c_str(), stdout);
   }
   return kExitOk;
+}
+
+absl::StatusOr<v1::RetentionSummary> SummarizePlan(VerbContext& context, const std::string& run,
+                                                   const v1::RetentionPolicy& policy) {
+  auto summary = ReadPlan(context, run, &policy, [](const v1::RetentionDecision&) {});
+  if (absl::IsNotFound(summary.status())) return v1::RetentionSummary();
+  return summary;
 }
 
 }  // namespace ckpt::cli

@@ -27,6 +27,9 @@ absl::StatusOr<v1::RetentionPolicy> ParsePolicyFlags(const Arguments& arguments,
 // Asks what `policy` (null: the run's own) would do to the run now, and prints it.
 absl::StatusOr<ExitCode> ShowPlan(VerbContext& context, const std::string& run,
                                   const v1::RetentionPolicy* policy);
+// The same without printing. A run that is not there yet: nothing.
+absl::StatusOr<v1::RetentionSummary> SummarizePlan(VerbContext& context, const std::string& run,
+                                                   const v1::RetentionPolicy& policy);
 
 }  // namespace ckpt::cli
 

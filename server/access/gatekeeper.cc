@@ -29,7 +29,9 @@ absl::StatusOr<std::unique_ptr<Gatekeeper>> Gatekeeper::Open(const Settings& set
   gatekeeper->socket_rights_ =
       OverAllRuns("a caller on the socket without a token", settings.socket_rights);
   // Without tokens whoever reaches the port may do everything: who reaches it is up to --listen.
-  if (gatekeeper->tokens_ == nullptr) gatekeeper->tcp_rights_ = Rights::Everything("TCP");
+  if (settings.tcp && gatekeeper->tokens_ == nullptr) {
+    gatekeeper->tcp_rights_ = Rights::Everything("TCP");
+  }
   return gatekeeper;
 }
 

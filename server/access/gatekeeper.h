@@ -29,6 +29,7 @@ class Gatekeeper {
     // Over all runs, for calls on the unix socket without a token; nullopt: none.
     std::optional<Verb> socket_rights = Verb::kAdmin;
     std::string token_file;  // empty: there are no tokens
+    bool tcp = false;        // whether TCP is served
   };
   // INVALID_ARGUMENT: the token file.
   static absl::StatusOr<std::unique_ptr<Gatekeeper>> Open(const Settings& settings);

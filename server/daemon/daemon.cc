@@ -68,7 +68,8 @@ class RunningDaemon final : public Daemon {
       CKPT_ASSIGN_OR_RETURN(retention.sections, ReadRetentionFile(config_.retention_file));
     }
     CKPT_ASSIGN_OR_RETURN(gatekeeper_, Gatekeeper::Open({.socket_rights = config_.socket_rights,
-                                                         .token_file = config_.token_file}));
+                                                         .token_file = config_.token_file,
+                                                         .tcp = !config_.listen.empty()}));
     if (!config_.quota_file.empty()) {
       CKPT_ASSIGN_OR_RETURN(std::vector<QuotaSection> sections, ReadQuotaFile(config_.quota_file));
       quotas_ = Quotas(std::move(sections));

@@ -8,7 +8,6 @@
 // those of a large one become a table, which is synced before that batch is written.
 #include <algorithm>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/limits.h"
@@ -107,14 +106,11 @@ absl::StatusOr<bool> RocksIndex::KnowsLayout(const std::string& digest) {
 
 absl::Status RocksIndex::EnsureLayout(const PartLayout& layout) {
   CKPT_ASSIGN_OR_RETURN(const bool known, KnowsLayout(layout.digest()));
-  return known ? absl::OkStatus() : WriteLeaves(layout);
+  return known ? absl::OkStatus() : WriteLeaves(layout, nullptr);
 }
 
 absl::Status RocksIndex::PrepareLayout(const PartLayout& layout) {
-  std::string table;
-  absl::Cleanup remove = [&] {
-    if (!table.empty()) db_->GetEnv()->DeleteFile(table).PermitUncheckedError();
-  };
+  std::unique_ptr<LayoutTable> table;
   if (IsLarge(layout)) {  // made while others write
     bool known = false;
     {
@@ -122,15 +118,12 @@ absl::Status RocksIndex::PrepareLayout(const PartLayout& layout) {
       CKPT_ASSIGN_OR_RETURN(known, KnowsLayout(layout.digest()));
     }
     if (!known) {
-      table = NewTablePath();
-      CKPT_RETURN_IF_ERROR(MakeTable(layout, table));
+      CKPT_ASSIGN_OR_RETURN(table, MakeTable(layout));
     }
   }
   MutexLock lock(write_mutex_);
   CKPT_ASSIGN_OR_RETURN(const bool known, KnowsLayout(layout.digest()));
-  if (!known) {
-    CKPT_RETURN_IF_ERROR(table.empty() ? WriteLeaves(layout) : TakeTable(table));
-  }
+  if (!known) CKPT_RETURN_IF_ERROR(WriteLeaves(layout, std::move(table)));
   if (LayoutCount(layout.digest()).value_or(1) == 0) prepared_[layout.digest()] = absl::Now();
   return absl::OkStatus();
 }
@@ -149,36 +142,33 @@ absl::StatusOr<std::shared_ptr<const PartLayout>> RocksIndex::LayoutOf(
   return layout;
 }
 
-std::string RocksIndex::NewTablePath() {
-  return absl::StrCat(db_->GetName(), "/", ++tables_made_, kTableSuffix);
-}
+RocksIndex::LayoutTable::~LayoutTable() { env->DeleteFile(path).PermitUncheckedError(); }
 
-absl::Status RocksIndex::MakeTable(const PartLayout& layout, const std::string& path) {
+absl::StatusOr<std::unique_ptr<RocksIndex::LayoutTable>> RocksIndex::MakeTable(
+    const PartLayout& layout) {
+  std::unique_ptr<LayoutTable> table(new LayoutTable{
+      db_->GetEnv(), absl::StrCat(db_->GetName(), "/", ++tables_made_, kTableSuffix)});
   const rocksdb::Options options = db_->GetOptions(families_[kLeaves]);
-  rocksdb::SstFileWriter table(rocksdb::EnvOptions(options), options, families_[kLeaves]);
-  CKPT_RETURN_IF_ERROR(FromRocks(table.Open(path)));
+  rocksdb::SstFileWriter writer(rocksdb::EnvOptions(options), options, families_[kLeaves]);
+  CKPT_RETURN_IF_ERROR(FromRocks(writer.Open(table->path)));
   CKPT_RETURN_IF_ERROR(
       PackLeaves(layout, [&](absl::string_view first_key, absl::string_view row) {
         return FromRocks(
-            table.Put(index_keys::Leaves(layout.digest(), first_key), SliceOf(row)));
+            writer.Put(index_keys::Leaves(layout.digest(), first_key), SliceOf(row)));
       }));
-  return FromRocks(table.Finish());
+  CKPT_RETURN_IF_ERROR(FromRocks(writer.Finish()));
+  return table;
 }
 
-absl::Status RocksIndex::TakeTable(const std::string& path) {
-  rocksdb::IngestExternalFileOptions options;
-  options.move_files = true;
-  options.write_global_seqno = false;
-  return FromRocks(db_->IngestExternalFile(families_[kLeaves], {path}, options));
-}
-
-absl::Status RocksIndex::WriteLeaves(const PartLayout& layout) {
+absl::Status RocksIndex::WriteLeaves(const PartLayout& layout, std::unique_ptr<LayoutTable> table) {
   if (IsLarge(layout)) {
-    const std::string table = NewTablePath();
-    absl::Status written = MakeTable(layout, table);
-    if (written.ok()) written = TakeTable(table);
-    db_->GetEnv()->DeleteFile(table).PermitUncheckedError();
-    return written;
+    if (table == nullptr) {
+      CKPT_ASSIGN_OR_RETURN(table, MakeTable(layout));
+    }
+    rocksdb::IngestExternalFileOptions options;
+    options.move_files = true;
+    options.write_global_seqno = false;
+    return FromRocks(db_->IngestExternalFile(families_[kLeaves], {table->path}, options));
   }
   rocksdb::WriteBatch rows;
   const auto write = [&]() -> absl::Status {

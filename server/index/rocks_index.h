@@ -141,13 +141,16 @@ class RocksIndex : public Index {
   // the digest that the manifest names.
   absl::StatusOr<std::shared_ptr<const PartLayout>> LayoutOf(
       const v1::PartManifest& part, std::shared_ptr<const PartLayout> layout);
-  // A crash in between leaves rows that nobody looks for yet.
-  absl::Status WriteLeaves(const PartLayout& layout);
-  // The rows of a large layout, as a table of their own beside the index's files.
-  absl::Status MakeTable(const PartLayout& layout, const std::string& path);
-  // Takes such a table in: its file becomes one of the index's.
-  absl::Status TakeTable(const std::string& path);
-  std::string NewTablePath();
+  // The rows of a large layout, as a file beside the index's, which goes when this does.
+  struct LayoutTable {
+    rocksdb::Env* const env;
+    const std::string path;
+    ~LayoutTable();
+  };
+  absl::StatusOr<std::unique_ptr<LayoutTable>> MakeTable(const PartLayout& layout);
+  // A crash in between leaves rows that nobody looks for yet. A large layout's come as a table that
+  // the index takes in, `table` where it was made before.
+  absl::Status WriteLeaves(const PartLayout& layout, std::unique_ptr<LayoutTable> table);
   absl::Status DeleteLeaves(rocksdb::WriteBatch& batch, const std::string& digest);
   // Head, values and hashes. `layout` is the part's.
   absl::Status PutPart(rocksdb::WriteBatch& batch, CheckpointUid uid, const v1::PartManifest& part,

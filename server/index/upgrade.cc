@@ -39,7 +39,7 @@ absl::Status RocksIndex::UpgradeFromFormat1() {
     batch.Delete(families_[kLayouts], digest + 'b');
     batch.Delete(families_[kLayouts], digest + 'r');
     if (count.ok() && layout.ok() && (*layout)->digest() == digest) {
-      CKPT_RETURN_IF_ERROR(WriteLeaves(**layout));
+      CKPT_RETURN_IF_ERROR(WriteLeaves(**layout, nullptr));
       batch.Put(families_[kLayouts], digest, *count);
     }
     CKPT_RETURN_IF_ERROR(FromRocks(db_->Write({}, &batch)));

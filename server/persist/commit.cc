@@ -108,9 +108,10 @@ absl::StatusOr<CheckpointRecord> CommitCheckpoint(
     record.data_bytes += part.reference.data_bytes();
   }
   if (auto labels = folder->ReadLabels(uid); labels.ok()) record.labels = *std::move(labels);
-  absl::Status indexed = index->PutCheckpoint(record.manifest, manifests, record.labels, layouts);  // 8
+  absl::Status indexed =
+      index->PutCheckpoint(record.manifest, manifests, record.labels, layouts);  // 8
   if (!indexed.ok()) {
-    observe::Error("committed, but could not be indexed: tried again, at the next start at the latest",
+    observe::Error("committed, but not indexed: tried again, at the next start at the latest",
                    {{"checkpoint", id.ToString()}, {"error", indexed}});
     return record;
   }

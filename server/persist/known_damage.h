@@ -1,5 +1,6 @@
-// Which committed checkpoints were found damaged, by whoever read them last: the scrubber, `checkpoint
-// verify`, `latest-valid`. In memory only: a restarted daemon finds it again by reading. Thread-safe.
+// Which committed checkpoints were found damaged, by whoever read them last: the scrubber,
+// `checkpoint verify`, `latest-valid`. In memory only: a restarted daemon finds it again by
+// reading. Thread-safe.
 #ifndef CKPT_SERVER_PERSIST_KNOWN_DAMAGE_H_
 #define CKPT_SERVER_PERSIST_KNOWN_DAMAGE_H_
 

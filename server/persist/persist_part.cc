@@ -48,7 +48,10 @@ constexpr uint64_t kHeaderPieceBytes = 256 << 10;  // for the same reason
 class PartJob {
  public:
   PartJob(const PersistTools& tools, const PartToPersist& part)
-      : tools_(tools), part_(part), hasher_(part.layout.get(), tools.hash_blocks), manifest_id_(FileId::Random()) {}
+      : tools_(tools),
+        part_(part),
+        hasher_(part.layout.get(), tools.hash_blocks),
+        manifest_id_(FileId::Random()) {}
 
   absl::StatusOr<DurablePart> Run() {
     absl::StatusOr<DurablePart> durable = Protocol();

@@ -34,8 +34,8 @@ struct PersistOptions {
   // Tests and demonstrations: a part that isn't streaming waits so long before step 1. The
   // destructor cuts that short.
   absl::Duration delay = absl::ZeroDuration();
-  // Benchmarks: false leaves the hashes of blocks 0, so that what hashing costs can be measured. What
-  // is saved so fails every check.
+  // Benchmarks: false leaves the hashes of blocks 0, so that what hashing costs can be measured.
+  // What is saved so fails every check.
   bool hash_blocks = true;
 };
 

@@ -1,7 +1,7 @@
 // What a commit needs, made while parts are being persisted: the index's tables of their layouts,
 // and the checkpoint manifest, written and synced as `.partial` just before the last part's own
-// syncs. The commit then has one sync to wait for, not two, and the file system's journal is written
-// once for the part's names and this one.
+// syncs. The commit then has one sync to wait for, not two, and the file system's journal is
+// written once for the part's names and this one.
 #ifndef CKPT_SERVER_PERSIST_PREPARED_COMMITS_H_
 #define CKPT_SERVER_PERSIST_PREPARED_COMMITS_H_
 

@@ -27,8 +27,8 @@ class Reservation {
  public:
   explicit Reservation(DataFolder* folder) : folder_(folder) {}
   absl::Status Reserve(uint64_t part_bytes);  // RESOURCE_EXHAUSTED
-  // Allocates the part's blocks, and the promise ends whether that worked or not. Meanwhile its room
-  // is counted twice: a Reserve that fails for that waits and looks again.
+  // Allocates the part's blocks, and the promise ends whether that worked or not. Meanwhile its
+  // room is counted twice: a Reserve that fails for that waits and looks again.
   absl::Status Allocate(uint64_t part_bytes, absl::FunctionRef<absl::Status()> allocate);
   // The part's blocks will never be allocated.
   void Release(uint64_t part_bytes);

@@ -24,7 +24,7 @@ absl::Status CompareSourceHashes(const PartLayout& layout, absl::Span<const uint
   const absl::Span<const PartLayout::ShardPlace> shards = layout.shards();
   const auto after = std::upper_bound(
       shards.begin(), shards.end(), first,
-      [](uint64_t block, const PartLayout::ShardPlace& shard) { return block < shard.first_block; });
+      [](uint64_t block, const auto& shard) { return block < shard.first_block; });
   const auto shard = after - 1;
   const ShardView view = layout.shard_boxes()[static_cast<size_t>(shard - shards.begin())];
   return absl::DataLossError(absl::StrCat(

@@ -10,8 +10,8 @@
 
 namespace ckpt {
 
-// Both: one hash for each block of `layout`, as in PartManifest.block_hashes. DATA_LOSS names key, box,
-// block and both hashes of the first that differs, and how many do.
+// Both: one hash for each block of `layout`, as in PartManifest.block_hashes. DATA_LOSS names key,
+// box, block and both hashes of the first that differs, and how many do.
 absl::Status CompareSourceHashes(const PartLayout& layout, absl::Span<const uint64_t> source,
                                  absl::Span<const uint64_t> persisted);
 

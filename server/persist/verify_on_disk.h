@@ -1,6 +1,6 @@
-// All that lies on disk of one committed checkpoint, against the hashes of its manifests: the checkpoint
-// manifest, labels, part manifests, every byte of the data files. For `checkpoint verify`,
-// `latest-valid`, the scrubber and `ckptutil verify`.
+// All that lies on disk of one committed checkpoint, against the hashes of its manifests: the
+// checkpoint manifest, labels, part manifests, every byte of the data files. For `checkpoint
+// verify`, `latest-valid`, the scrubber and `ckptutil verify`.
 #ifndef CKPT_SERVER_PERSIST_VERIFY_ON_DISK_H_
 #define CKPT_SERVER_PERSIST_VERIFY_ON_DISK_H_
 
@@ -24,8 +24,8 @@ struct VerificationProgress {
 };
 
 struct VerifyOptions {
-  // What the index has of the checkpoint manifest: the file must say the same. Where the file does not
-  // read, the rest is checked by this. Null: the file alone.
+  // What the index has of the checkpoint manifest: the file must say the same. Where the file does
+  // not read, the rest is checked by this. Null: the file alone.
   const v1::CheckpointManifest* known = nullptr;
   bool past_cache = false;  // leave the page cache to others, and see what the device holds
   uint64_t report_every_bytes = 64 << 20;

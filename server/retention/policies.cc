@@ -42,6 +42,10 @@ absl::StatusOr<HoldingPolicy> RetentionPolicies::Of(const std::string& run) cons
       return HoldingPolicy{found->second, v1::RETENTION_SOURCE_RUN, "set for this run"};
     }
   }
+  return Inherited(run);
+}
+
+HoldingPolicy RetentionPolicies::Inherited(const std::string& run) const {
   for (const RetentionSection& section : settings_.sections) {
     if (section.pattern.Matches(run)) {
       return HoldingPolicy{section.policy, v1::RETENTION_SOURCE_FILE, section.where};

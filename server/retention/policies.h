@@ -35,6 +35,8 @@ class RetentionPolicies {
 
   // DATA_LOSS: the file is damaged, and what it said of this run is not known.
   absl::StatusOr<HoldingPolicy> Of(const std::string& run) const;
+  // What holds where SetRetention gave the run none.
+  HoldingPolicy Inherited(const std::string& run) const;
   // Durable when it returns. nullopt: none of its own any more. INVALID_ARGUMENT, DATA_LOSS,
   // RESOURCE_EXHAUSTED: more than kRetentionPoliciesMax.
   absl::Status Set(const std::string& run, const std::optional<v1::RetentionPolicy>& policy);

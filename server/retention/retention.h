@@ -75,6 +75,7 @@ class Retention {
   absl::StatusOr<RetentionPlan> Plan(const std::string& run,
                                      const std::optional<v1::RetentionPolicy>& policy) const;
   absl::StatusOr<HoldingPolicy> PolicyOf(const std::string& run) const { return policies_.Of(run); }
+  HoldingPolicy InheritedPolicyOf(const std::string& run) const { return policies_.Inherited(run); }
   // As RetentionPolicies::Set; in force when it returns.
   absl::Status SetPolicy(const std::string& run, const std::optional<v1::RetentionPolicy>& policy);
 

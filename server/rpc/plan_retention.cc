@@ -22,6 +22,7 @@ absl::Status GetRetention(const Retention& retention, const v1::GetRetentionRequ
   response.set_source(holding.source);
   response.set_where(holding.where);
   response.set_awaits_confirmation(awaits);
+  *response.mutable_inherited() = retention.InheritedPolicyOf(request.run()).policy;
   return absl::OkStatus();
 }
 

@@ -76,7 +76,7 @@ class DataFolder {
   // The commit point, and its reverse; both end with a synced folder. Publish never overwrites:
   // ALREADY_EXISTS. Where it fails, the manifest does not stand under its final name.
   absl::Status PublishPreparedManifest(CheckpointUid uid);
-  absl::Status PublishCheckpointManifest(const v1::CheckpointManifest& manifest);  // prepares it too
+  absl::Status PublishCheckpointManifest(const v1::CheckpointManifest& manifest);  // prepares it
   absl::Status RemoveCheckpointManifest(CheckpointUid uid);  // and its labels; OK where it is gone
 
   // Unlinked now or at the last pin. OK where it is gone.

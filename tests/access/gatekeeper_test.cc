@@ -25,9 +25,11 @@ class GatekeeperTest : public ::testing::Test {
   GatekeeperTest() {
     std::ofstream(path_) << absl::BytesToHexString(Sha256("secret")) << " team-a team-a/** write\n";
   }
-  std::unique_ptr<Gatekeeper> Open(std::optional<Verb> socket_rights, bool tokens) {
-    auto gatekeeper = Gatekeeper::Open(
-        {.socket_rights = socket_rights, .token_file = tokens ? path_ : std::string()});
+  std::unique_ptr<Gatekeeper> Open(std::optional<Verb> socket_rights, bool tokens,
+                                   bool tcp = true) {
+    auto gatekeeper = Gatekeeper::Open({.socket_rights = socket_rights,
+                                        .token_file = tokens ? path_ : std::string(),
+                                        .tcp = tcp});
     EXPECT_TRUE(gatekeeper.ok()) << gatekeeper.status();
     return *std::move(gatekeeper);
   }
@@ -47,6 +49,10 @@ TEST_F(GatekeeperTest, TheSocketGivesItsRightsToWhoBringsNoToken) {
   ASSERT_TRUE(rights.ok()) << rights.status();
   EXPECT_TRUE((*rights)->MayEverywhere(Verb::kRead));
   EXPECT_FALSE((*rights)->MaySomewhere(Verb::kWrite));
+}
+
+TEST_F(GatekeeperTest, TcpGivesNothingWhereItIsNotServed) {
+  Unauthenticated(*Open(Verb::kAdmin, false, /*tcp=*/false), kTcp);
 }
 
 TEST_F(GatekeeperTest, ASocketWithoutRightsAsksForAToken) {

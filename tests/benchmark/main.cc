@@ -39,7 +39,8 @@ int Measure(const Options& options, const std::string& binary) {
   }
   bench.printer().Heading(
       absl::StrCat(PrintByteSize(bench.state().bytes()), " of state in ", bench.state().tensors(),
-                   " tensors from 4 B to ", PrintByteSize(bench.state().largest_tensor()), "; ", options.pairs, " pairs for each ratio, medians",
+                   " tensors from 4 B to ", PrintByteSize(bench.state().largest_tensor()), "; ",
+                   options.pairs, " pairs for each ratio, medians",
                    options.pairs < 10 ? " (too few to be held to: 10 or more count)" : "", "; ",
                    std::thread::hardware_concurrency(), " processors; hashing with ",
                    std::string(Xxh3InstructionSet()), "\n"));

@@ -1,5 +1,5 @@
-// One of several processes that do the same at once: ckpt_bench itself, in a role of its own. It says
-// "ready", waits until its stdin ends, works, and says what came of it, a line each.
+// One of several processes that do the same at once: ckpt_bench itself, in a role of its own. It
+// says "ready", waits until its stdin ends, works, and says what came of it, a line each.
 #ifndef CKPT_TESTS_BENCHMARK_RANK_PROCESS_H_
 #define CKPT_TESTS_BENCHMARK_RANK_PROCESS_H_
 

@@ -21,8 +21,9 @@ struct RawSetting {
 };
 
 // Writes `bytes` into a new file of `folder`, preallocated, with O_DIRECT, and fdatasync: those of
-// `data` (page-aligned, populated, at least a block), over and over; then two new files of 4 KiB, each with fdatasync, as many as a
-// checkpoint of one part makes. Returns the seconds of that; the files are removed afterwards.
+// `data` (page-aligned, populated, at least a block), over and over; then two new files of 4 KiB,
+// each with fdatasync, as many as a checkpoint of one part makes. Returns the seconds of that; the
+// files are removed afterwards.
 absl::StatusOr<double> RawWrite(const std::string& folder, absl::Span<const std::byte> data,
                                 uint64_t bytes, const RawSetting& setting);
 absl::StatusOr<RawSetting> CalibrateWrite(const std::string& folder,

@@ -1,6 +1,6 @@
 // Orchestration beside a trainer: five hundred watchers that have nothing to hear, and callers that
-// ask as fast as they are answered, for a minute, while a trainer saves. How many calls a second, none
-// of which may fail, and the trainer's longest stall beside its longest without them.
+// ask as fast as they are answered, for a minute, while a trainer saves. How many calls a second,
+// none of which may fail, and the trainer's longest stall beside its longest without them.
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 

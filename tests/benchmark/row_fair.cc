@@ -1,5 +1,5 @@
-// Sixty-four processes, each a job of its own, save and then restore through one daemon for a while,
-// as fast as they can: what the slowest of them gets, beside the fastest.
+// Sixty-four processes, each a job of its own, save and then restore through one daemon for a
+// while, as fast as they can: what the slowest of them gets, beside the fastest.
 #include <algorithm>
 #include <iostream>
 

@@ -1,6 +1,6 @@
-// What it costs to know that bytes are right: the durable save with the hashes of its blocks computed,
-// beside a daemon that leaves them out (--hash-blocks=false); a restore whose blocks are checked,
-// beside one whose are not, from cold disk and, printed only, from the memory tier.
+// What it costs to know that bytes are right: the durable save with the hashes of its blocks
+// computed, beside a daemon that leaves them out (--hash-blocks=false); a restore whose blocks are
+// checked, beside one whose are not, from cold disk and, printed only, from the memory tier.
 #include <utility>
 
 #include "absl/strings/str_cat.h"

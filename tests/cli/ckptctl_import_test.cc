@@ -89,6 +89,13 @@ TEST_F(CkptctlImport, ImportDoesNotDisturbATrainerUnasked) {
   EXPECT_THAT(refused.errors, HasSubstr("run@5"));
   CKPT_ASSERT_OK((*rank)->Release());
   CKPT_EXPECT_OK((*rank)->AwaitCommitted());
+  // Asked, it does: the import is a newer launch of the run.
+  CKPT_ASSERT_OK((*rank)->Save({.id = NewId("run", 6), .hold_at = 100}));
+  CKPT_ASSERT_OK((*rank)->AwaitHeld());
+  EXPECT_EQ(Run({"checkpoint", "import", "run@1", file, "--yes"}).exit_status, 0);
+  CKPT_ASSERT_OK((*rank)->Release());
+  CKPT_EXPECT_ERROR((*rank)->AwaitCommitted(), absl::StatusCode::kAborted, "a later launch");
+  EXPECT_THAT(CommittedSteps("run"), ::testing::UnorderedElementsAre(1, 5));
 }
 
 TEST_F(CkptctlImport, ADrainingDaemonIsNotTakenForADeadOne) {

@@ -36,7 +36,13 @@ TEST_F(CkptctlRetention, PlansSetsShowsAndUnsets) {
   EXPECT_EQ(RunJson({"retention", "plan", "team/r"})["deleted"], 0);
   EXPECT_EQ(CommittedSteps("team/r").size(), 4u);
 
-  const CommandResult set = Run({"retention", "set", "team/r", "--keep-last=2", "--max-age=30d"});
+  const CommandResult unasked = Run({"retention", "set", "team/r", "--keep-last=2"});
+  EXPECT_EQ(unasked.exit_status, 5);
+  EXPECT_THAT(unasked.errors,
+              HasSubstr("--yes to let `keep-last 2` delete 2 of the 4 checkpoints of team/r now"));
+  EXPECT_EQ(RunJson({"retention", "show", "team/r"})["source"], "NONE");
+  const CommandResult set =
+      Run({"retention", "set", "team/r", "--keep-last=2", "--max-age=30d", "--yes"});
   EXPECT_EQ(set.exit_status, 0) << set.errors;
   EXPECT_THAT(set.output, HasSubstr("keep-last 2, max-age 30d"));
   CKPT_EXPECT_OK(Eventually("two go", [&] { return CommittedSteps("team/r").size() == 2; }));
@@ -47,6 +53,18 @@ TEST_F(CkptctlRetention, PlansSetsShowsAndUnsets) {
   EXPECT_EQ(RunJson({"retention", "unset", "team/r"})["source"], "NONE");
   EXPECT_THAT(Run({"retention", "confirm"}).output, HasSubstr("was on already"));
   EXPECT_EQ(RunJson({"status"})["retention_awaits_confirmation"], false);
+}
+
+TEST_F(CkptctlRetention, UnsetAsksWhereTheDaemonsOwnPolicyWouldDelete) {
+  CKPT_ASSERT_OK(daemon().Restart({"--keep-last=1"}));
+  EXPECT_EQ(Run({"retention", "set", "team/r", "--keep-all"}).exit_status, 0) << "not there yet";
+  SaveSteps(3);
+  const CommandResult unasked = Run({"retention", "unset", "team/r"});
+  EXPECT_EQ(unasked.exit_status, 5);
+  EXPECT_THAT(unasked.errors, HasSubstr("delete 2 of the 3 checkpoints of team/r now"));
+  EXPECT_EQ(RunJson({"retention", "show", "team/r"})["source"], "RUN");
+  EXPECT_EQ(RunJson({"retention", "unset", "team/r", "--yes"})["source"], "FLAGS");
+  CKPT_EXPECT_OK(Eventually("two go", [&] { return CommittedSteps("team/r").size() == 1; }));
 }
 
 TEST_F(CkptctlRetention, WrongOnesAreRefusedWithTheReason) {
@@ -83,7 +101,8 @@ TEST_F(CkptctlRetention, PinsAndMetricsAreShownAndCount) {
   EXPECT_EQ(RunJson({"checkpoint", "ls", "team/r"})[3]["pinned"], true);
   EXPECT_EQ(RunJson({"checkpoint", "ls", "team/r"})[2]["metrics"]["eval/loss"], 0.25);
 
-  EXPECT_EQ(Run({"retention", "set", "team/r", "--keep-best=eval/loss:min:1"}).exit_status, 0);
+  EXPECT_EQ(Run({"retention", "set", "team/r", "--keep-best=eval/loss:min:1", "-y"}).exit_status,
+            0);
   CKPT_EXPECT_OK(Eventually("step 3 goes", [&] {
     return CommittedSteps("team/r") == std::vector<uint64_t>{4, 2, 1};
   }));

@@ -70,9 +70,9 @@ TEST_F(CkptctlTls, TheRightCertificateGetsThrough) {
   ExpectThrough(Health(ca_, caller_));
   const auto by_environment = RunCommand(
       {BuiltBinary("ckptctl"), "health", "--address", address_},
-      {{"CKPTD_TLS_CA", ca_.certificate},
-       {"CKPTD_TLS_CERT", caller_.certificate},
-       {"CKPTD_TLS_KEY", caller_.key}});
+      {{"CKPTCTL_TLS_CA", ca_.certificate},
+       {"CKPTCTL_TLS_CERT", caller_.certificate},
+       {"CKPTCTL_TLS_KEY", caller_.key}});
   ASSERT_TRUE(by_environment.ok()) << by_environment.status();
   ExpectThrough(*by_environment);
 

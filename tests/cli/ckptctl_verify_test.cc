@@ -14,21 +14,27 @@ using ::testing::HasSubstr;
 TEST_F(Ckptctl, ThePersonAtTheTerminalSeesABarAndAFileDoesNot) {
   CKPT_ASSERT_OK(SaveCommitted(NewId("run", 1), TestState::Plain(1, 3 << 20), 1));
   const std::string out = folder_ / "out.safetensors";
+  const std::string in = folder_ / "in.safetensors";
+  ASSERT_EQ(Run({"checkpoint", "export", "run@1", in}).exit_status, 0);
   for (const auto& verb :
-       std::vector<std::vector<std::string>>{{"verify", "run@1"}, {"export", "run@1", out}}) {
+       std::vector<std::vector<std::string>>{{"verify", "run@1"},
+                                             {"export", "run@1", out},
+                                             {"export", "run@1", out + ".pt"},
+                                             {"import", "run@2", in, "--force"}}) {
     SCOPED_TRACE(verb[0]);
     std::vector<std::string> words = {"checkpoint"};
     words.insert(words.end(), verb.begin(), verb.end());
     const CommandResult quiet = Run(words);
     EXPECT_EQ(quiet.exit_status, 0) << quiet.errors;
     EXPECT_EQ(quiet.errors, "");
-    std::filesystem::remove(out);
+    for (const std::string& made : {out, out + ".pt"}) std::filesystem::remove(made);
 
     Terminal terminal;
     ASSERT_GE(terminal.far_end(), 0);
     words.insert(words.begin(), BuiltBinary("ckptctl"));
     words.insert(words.end(), {"--socket", daemon().socket()});
-    const std::string output = folder_ / verb[0];
+    const std::string output = folder_ / "output";
+    std::filesystem::remove(output);
     const absl::StatusOr<pid_t> pid =
         Spawn({.arguments = words, .output = output, .errors_descriptor = terminal.far_end()});
     ASSERT_TRUE(pid.ok()) << pid.status();
@@ -40,7 +46,7 @@ TEST_F(Ckptctl, ThePersonAtTheTerminalSeesABarAndAFileDoesNot) {
     EXPECT_THAT(printed, ::testing::StartsWith(clear));
     EXPECT_THAT(printed, ::testing::EndsWith(clear)) << "the line is left clean";
     EXPECT_THAT(printed,
-                ::testing::ContainsRegex("run@1 \\[#*\\.*\\] +[0-9]+%  .* of 3\\.0 MiB  .*/s"));
+                ::testing::ContainsRegex("run@[12] \\[#*\\.*\\] +[0-9]+%  .* of 3\\.0 MiB  .*/s"));
     // What programs read is the same as without a terminal.
     EXPECT_EQ(ReadWholeFile(output), quiet.output);
   }

@@ -170,6 +170,13 @@ TEST(ConfigTest, UnknownEnvironmentVariablesAreNotedNotRefused) {
   EXPECT_THAT(read->notes[0], HasSubstr("CKPTD_PORT"));
 }
 
+TEST(ConfigTest, AMisspeltEnvironmentVariableIsRefused) {
+  EXPECT_THAT(Refusal({.environment = {"CKPTD_MEMROY_BUDGET=4GiB"}}),
+              AllOf(HasSubstr("CKPTD_MEMROY_BUDGET"), HasSubstr("mean CKPTD_MEMORY_BUDGET?")));
+  // The clients' own are none of these.
+  EXPECT_TRUE(ReadConfig({.environment = {"CKPTD_TOKEN=a"}}).ok());
+}
+
 TEST(ConfigTest, HelpAndVersionWin) {
   EXPECT_EQ(ReadConfig({.arguments = {"--help"}})->action, CommandLine::Action::kHelp);
   EXPECT_EQ(ReadConfig({.arguments = {"--grace=1s", "--version"}})->action,

@@ -8,9 +8,11 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <grpcpp/create_channel_posix.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -18,6 +20,8 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "ckpt/v1/admin.grpc.pb.h"
+#include "ckpt/v1/catalog.grpc.pb.h"
 #include "ckpt/v1/restore.grpc.pb.h"
 #include "client/transport/session_frame.h"
 #include "common/digest.h"
@@ -208,7 +212,10 @@ TEST_F(TwoTeams, TheTokenMayLieInAFileThatNobodyElseReads) {
             kExitNotFound);
 }
 
-class Access : public IntegrationTest {};
+class Access : public IntegrationTest {
+ protected:
+  ScratchFolder scratch_;
+};
 
 TEST_F(Access, ASocketMayGiveReadingAlone) {
   StartDaemon();
@@ -221,6 +228,35 @@ TEST_F(Access, ASocketMayGiveReadingAlone) {
   CKPT_EXPECT_ERROR(Connect()->Prepare(1 << 20, 1), absl::StatusCode::kPermissionDenied,
                     "write rights over any run");
   CKPT_EXPECT_ERROR(Status().status(), absl::StatusCode::kPermissionDenied, "admin rights");
+}
+
+// gRPC tells a connection by the name of the caller's end, which he may choose.
+TEST_F(Access, ACallerWhoNamesHisEndOfTheSocketGetsNoMoreForIt) {
+  StartDaemon({.flags = {"--socket-rights=read"}});
+  const std::string path = daemon().socket();
+  for (const std::string& name : {std::string(), std::string(1, '\0') + absl::StrCat("ipv4:1.2.3.4:", getpid()),
+                                  scratch_ / "ipv4:1.2.3.4:5"}) {
+    const int end = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+    std::memcpy(address.sun_path, name.data(), name.size());
+    const auto bytes = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
+    if (!name.empty()) {
+      ASSERT_EQ(bind(end, reinterpret_cast<const sockaddr*>(&address), bytes), 0)
+          << std::strerror(errno);
+    }
+    sockaddr_un served{.sun_family = AF_UNIX, .sun_path = {}};
+    std::memcpy(served.sun_path, path.data(), path.size());
+    ASSERT_EQ(connect(end, reinterpret_cast<const sockaddr*>(&served), sizeof(served)), 0);
+    ASSERT_EQ(fcntl(end, F_SETFL, O_NONBLOCK), 0);
+    const auto channel = grpc::CreateInsecureChannelFromFd("ckptd", end);  // closes it
+    grpc::ClientContext reads, asks;
+    v1::ListRunsResponse runs;
+    const grpc::Status listed = v1::CatalogService::NewStub(channel)->ListRuns(&reads, {}, &runs);
+    EXPECT_TRUE(listed.ok()) << listed.error_message();
+    v1::GetStatusResponse status;
+    const grpc::Status told = v1::AdminService::NewStub(channel)->GetStatus(&asks, {}, &status);
+    EXPECT_EQ(told.error_code(), grpc::StatusCode::PERMISSION_DENIED) << told.error_message();
+  }
 }
 
 TEST_F(Access, AWrongTokenFileRefusesTheStart) {

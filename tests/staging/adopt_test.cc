@@ -39,6 +39,17 @@ TEST_F(AdoptTest, AStagedCheckpointIsFinishedByTheNextDaemon) {
   EXPECT_EQ(rig_.ReadBack(rig_.Id(5), 1).value(), Bytes(1));
 }
 
+TEST_F(AdoptTest, PartsOfOneLayoutShareItAgain) {
+  for (uint32_t rank = 0; rank < 2; ++rank) {
+    ASSERT_TRUE(rig_.Save(rig_.Claim(5, rank, 2, *layout_), layout_, rank).ok());
+  }
+  Restart(absl::Hours(1));
+  ASSERT_EQ(rig_.adopted().parts, 2u);
+  const auto shared = rig_.index().FindLayout(layout_->digest());
+  ASSERT_NE(shared, nullptr);
+  EXPECT_GE(shared.use_count(), 4) << "this one, the cache's and those of both parts";
+}
+
 TEST_F(AdoptTest, TwoDeathsInARowLoseNothing) {
   ASSERT_TRUE(rig_.Save(rig_.Claim(5, 0, 1, *layout_), layout_, 0).ok());
   Restart(absl::Hours(1));
