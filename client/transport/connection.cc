@@ -152,8 +152,14 @@ struct Connection::Impl {
   void Prepare(grpc::ClientContext& context) const {
     if (!options.token.empty()) context.AddMetadata(kAuthorization, kBearer + options.token);
   }
-  bool Connect(absl::Time deadline) {  // makes a new one
-    auto made = std::make_shared<const Wire>(options, credentials, arguments);
+  // Begins to connect.
+  std::shared_ptr<const Wire> MakeWire() const {
+    auto wire = std::make_shared<const Wire>(options, credentials, arguments);
+    wire->channel->GetState(/*try_to_connect=*/true);
+    return wire;
+  }
+  // Waits until it has; calls use it from then on.
+  bool Connect(std::shared_ptr<const Wire> made, absl::Time deadline) {
     if (!made->channel->WaitForConnected(absl::ToChronoTime(deadline))) return false;
     MutexLock lock(wire_mutex);
     made.swap(current_wire);
@@ -224,7 +230,8 @@ absl::StatusOr<std::shared_ptr<Connection>> Connection::Open(const ConnectionOpt
   std::shared_ptr<Connection> connection = SharedUnlessForked(new Connection(std::move(impl)));
   if (!connection->remote()) {
     CKPT_RETURN_IF_ERROR(connection->GetSession().status());
-  } else if (!connection->impl_->Connect(absl::Now() + options.connect_timeout)) {
+  } else if (!connection->impl_->Connect(connection->impl_->MakeWire(),
+                                          absl::Now() + options.connect_timeout)) {
     return absl::UnavailableError(absl::StrCat(
         "no ckptd answers at ", options.address,
         "; check the address, that the daemon was started with a TCP listener, and "
@@ -252,10 +259,11 @@ absl::StatusOr<std::shared_ptr<Session>> Connection::Impl::MakeSession() {
   const absl::Time deadline = absl::Now() + options.connect_timeout;
   for (;;) {
     if (is_closed()) return absl::CancelledError("the client was closed");
+    std::shared_ptr<const Wire> wire = MakeWire();  // while the session is made
     absl::StatusOr<std::shared_ptr<Session>> made = Session::Connect(options.socket, options.name);
     if (made.ok()) {
       // The daemon may open its two sockets one after the other.
-      if (Connect(deadline)) return made;
+      if (Connect(std::move(wire), deadline)) return made;
       return absl::UnavailableError(
           absl::StrCat("the daemon's session socket answers, but not ", options.socket));
     }
