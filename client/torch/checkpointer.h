@@ -280,7 +280,9 @@ class Checkpointer {
   //                                        nothing by itself. Modules, optimizers, lists, Stateful
   //                                        objects, placeholders and dictionaries that a rename is
   //                                        In() count with all that the checkpoint has in their
-  //                                        place; more than 256 of them as everything
+  //                                        place. More than 256 of them, or more keys than fit into
+  //                                        2 MiB: all below the entries of `state`; more than 256
+  //                                        of those as everything
   //   both, one after the other            then, where a key of a dictionary is missing
   absl::StatusOr<LoadResult> Load(const Which& which, StateDict& state,
                                   const LoadOptions& options = {});
