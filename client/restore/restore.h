@@ -28,6 +28,10 @@ struct RestoreOptions {
   // alone others must want as well is read through the page cache, so that the node reads it once;
   // everything else is read past it, which is faster. 0: as many as `group` says, or just this one.
   uint32_t ranks_together = 0;
+  // Those ranks read each other's PER_RANK leaves, all of them rank 0's perhaps: these count as what
+  // others want as well. False: each reads one rank's, and no two the same, as far as there are that
+  // many.
+  bool per_rank_shared = false;
   // How long `latest` and `latest-valid` wait for what is STAGED in the run, then
   // DEADLINE_EXCEEDED. More than 24 h is INVALID_ARGUMENT; less than 0 is 0.
   absl::Duration settle_timeout = absl::Minutes(10);
