@@ -226,6 +226,35 @@ void LoadPlan::NotePlain(CheckpointNode& node) {
   }
 }
 
+std::vector<at::Tensor> LoadPlan::ReadAhead(absl::Span<const CheckpointNode* const> nodes) {
+  std::vector<at::Tensor> tensors;
+  if (nodes.empty()) return tensors;
+  std::vector<ReadTarget> reads;
+  for (const CheckpointNode* node : nodes) {
+    const Box region = Box::Whole(StoredShape(*node));
+    tensors.push_back(NewTensor(*ScalarTypeOf(node->leaf->leaf().dtype()), region.extent));
+    reads.push_back({node->leaf->leaf_number(), region,
+                     static_cast<std::byte*>(tensors.back().data_ptr())});
+  }
+  const auto is_of_one = [](const absl::Status& status) {
+    return absl::IsDataLoss(status) || absl::IsFailedPrecondition(status);
+  };
+  absl::Status status = ReadInto(reads);
+  if (is_of_one(status)) {  // whose?
+    for (size_t i = 0; i < reads.size() && (status.ok() || is_of_one(status)); ++i) {
+      status = ReadInto({&reads[i], 1});
+      if (!status.ok()) tensors[i] = at::Tensor();
+    }
+  }
+  if (!status.ok() && !is_of_one(status)) {
+    read_ahead_ = absl::Status(status.code(), absl::StrCat("cannot load ", NameOf(plan_), ": ",
+                                                           status.message(),
+                                                           ". Nothing was changed"));
+    tensors.assign(nodes.size(), at::Tensor());
+  }
+  return tensors;
+}
+
 void LoadPlan::Restored(const CheckpointNode& node) {
   restored_.emplace_back(node.leaf->leaf_number(), node.printed);
 }
@@ -311,6 +340,7 @@ void LoadPlan::Problem(const std::string& printed, absl::string_view text) {
 }
 
 absl::Status LoadPlan::Check() {
+  CKPT_RETURN_IF_ERROR(read_ahead_);
   std::vector<std::string> complaints;
   const auto complain = [&](absl::string_view what, const std::vector<std::string>& list) {
     if (list.empty()) return;
@@ -386,10 +416,23 @@ std::vector<ReadTarget> LoadPlan::ReadTargets() const {
   return reads;
 }
 
+absl::Status LoadPlan::ReadInto(absl::Span<const ReadTarget> targets) {
+  ReadStatistics statistics;
+  const absl::Status status = plan_.Read(targets, &statistics);
+  ReadStatistics& sum = report_.bytes;
+  sum.bytes_asked += statistics.bytes_asked;
+  sum.bytes_read += statistics.bytes_read;
+  sum.bytes_from_memory += statistics.bytes_from_memory;
+  sum.bytes_from_disk += statistics.bytes_from_disk;
+  sum.bytes_hashed += statistics.bytes_hashed;
+  sum.reads += statistics.reads;
+  return status;
+}
+
 absl::Status LoadPlan::Read() {
   try {
     SeparateOverlaps();
-    const absl::Status status = plan_.Read(ReadTargets(), &report_.bytes);
+    const absl::Status status = ReadInto(ReadTargets());
     read_ = status.ok();
     if (absl::IsDataLoss(status)) return FindDamage(status);
     if (absl::IsFailedPrecondition(status)) {
