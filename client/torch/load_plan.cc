@@ -1,5 +1,6 @@
 #include "client/torch/load_plan.h"
 
+#include <ATen/MemoryOverlap.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
@@ -66,6 +67,15 @@ bool IsDense(const at::Tensor& tensor) {
   return tensor.is_contiguous() && !tensor.is_conj() && !tensor.is_neg();
 }
 
+// Where they certainly do: LibTorch copies into no tensor that has a stride of 0, and into others
+// one element over the other.
+bool ElementsShareMemory(const at::Tensor& tensor) {
+  if (tensor.numel() == 0) return false;
+  int64_t span = 1;
+  for (int64_t d = 0; d < tensor.dim(); ++d) span += (tensor.size(d) - 1) * tensor.stride(d);
+  return tensor.numel() > span || at::has_internal_overlap(tensor) == at::MemOverlap::Yes;
+}
+
 std::string NameOf(const RestorePlan& plan) {
   return absl::StrCat(plan.checkpoint().id().run(), "@", plan.checkpoint().id().step());
 }
@@ -105,6 +115,12 @@ bool LoadPlan::Accepts(CheckpointNode& node, const at::Tensor& target, const Ext
   node.taken = true;
   if (absl::Status status = CheckStorable(target); !status.ok()) {
     Problem(node.printed, status.message());
+    return false;
+  }
+  if (ElementsShareMemory(target)) {
+    Problem(node.printed,
+            "elements of the tensor share memory (an expanded view, or windows that overlap), so "
+            "nothing can be loaded into it: give a tensor of its own, by clone() or contiguous()");
     return false;
   }
   const DType wanted = *DTypeOf(target.scalar_type());

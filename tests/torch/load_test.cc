@@ -85,6 +85,38 @@ TEST(LoadStrict, NearestNamesAreLookedUpForTheFirstMissingOnes) {
   EXPECT_EQ(result->report.missing.size(), 60u);
 }
 
+// LibTorch copies into no such tensor, or something else than it was given: that must not be found
+// out after others were written.
+TEST(LoadErrors, ATensorWhoseElementsShareMemoryIsRefusedBeforeAnythingIsTouched) {
+  const auto plan = Saved({{"a", torch::ones(3)}, {"b", torch::ones({3, 4})}});
+  const auto load = [&](const StateValue& b, at::Tensor a) {
+    StateDict state{{"a", a}, {"b", b}};
+    LoadOptions options;
+    options.strict = false;
+    return LoadFrom(plan, state, options).status();
+  };
+  const at::Tensor expanded = torch::zeros({3, 1}).expand({3, 4});
+  for (const StateValue& b : {StateValue(expanded), StateValue(expanded.slice(1, 0, 3)),
+                              StateValue(Sharded{expanded.slice(0, 0, 2), {3, 4}, {0, 0}}),
+                              StateValue(torch::zeros(6).unfold(0, 4, 1))}) {
+    auto a = torch::zeros(3);
+    const absl::Status status = load(b, a);
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("b: elements of the tensor share"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("clone()"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("Nothing was changed"));
+    EXPECT_TRUE(BitEqual(a, torch::zeros(3)));
+  }
+  ASSERT_OK(load(expanded.clone(), torch::zeros(3)));
+  ASSERT_OK(load(torch::zeros({6, 8}).slice(0, 0, 6, 2).slice(1, 1, 8, 2), torch::zeros(3)));
+  // Nothing is shared where there is one element, or none.
+  const auto few = Saved({{"one", torch::ones({1, 3})}, {"none", torch::ones({0, 3})}});
+  const at::Tensor one = torch::zeros(3).expand({1, 3});
+  StateDict state{{"one", one}, {"none", torch::zeros({0, 1}).expand({0, 3})}};
+  ASSERT_OK(LoadFrom(few, state).status());
+  EXPECT_TRUE(BitEqual(one, torch::ones({1, 3})));
+}
+
 TEST(LoadErrors, AFailedReadIsReportedAndValuesStay) {
   const auto plan = Saved({{"n", 5}, {"t", torch::ones(3)}});
   StateDict state{{"n", 1}, {"t", torch::zeros(3)}};
