@@ -450,15 +450,23 @@ absl::Status LoadPlan::Read() {
     SeparateOverlaps();
     const absl::Status status = ReadInto(ReadTargets());
     read_ = status.ok();
-    if (absl::IsDataLoss(status)) return FindDamage(status);
     if (absl::IsFailedPrecondition(status)) {
       return absl::FailedPreconditionError(absl::StrCat("cannot load ", NameOf(plan_),
                                                         ": cannot be read: ", status.message(),
                                                         ". Nothing was changed"));
     }
-    return status;
+    if (!status.ok()) TellAutograd();
+    return absl::IsDataLoss(status) ? FindDamage(status) : status;
   } catch (const std::exception& error) {
     return absl::InternalError(absl::StrCat("LibTorch failed: ", error.what()));
+  }
+}
+
+// Bytes that are read in place change behind its back.
+void LoadPlan::TellAutograd() const {
+  for (const Target& target : targets_) {
+    if (!target.target.defined() || !target.buffer.is_same(target.target)) continue;
+    if (!target.target.is_inference()) target.target.unsafeGetTensorImpl()->bump_version();
   }
 }
 
@@ -473,11 +481,16 @@ absl::Status LoadPlan::FindDamage(const absl::Status& first) {
     const ReadTarget read{target.leaf_number, target.region,
                           static_cast<std::byte*>(target.buffer.data_ptr())};
     const absl::Status status = plan_.Read({&read, 1});
+    if (!status.ok() && !absl::IsDataLoss(status)) {
+      report_.damaged.clear();  // nobody knows of all of it
+      return absl::Status(
+          status.code(),
+          absl::StrCat("loading ", NameOf(plan_), ": ", status.message(),
+                       ". That was while looking for all that is damaged, after ", first.message(),
+                       ". Any tensor may have been touched: load again"));
+    }
     const bool in_place =
         target.callers && target.target.defined() && target.buffer.is_same(target.target);
-    if (in_place && !target.target.is_inference()) {
-      target.target.unsafeGetTensorImpl()->bump_version();
-    }
     if (status.ok()) {
       if (in_place) whole.emplace_back(target.leaf_number, key);
       continue;
@@ -500,15 +513,11 @@ absl::Status LoadPlan::FindDamage(const absl::Status& first) {
 absl::Status LoadPlan::Commit() {
   try {
     at::NoGradGuard no_grad;
+    TellAutograd();
     for (const Target& target : targets_) {
-      if (!target.target.defined()) continue;
-      if (target.buffer.unsafeGetTensorImpl() != target.target.unsafeGetTensorImpl()) {
-        const at::Tensor destination = target.target;
-        destination.copy_(target.buffer);
-      } else if (!target.target.is_inference()) {
-        // Bytes changed behind autograd's back: it has to know.
-        target.target.unsafeGetTensorImpl()->bump_version();
-      }
+      if (!target.target.defined() || target.buffer.is_same(target.target)) continue;
+      const at::Tensor destination = target.target;
+      destination.copy_(target.buffer);
     }
     for (const auto& action : commits_) CKPT_RETURN_IF_ERROR(action());
   } catch (const std::exception& error) {

@@ -132,8 +132,10 @@ class LoadPlan {
   std::vector<ReadTarget> ReadTargets() const;
   // Of a plan whose files are not all there: which targets are lost, for the report.
   void NoteUnreadable();
-  // Reads again, one tensor at a time, after a read that found damage: which are whole.
+  // Reads again, one tensor at a time, after a read that found damage: which are whole. What else
+  // goes wrong then, ends it.
   absl::Status FindDamage(const absl::Status& first);
+  void TellAutograd() const;
   LeafFacts FactsOfName(const std::string& printed) const;
   LeafFacts FactsOfNode(const CheckpointNode& node) const;
 

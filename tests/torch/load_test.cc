@@ -152,6 +152,24 @@ TEST(LoadErrors, DamageIsFoundInEveryTensor) {
   EXPECT_EQ(*state["n"].AsInt(), 1);
 }
 
+TEST(LoadErrors, ADaemonThatGoesAwayWhileDamageIsLookedForIsNoDamage) {
+  const auto plan = Saved({{"a", torch::ones(3)}, {"b", torch::ones(3)}, {"c", torch::ones(3)}});
+  plan->Damage("a");
+  plan->FailNextRead(absl::UnavailableError("the daemon is gone"), /*reads_before=*/2);
+  StateDict state{{"a", torch::zeros(3)}, {"b", torch::zeros(3)}, {"c", torch::zeros(3)}};
+  const auto version = TensorAt(state, "c")._version();
+  LoadReport report;
+  LoadOptions options;
+  options.report = &report;
+  const absl::Status status = LoadFrom(plan, state, options).status();
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("the daemon is gone"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("after damaged: a"));
+  EXPECT_THAT(report.damaged, IsEmpty());
+  EXPECT_THAT(report.restored, IsEmpty());
+  EXPECT_GT(TensorAt(state, "c")._version(), version);  // the first read may have touched it
+}
+
 // An optimizer that never stepped gets its tensors when all is read: until then they are nobody's.
 TEST(LoadErrors, DamageLeavesAnOptimizersNewStateOut) {
   auto saved = torch::nn::Linear(2, 2);
