@@ -374,6 +374,7 @@ absl::Status LoadPlan::Check() {
   if (complaints.empty() && !plan_.has_unreadable()) {
     return absl::OkStatus();  // Read checks the rest before it reads
   }
+  const bool state_fits = complaints.empty();
   const absl::Status readable = plan_.Check(ReadTargets());
   if (!readable.ok()) complaints.push_back(absl::StrCat("cannot be read: ", readable.message()));
   if (complaints.empty()) return absl::OkStatus();  // what is lost is not wanted
@@ -382,6 +383,7 @@ absl::Status LoadPlan::Check() {
                                         absl::StrJoin(complaints, "; "), ". Nothing was changed",
                                         hints_.empty() ? "" : ". ", absl::StrJoin(hints_, ". "));
   if (absl::IsDataLoss(readable)) return absl::DataLossError(text);
+  if (state_fits) return absl::Status(readable.code(), text);
   return missing_key_ && !never_tolerated ? absl::NotFoundError(text)
                                           : absl::InvalidArgumentError(text);
 }

@@ -85,6 +85,28 @@ TEST(LoadStrict, NearestNamesAreLookedUpForTheFirstMissingOnes) {
   EXPECT_EQ(result->report.missing.size(), 60u);
 }
 
+// A lost file that holds nothing of what is wanted makes no other error of it.
+TEST(LoadErrors, BoxesThatAreElsewhereAreAFailedPreconditionBesideALostFileToo) {
+  const auto part = PartOf({{"half", Sharded{torch::ones({2, 2}), {4, 2}, {0, 0}}},
+                            {"other", torch::ones(2)},
+                            {"lost", torch::ones(2)}},
+                           {}, 0, 2);
+  ASSERT_OK(part.status());
+  const auto plan = std::make_shared<PlanOfParts>(std::vector<Part>{*part}, 7);
+  for (const char* lost : {"", "lost"}) {
+    plan->Lose(lost);
+    auto other = torch::zeros(2);
+    StateDict state{{"half", torch::zeros({4, 2})}, {"other", other}};
+    const absl::Status status = LoadFrom(plan, state).status();
+    EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("not covered: half"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("Nothing was changed"));
+    EXPECT_TRUE(BitEqual(other, torch::zeros(2)));
+    StateDict unfit{{"half", torch::zeros({4, 2})}, {"other", torch::zeros(3)}};
+    EXPECT_TRUE(absl::IsInvalidArgument(LoadFrom(plan, unfit).status()));
+  }
+}
+
 // LibTorch copies into no such tensor, or something else than it was given: that must not be found
 // out after others were written.
 TEST(LoadErrors, ATensorWhoseElementsShareMemoryIsRefusedBeforeAnythingIsTouched) {
