@@ -2,9 +2,11 @@
 
 #include <ATen/MemoryOverlap.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 #include <exception>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -519,6 +521,8 @@ absl::Status LoadPlan::Commit() {
     for (const Target& target : targets_) {
       if (!target.target.defined() || target.buffer.is_same(target.target)) continue;
       const at::Tensor destination = target.target;
+      std::optional<c10::InferenceMode> inference;  // what was made in it changes only there
+      if (destination.is_inference()) inference.emplace();
       destination.copy_(target.buffer);
     }
     for (const auto& action : commits_) CKPT_RETURN_IF_ERROR(action());

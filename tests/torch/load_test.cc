@@ -32,6 +32,26 @@ TEST(LoadInPlace, StridedAndOverlappingTargets) {
   EXPECT_TRUE(torch::equal(whole, stored + 1));  // the later key, whole
 }
 
+TEST(LoadInPlace, TensorsMadeInInferenceMode) {
+  const auto made = [](std::vector<int64_t> shape, c10::ScalarType type) {
+    c10::InferenceMode inference;
+    return torch::zeros(shape, type);
+  };
+  const at::Tensor dense = made({3}, torch::kFloat32);
+  const at::Tensor strided = made({4, 3}, torch::kFloat32).t();
+  const at::Tensor cast = made({3}, torch::kFloat64);
+  StateDict state{{"dense", dense}, {"strided", strided}, {"cast", cast}};
+  LoadOptions options;
+  options.strict = false;
+  options.mismatch = LoadOptions::Mismatch::kCast;
+  const StateDict saved{
+      {"dense", torch::ones(3)}, {"strided", torch::ones({3, 4})}, {"cast", torch::ones(3)}};
+  ASSERT_OK(LoadFrom(Saved(saved), state, options).status());
+  EXPECT_TRUE(BitEqual(dense, torch::ones(3)));
+  EXPECT_TRUE(BitEqual(strided, torch::ones({3, 4})));
+  EXPECT_TRUE(BitEqual(cast, torch::ones(3, torch::kFloat64)));
+}
+
 class LoadDType : public ::testing::TestWithParam<c10::ScalarType> {};
 
 TEST_P(LoadDType, BitsComeBack) {
