@@ -54,7 +54,9 @@ class Client {
   // PERMISSION_DENIED: the socket's mode, or the daemon does not serve this user; INVALID_ARGUMENT:
   // socket and address, a path that is too long, a TLS file that is missing or none, or a token
   // with other than printable characters. Whether the token is known is found out by the first
-  // call: UNAUTHENTICATED says what to do.
+  // call: UNAUTHENTICATED says what to do. Blocking. Cost: one round trip over the session's
+  // socket, a thread that listens there, and a gRPC channel; with an address the channel alone. A
+  // daemon that does not listen yet is waited for up to connect_timeout.
   static absl::StatusOr<std::unique_ptr<Client>> Connect(ClientOptions options);
   virtual ~Client() = default;  // cancels saves that are not staged; what is staged is the daemon's
 

@@ -27,7 +27,8 @@ absl::Status NothingSelected(const Arguments& arguments, const v1::CheckpointId&
 // them.
 absl::StatusOr<v1::Selection> SelectionOf(const Arguments& arguments);
 // The same with the boxes of --slice, which follow from the shapes of the tensors: asks the daemon
-// for them. NOT_FOUND where keys of --key or --slice are not there: names all, with the nearest.
+// for them. NOT_FOUND where keys of --key or --slice are not there: names the first ten, with the
+// nearest.
 absl::StatusOr<v1::Selection> SlicedSelectionOf(VerbContext& context, const v1::Selector& selector);
 
 }  // namespace ckpt::cli

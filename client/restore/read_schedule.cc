@@ -90,17 +90,22 @@ std::string Describe(const v1::PlannedLeaf& leaf, const Box& region) {
   return absl::StrCat(PrintKey(leaf.leaf().key()), " ", region.ToString());
 }
 
-// A replicated tensor is everybody's; of a sharded one each rank wants its share, unless it asks
-// for so much that by counting alone others must want the same. A quarter more than the share is
-// an uneven split.
-bool WantedByOthers(const v1::Leaf& leaf, double asked_elements, uint32_t ranks_together) {
-  if (ranks_together < 2) return false;
+// A replicated tensor is everybody's. One of each rank's own is its rank's, unless more ranks read
+// than have saved, or the caller says that they read each other's. Of a sharded one each rank wants
+// its share, unless it asks for so much that by counting alone others must want the same. A quarter
+// more than the share is an uneven split.
+bool WantedByOthers(const PlannedPieces& plan, const v1::Leaf& leaf, double asked_elements) {
+  if (plan.ranks_together < 2) return false;
+  if (leaf.placement() == v1::PLACEMENT_PER_RANK) {
+    const bool wrapped = plan.ranks_saved > 0 && plan.ranks_together > plan.ranks_saved;
+    return plan.per_rank_shared || wrapped;
+  }
   if (leaf.placement() != v1::PLACEMENT_SHARDED) {
     return leaf.placement() == v1::PLACEMENT_REPLICATED;
   }
   const Box whole = Box::Whole(
       absl::MakeConstSpan(leaf.shape().data(), static_cast<size_t>(leaf.shape_size())));
-  return asked_elements * ranks_together > 1.25 * static_cast<double>(whole.volume());
+  return asked_elements * plan.ranks_together > 1.25 * static_cast<double>(whole.volume());
 }
 
 uint64_t BatchBytes(uint64_t all_bytes) {
@@ -160,8 +165,7 @@ class Scheduling {
     const StoredPiece& stored = plan_.pieces[number];
     if (!Note(CheckReadable(stored))) return;
     const uint32_t holder = stored.piece.leaf_number();
-    const bool wanted = WantedByOthers(plan_.leaves[holder].leaf(), asked_[holder],
-                                       plan_.ranks_together);
+    const bool wanted = WantedByOthers(plan_, plan_.leaves[holder].leaf(), asked_[holder]);
     std::vector<Touched> touched;
     for (const uint32_t copy : copies) {
       AddTouched(schedule_.copies[copy].runs, copy, stored.piece, touched);

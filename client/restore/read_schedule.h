@@ -48,6 +48,8 @@ struct PlannedPieces {
   absl::Span<const StoredPiece> pieces;
   absl::Span<const PieceIndex> pieces_of_leaf;
   uint32_t ranks_together = 1;  // of a launch, that restore by the same plan
+  uint32_t ranks_saved = 0;     // that the checkpoint is of; 0: nobody knows
+  bool per_rank_shared = false;  // as RestoreOptions
 };
 
 // INVALID_ARGUMENT, FAILED_PRECONDITION and DATA_LOSS as RestorePlan::Read before it reads; all

@@ -20,14 +20,19 @@
 namespace ckpt {
 
 struct RestoreOptions {
-  // Empty: everything. A key that it names exactly must be there, or planning is NOT_FOUND with all
-  // that are not, each with the nearest that are; a caller who takes what there is uses a pattern.
+  // Empty: everything. A key that it names exactly must be there, or planning is NOT_FOUND with the
+  // first ten that are not, each with the nearest that are, and how many more; a caller who takes
+  // what there is uses a pattern.
   v1::Selection selection;
   std::optional<v1::RestoreGroup> group;
   // Ranks that restore from this checkpoint at the same time, this one included. What by counting
   // alone others must want as well is read through the page cache, so that the node reads it once;
   // everything else is read past it, which is faster. 0: as many as `group` says, or just this one.
   uint32_t ranks_together = 0;
+  // Those ranks read each other's PER_RANK leaves, all of them rank 0's perhaps: these count as
+  // what others want as well. False: each reads one rank's, and no two the same, as far as there
+  // are that many.
+  bool per_rank_shared = false;
   // How long `latest` and `latest-valid` wait for what is STAGED in the run, then
   // DEADLINE_EXCEEDED. More than 24 h is INVALID_ARGUMENT; less than 0 is 0.
   absl::Duration settle_timeout = absl::Minutes(10);
@@ -101,13 +106,17 @@ class RestorePlan {
   // blocks that they touch.
   virtual absl::Status Check(absl::Span<const ReadTarget> targets) const = 0;
   // Checks all targets before it reads one byte: INVALID_ARGUMENT (region outside the leaf),
-  // FAILED_PRECONDITION (stored boxes do not cover the region: lists the leaves), DATA_LOSS (their
-  // data file is missing: lists the leaves). Then reads, verifies, places. DATA_LOSS names
-  // checkpoint, key and offset; on an error the contents of the targets are unspecified, except
-  // that a block that failed its hash is never reported as good. Each block that a target touches
-  // is read and hashed once, however many targets touch it, in the order of the files, neighbours
-  // in one go, several reads in flight. Cost beside the bytes: in proportion to targets, and to
-  // pieces and blocks that they touch.
+  // FAILED_PRECONDITION (stored boxes do not cover the region, or in a forked child), DATA_LOSS
+  // (their data file is missing); the text lists the first 20 leaves, and how many more. Then
+  // reads, verifies, places. DATA_LOSS names checkpoint, key and offset. Where the bytes come over
+  // the wire, from a remote daemon or with `stream`, also UNAVAILABLE (no daemon answers any more),
+  // NOT_FOUND (it has released the plan: its lease ran out, or the daemon was restarted; a new plan
+  // first), CANCELLED (the client was destroyed) and INTERNAL (it answers what makes no sense). On
+  // an error the contents of the targets are unspecified, except that a block that failed its hash
+  // is never reported as good. Each block that a target touches is read and hashed once, however
+  // many targets touch it, in the order of the files, neighbours in one go, several reads in
+  // flight. Cost beside the bytes: in proportion to targets, and to pieces and blocks that they
+  // touch.
   virtual absl::Status Read(absl::Span<const ReadTarget> targets,
                             ReadStatistics* statistics = nullptr) = 0;
 

@@ -53,13 +53,19 @@ struct PlanState {
   PieceSource source;
   std::shared_ptr<Session> session;  // null: remote, or stream asked for
   uint32_t ranks_together = 1;       // of a launch that restore by the same plan
+  bool per_rank_shared = false;      // as RestoreOptions
   bool has_unreadable = false;
 
   absl::Status Take(v1::PlanRestoreResponse& response);
   absl::Status TakePiece(v1::Piece& piece);
   absl::Status TakeFiles();
   absl::Status SortLeaves();
-  PlannedPieces planned() const { return {leaves, source.pieces, pieces_of_leaf, ranks_together}; }
+  PlannedPieces planned() const {
+    return {leaves,         source.pieces,
+            pieces_of_leaf, ranks_together,
+            header.checkpoint().world_size(),
+            per_rank_shared};
+  }
   absl::Status Complete();
 };
 
@@ -300,6 +306,7 @@ absl::StatusOr<std::unique_ptr<RestorePlan>> MakeRestorePlan(std::shared_ptr<Con
   } else if (options.group.has_value()) {
     state->ranks_together = options.group->world_size();
   }
+  state->per_rank_shared = options.per_rank_shared;
   if (session != nullptr && !options.stream) {
     state->session = session;
     request.set_session_token(session->token());

@@ -77,7 +77,8 @@ struct PartPlan {
   std::vector<ShardSource> sources;  // by shard of the layout
 };
 // Drops what other ranks write (common/replication.h), computes the layout. INVALID_ARGUMENT as
-// PartLayout.
+// PartLayout; ranks, share, box or placement that don't fit; a leaf without data. Cost: O(n log n)
+// in leaves and shards, and a hash of the layout; no byte of a leaf is read.
 absl::StatusOr<PartPlan> MakePartPlan(const Part& part);
 
 }  // namespace ckpt

@@ -37,6 +37,9 @@ class Checkpointer::Impl {
     }
     // Each rank of the launch loads, and at about the same time.
     if (restore.ranks_together == 0) restore.ranks_together = options_.world_size;
+    // And takes the same rank's values, if it was told whose.
+    restore.per_rank_shared |= options.per_rank_source.has_value() &&
+                               options.per_rank_source != LoadOptions::kOwnRankWrapped;
     CKPT_ASSIGN_OR_RETURN(std::unique_ptr<RestorePlan> plan,
                           client_->PlanRestore(selector, restore));
     return std::shared_ptr<RestorePlan>(std::move(plan));

@@ -203,6 +203,8 @@ class Which {
   Which(std::string text) : text_(std::move(text)) {}
   Which(absl::string_view text) : text_(text) {}
   Which(v1::Selector selector) : selector_(std::move(selector)) {}
+  // INVALID_ARGUMENT: a text that is none of these; says what was expected. Whether there is such a
+  // checkpoint, only the daemon knows.
   absl::StatusOr<v1::Selector> ToSelector(const std::string& default_run) const;
 
  private:
@@ -213,17 +215,22 @@ class Which {
 
 class Checkpointer {
  public:
-  // INVALID_ARGUMENT (run, rank, incarnation missing); otherwise as Client::Connect.
+  // INVALID_ARGUMENT (run, rank); otherwise as Client::Connect, and so is the cost.
   static absl::StatusOr<std::unique_ptr<Checkpointer>> Connect(CheckpointerOptions options);
   ~Checkpointer();  // cancels saves that are not staged; what is staged is the daemon's
 
-  // Makes the first save as fast as the tenth. Blocking.
+  // Makes the first save as fast as the tenth. Blocking. Errors of the arguments as Save's
+  // (INVALID_ARGUMENT, UNIMPLEMENTED), then as Client::Prepare: RESOURCE_EXHAUSTED, UNAVAILABLE,
+  // UNAUTHENTICATED; Stateful objects are asked for their state, and what they say comes back. Cost
+  // as Client::Prepare: one call, the layout, and the kernel clears pages for two parts; no tensor
+  // is read.
   absl::Status Prepare(const StateDict& state, const TorchSaveOptions& options = {});
 
   // Starts saving and returns; the tensors must stay as they are until the handle's AwaitStaged has
   // returned, plain values are copied. Errors of the arguments come back at once
-  // (INVALID_ARGUMENT: filter keys that are not in the state, names them all; two leaves that print
-  // alike; tensors that can't be stored), all others on the handle, and on no later save.
+  // (INVALID_ARGUMENT: no incarnation; filter keys that are not in the state, names them all; two
+  // leaves that print alike; tensors that can't be stored), all others on the handle, and on no
+  // later save.
   // Steps beyond the one this launch has loaded replace those of earlier launches.
   // Cost as Client::Save; a strided tensor is gathered as it is copied, nothing is made contiguous
   // before.
@@ -235,8 +242,9 @@ class Checkpointer {
   // an empty list in `state` stand for whatever the checkpoint has there. Everything is checked
   // before anything is touched, and all complaints are in one error:
   //   NOT_FOUND            run or step unknown (says what exists); requested keys that the
-  //                        checkpoint lacks, all of them, with the nearest names that exist: so it
-  //                        is no sign of a fresh start, see Resume
+  //                        checkpoint lacks, all of them, the first 20 with the nearest names that
+  //                        exist: so it is no sign of a fresh start, see Resume. Of exact keys in
+  //                        `restore.selection` that it lacks, the first ten
   //   INVALID_ARGUMENT     options; shapes, dtypes, parameter names (all listed); dtypes that this
   //                        LibTorch lacks; PER_RANK values of another world size without
   //                        LoadOptions::per_rank_source
@@ -260,7 +268,8 @@ class Checkpointer {
   //                                     yet) and all that isn't a tensor, hyperparameters and plain
   //                                     values included
   //   UNAVAILABLE          the daemon went away while it was streaming the bytes (to another node):
-  //                        any tensor may have been touched
+  //                        any tensor may have been touched. NOT_FOUND where it is back, and has
+  //                        forgotten the plan
   //
   // Tensors are read in place because a second copy of a model does not fit into memory, and a pass
   // over the disk that only verifies would double the time of every restart. So a caller does one
@@ -268,35 +277,47 @@ class Checkpointer {
   // whose every block was verified before it was chosen), or loads this one again without the
   // damaged keys: excluded in `restore.selection`, and skipped as missing by a policy. A caller
   // that must not see a touched tensor loads `latest-valid` in the first place.
-  // What a Stateful object says against its state comes after the tensors, too, and leaves them
-  // restored.
+  // Two errors more come after the tensors, and leave them restored: what a Stateful object says
+  // against its state, and INTERNAL where LibTorch throws while it copies. An optimizer's steps are
+  // no exception: they are read before anything else, and one that is no number of steps is among
+  // the mismatches.
   //
   // Cost: a plan (names, places and the hash of each block, no bytes), then the bytes that `state`
-  // asks for, each block of them read and hashed once. On one node, what all ranks want is read
-  // from disk once. The plan is of
+  // asks for, each block of them read and hashed once, optimizers' steps before the rest. On one
+  // node, what all ranks want is read from disk once. The plan is of
   //   all that `restore.selection` takes   where the remainder is kept, lazy or read: the daemon
   //                                        lists it, and keeps its files while it lives
   //   what `state` asks for                with Remainder::kDrop and a selection that includes
   //                                        nothing by itself. Modules, optimizers, lists, Stateful
   //                                        objects, placeholders and dictionaries that a rename is
   //                                        In() count with all that the checkpoint has in their
-  //                                        place; more than 256 of them as everything
+  //                                        place. More than 256 of them, or more keys than fit into
+  //                                        2 MiB: all below the entries of `state`; more than 256
+  //                                        of those as everything
   //   both, one after the other            then, where a key of a dictionary is missing
   absl::StatusOr<LoadResult> Load(const Which& which, StateDict& state,
                                   const LoadOptions& options = {});
   // Load("latest"), for the start of a launch. nullopt, and nothing touched: the run has no
-  // committed checkpoint. NOT_FOUND: keys that the newest one lacks.
+  // committed checkpoint. NOT_FOUND: keys that the newest one lacks. Cost as Load's, and a second
+  // call after NOT_FOUND.
   absl::StatusOr<std::optional<LoadResult>> Resume(StateDict& state,
                                                    const LoadOptions& options = {});
   // One bare module, optimizer, Stateful or dictionary, from the whole checkpoint or from what is
   // under `path` in it. With a path the remainder, too, is of what is under it, and so is the cost:
   // as Load's, of a plan of that, or of all where the path is not there. What an imported
   // safetensors file says of itself (`__metadata__`) is no parameter: it is in the remainder.
+  // Errors as Load's; INVALID_ARGUMENT also where `object` is a plain value, which cannot be
+  // restored in place; NOT_FOUND also for the path, with the names nearest to the first of its keys
+  // that is not there.
   absl::StatusOr<LoadResult> LoadObject(const Which& which, StateValue object,
                                         const std::vector<StateKey>& path = {},
                                         const LoadOptions& options = {});
   // The whole checkpoint, or what `restore.selection` takes of it, as a dictionary with tensors of
-  // its own; all of it is read.
+  // its own; all of it is read, each block once. Errors as PlanRestore's; INVALID_ARGUMENT:
+  // options, PER_RANK values of another world size without LoadOptions::per_rank_source, a dtype
+  // that this LibTorch lacks, several slices of one tensor; FAILED_PRECONDITION: stored boxes that
+  // do not cover their tensor; DATA_LOSS as Load's, for what no policy tolerates; otherwise as
+  // RestorePlan::Read.
   absl::StatusOr<StateDict> Load(const Which& which, const LoadOptions& options = {});
 
   Client& client();

@@ -1,9 +1,12 @@
 #include "client/torch/load_plan.h"
 
+#include <ATen/MemoryOverlap.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 #include <exception>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -66,6 +69,15 @@ bool IsDense(const at::Tensor& tensor) {
   return tensor.is_contiguous() && !tensor.is_conj() && !tensor.is_neg();
 }
 
+// Where they certainly do: LibTorch copies into no tensor that has a stride of 0, and into others
+// one element over the other.
+bool ElementsShareMemory(const at::Tensor& tensor) {
+  if (tensor.numel() == 0) return false;
+  int64_t span = 1;
+  for (int64_t d = 0; d < tensor.dim(); ++d) span += (tensor.size(d) - 1) * tensor.stride(d);
+  return tensor.numel() > span || at::has_internal_overlap(tensor) == at::MemOverlap::Yes;
+}
+
 std::string NameOf(const RestorePlan& plan) {
   return absl::StrCat(plan.checkpoint().id().run(), "@", plan.checkpoint().id().step());
 }
@@ -105,6 +117,12 @@ bool LoadPlan::Accepts(CheckpointNode& node, const at::Tensor& target, const Ext
   node.taken = true;
   if (absl::Status status = CheckStorable(target); !status.ok()) {
     Problem(node.printed, status.message());
+    return false;
+  }
+  if (ElementsShareMemory(target)) {
+    Problem(node.printed,
+            "elements of the tensor share memory (an expanded view, or windows that overlap), so "
+            "nothing can be loaded into it: give a tensor of its own, by clone() or contiguous()");
     return false;
   }
   const DType wanted = *DTypeOf(target.scalar_type());
@@ -226,6 +244,35 @@ void LoadPlan::NotePlain(CheckpointNode& node) {
   }
 }
 
+std::vector<at::Tensor> LoadPlan::ReadAhead(absl::Span<const CheckpointNode* const> nodes) {
+  std::vector<at::Tensor> tensors;
+  if (nodes.empty()) return tensors;
+  std::vector<ReadTarget> reads;
+  for (const CheckpointNode* node : nodes) {
+    const Box region = Box::Whole(StoredShape(*node));
+    tensors.push_back(NewTensor(*ScalarTypeOf(node->leaf->leaf().dtype()), region.extent));
+    reads.push_back({node->leaf->leaf_number(), region,
+                     static_cast<std::byte*>(tensors.back().data_ptr())});
+  }
+  const auto is_of_one = [](const absl::Status& status) {
+    return absl::IsDataLoss(status) || absl::IsFailedPrecondition(status);
+  };
+  absl::Status status = ReadInto(reads);
+  if (is_of_one(status)) {  // whose?
+    for (size_t i = 0; i < reads.size() && (status.ok() || is_of_one(status)); ++i) {
+      status = ReadInto({&reads[i], 1});
+      if (!status.ok()) tensors[i] = at::Tensor();
+    }
+  }
+  if (!status.ok() && !is_of_one(status)) {
+    read_ahead_ = absl::Status(status.code(), absl::StrCat("cannot load ", NameOf(plan_), ": ",
+                                                           status.message(),
+                                                           ". Nothing was changed"));
+    tensors.assign(nodes.size(), at::Tensor());
+  }
+  return tensors;
+}
+
 void LoadPlan::Restored(const CheckpointNode& node) {
   restored_.emplace_back(node.leaf->leaf_number(), node.printed);
 }
@@ -311,6 +358,7 @@ void LoadPlan::Problem(const std::string& printed, absl::string_view text) {
 }
 
 absl::Status LoadPlan::Check() {
+  CKPT_RETURN_IF_ERROR(read_ahead_);
   std::vector<std::string> complaints;
   const auto complain = [&](absl::string_view what, const std::vector<std::string>& list) {
     if (list.empty()) return;
@@ -328,6 +376,7 @@ absl::Status LoadPlan::Check() {
   if (complaints.empty() && !plan_.has_unreadable()) {
     return absl::OkStatus();  // Read checks the rest before it reads
   }
+  const bool state_fits = complaints.empty();
   const absl::Status readable = plan_.Check(ReadTargets());
   if (!readable.ok()) complaints.push_back(absl::StrCat("cannot be read: ", readable.message()));
   if (complaints.empty()) return absl::OkStatus();  // what is lost is not wanted
@@ -336,6 +385,7 @@ absl::Status LoadPlan::Check() {
                                         absl::StrJoin(complaints, "; "), ". Nothing was changed",
                                         hints_.empty() ? "" : ". ", absl::StrJoin(hints_, ". "));
   if (absl::IsDataLoss(readable)) return absl::DataLossError(text);
+  if (state_fits) return absl::Status(readable.code(), text);
   return missing_key_ && !never_tolerated ? absl::NotFoundError(text)
                                           : absl::InvalidArgumentError(text);
 }
@@ -386,20 +436,41 @@ std::vector<ReadTarget> LoadPlan::ReadTargets() const {
   return reads;
 }
 
+absl::Status LoadPlan::ReadInto(absl::Span<const ReadTarget> targets) {
+  ReadStatistics statistics;
+  const absl::Status status = plan_.Read(targets, &statistics);
+  ReadStatistics& sum = report_.bytes;
+  sum.bytes_asked += statistics.bytes_asked;
+  sum.bytes_read += statistics.bytes_read;
+  sum.bytes_from_memory += statistics.bytes_from_memory;
+  sum.bytes_from_disk += statistics.bytes_from_disk;
+  sum.bytes_hashed += statistics.bytes_hashed;
+  sum.reads += statistics.reads;
+  return status;
+}
+
 absl::Status LoadPlan::Read() {
   try {
     SeparateOverlaps();
-    const absl::Status status = plan_.Read(ReadTargets(), &report_.bytes);
+    const absl::Status status = ReadInto(ReadTargets());
     read_ = status.ok();
-    if (absl::IsDataLoss(status)) return FindDamage(status);
     if (absl::IsFailedPrecondition(status)) {
       return absl::FailedPreconditionError(absl::StrCat("cannot load ", NameOf(plan_),
                                                         ": cannot be read: ", status.message(),
                                                         ". Nothing was changed"));
     }
-    return status;
+    if (!status.ok()) TellAutograd();
+    return absl::IsDataLoss(status) ? FindDamage(status) : status;
   } catch (const std::exception& error) {
     return absl::InternalError(absl::StrCat("LibTorch failed: ", error.what()));
+  }
+}
+
+// Bytes that are read in place change behind its back.
+void LoadPlan::TellAutograd() const {
+  for (const Target& target : targets_) {
+    if (!target.target.defined() || !target.buffer.is_same(target.target)) continue;
+    if (!target.target.is_inference()) target.target.unsafeGetTensorImpl()->bump_version();
   }
 }
 
@@ -414,11 +485,16 @@ absl::Status LoadPlan::FindDamage(const absl::Status& first) {
     const ReadTarget read{target.leaf_number, target.region,
                           static_cast<std::byte*>(target.buffer.data_ptr())};
     const absl::Status status = plan_.Read({&read, 1});
+    if (!status.ok() && !absl::IsDataLoss(status)) {
+      report_.damaged.clear();  // nobody knows of all of it
+      return absl::Status(
+          status.code(),
+          absl::StrCat("loading ", NameOf(plan_), ": ", status.message(),
+                       ". That was while looking for all that is damaged, after ", first.message(),
+                       ". Any tensor may have been touched: load again"));
+    }
     const bool in_place =
         target.callers && target.target.defined() && target.buffer.is_same(target.target);
-    if (in_place && !target.target.is_inference()) {
-      target.target.unsafeGetTensorImpl()->bump_version();
-    }
     if (status.ok()) {
       if (in_place) whole.emplace_back(target.leaf_number, key);
       continue;
@@ -441,15 +517,13 @@ absl::Status LoadPlan::FindDamage(const absl::Status& first) {
 absl::Status LoadPlan::Commit() {
   try {
     at::NoGradGuard no_grad;
+    TellAutograd();
     for (const Target& target : targets_) {
-      if (!target.target.defined()) continue;
-      if (target.buffer.unsafeGetTensorImpl() != target.target.unsafeGetTensorImpl()) {
-        const at::Tensor destination = target.target;
-        destination.copy_(target.buffer);
-      } else if (!target.target.is_inference()) {
-        // Bytes changed behind autograd's back: it has to know.
-        target.target.unsafeGetTensorImpl()->bump_version();
-      }
+      if (!target.target.defined() || target.buffer.is_same(target.target)) continue;
+      const at::Tensor destination = target.target;
+      std::optional<c10::InferenceMode> inference;  // what was made in it changes only there
+      if (destination.is_inference()) inference.emplace();
+      destination.copy_(target.buffer);
     }
     for (const auto& action : commits_) CKPT_RETURN_IF_ERROR(action());
   } catch (const std::exception& error) {

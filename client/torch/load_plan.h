@@ -1,7 +1,8 @@
 // What one load is going to do, gathered and checked before anything is touched:
 //
 //   1. gather  the walkers (load.cc, optimizer_load.cc) compare the caller's state with the
-//              checkpoint's tree and call Want..., Missing, OnCommit and so on
+//              checkpoint's tree and call Want..., Missing, OnCommit and so on. What has to be
+//              looked at for that is read, but not into anything of the caller's
 //   2. Check   every complaint in one error; what the rules tolerate is in the report alone
 //   3. Read    bytes go into the caller's tensors where they lie dense, else into temporaries. Of
 //              damage it finds all, not the first
@@ -26,6 +27,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "client/restore/restore.h"
 #include "client/torch/checkpoint_tree.h"
 #include "client/torch/checkpointer.h"
@@ -71,6 +73,11 @@ class LoadPlan {
   static StateValue PlainValue(const CheckpointNode& node);
   // Marks values that were taken through PlainValue: complains where a rank rule is missing.
   void NotePlain(CheckpointNode& node);
+
+  // Tensors that decide whether the rest fits, read whole while it is gathered. Undefined where one
+  // is damaged or not all there: Read or Check complain of those that are wanted later. What else
+  // goes wrong is for Check to say.
+  std::vector<at::Tensor> ReadAhead(absl::Span<const CheckpointNode* const> nodes);
 
   void OnCommit(std::function<absl::Status()> action) { commits_.push_back(std::move(action)); }
 
@@ -119,12 +126,16 @@ class LoadPlan {
     at::Tensor buffer;  // dense; the target itself where it can be read into directly
     bool callers = false;
   };
+  // Counts what it reads.
+  absl::Status ReadInto(absl::Span<const ReadTarget> targets);
   void SeparateOverlaps();
   std::vector<ReadTarget> ReadTargets() const;
   // Of a plan whose files are not all there: which targets are lost, for the report.
   void NoteUnreadable();
-  // Reads again, one tensor at a time, after a read that found damage: which are whole.
+  // Reads again, one tensor at a time, after a read that found damage: which are whole. What else
+  // goes wrong then, ends it.
   absl::Status FindDamage(const absl::Status& first);
+  void TellAutograd() const;
   LeafFacts FactsOfName(const std::string& printed) const;
   LeafFacts FactsOfNode(const CheckpointNode& node) const;
 
@@ -143,6 +154,7 @@ class LoadPlan {
   std::vector<std::string> problems_;
   std::vector<std::string> needs_rank_rule_;
   std::vector<std::string> hints_;
+  absl::Status read_ahead_;  // of what is no complaint about the state: the daemon went away
   bool missing_key_ = false;
   bool keeps_any_ = false;
   bool read_ = false;

@@ -14,6 +14,9 @@ namespace {
 
 // The daemon compares each leaf with all of them.
 constexpr int kPatternsMax = 256;
+// A selection travels in one message, with little beside it.
+constexpr size_t kSelectionBytesMax = kMessageBytesMax / 2;
+constexpr size_t kFieldBytesMax = 8;  // a field's tag and length, beside its bytes
 
 void AppendSegment(const StateKey& key, v1::Key& to) {
   v1::KeySegment& segment = *to.add_segments();
@@ -29,8 +32,10 @@ class Narrowing {
  public:
   explicit Narrowing(const LoadOptions& options) : options_(options) {
     result_.selection = options.restore.selection;
+    bytes_ = result_.selection.ByteSizeLong();
   }
 
+  // Each dictionary entry by entry, down to single keys.
   bool Want(const StateValue& value, v1::Key& key) {
     const StateDict* dict = value.If<StateDict>();
     if (dict != nullptr && !dict->empty() && !IsRenamed(PrintKey(key))) {
@@ -56,14 +61,29 @@ class Narrowing {
     if (printed.empty() || ++patterns_ > kPatternsMax) return false;
     if (key.segments_size() == 1) {
       selection.add_include_matching()->set_top_level(printed);
-      return true;
+      return Fits(printed.size() + kFieldBytesMax);
     }
     const std::string literal = LiteralGlob(printed);
     const std::string below = absl::StrCat(literal, ".**");
     if (below.size() > kKeyBytesMax) return false;
     selection.add_include(literal);
     selection.add_include(below);
-    return true;
+    return Fits(literal.size() + kFieldBytesMax + below.size());
+  }
+
+  // With few words: all that lies at `key`, or at the caller's entries of the top level.
+  bool WantCoarsely(const StateValue& value, v1::Key& key) {
+    const StateDict* dict = value.If<StateDict>();
+    if (key.segments_size() > 0 || dict == nullptr || dict->empty() || IsRenamed("")) {
+      return WantAllAt(key);
+    }
+    result_.partial.insert("");
+    return std::all_of(dict->begin(), dict->end(), [&](const StateEntry& entry) {
+      AppendSegment(entry.key, key);
+      const bool wanted = WantAllAt(key);
+      key.mutable_segments()->RemoveLast();
+      return wanted;
+    });
   }
 
   LoadSelection Take() { return std::move(result_); }
@@ -73,7 +93,12 @@ class Narrowing {
   bool WantLeaf(const v1::Key& key) {
     if (!ValidateKey(key).ok()) return false;
     *result_.selection.add_keys() = key;
-    return true;
+    return Fits(key.ByteSizeLong());
+  }
+
+  bool Fits(size_t bytes) {
+    bytes_ += bytes + kFieldBytesMax;
+    return bytes_ <= kSelectionBytesMax;
   }
 
   bool IsRenamed(const std::string& printed) const {
@@ -84,6 +109,7 @@ class Narrowing {
   const LoadOptions& options_;
   LoadSelection result_;
   int patterns_ = 0;
+  size_t bytes_ = 0;  // of the selection, or a little more
 };
 
 }  // namespace
@@ -98,9 +124,13 @@ std::optional<LoadSelection> SelectionOfLoad(const StateValue& value,
   if (says_itself || (!drops && path.empty())) return std::nullopt;
   v1::Key key;
   for (const StateKey& segment : path) AppendSegment(segment, key);
-  Narrowing narrowing(options);
-  if (!(drops ? narrowing.Want(value, key) : narrowing.WantAllAt(key))) return std::nullopt;
-  return narrowing.Take();
+  if (drops) {
+    Narrowing by_key(options);
+    if (by_key.Want(value, key)) return by_key.Take();
+  }
+  Narrowing coarse(options);
+  if (coarse.WantCoarsely(value, key)) return coarse.Take();
+  return std::nullopt;
 }
 
 }  // namespace ckpt

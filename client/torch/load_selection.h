@@ -24,9 +24,10 @@ struct LoadSelection {
 
 // What a load of `value` from under `path` looks at. Modules, optimizers, lists, Stateful objects
 // and placeholders look at all that the checkpoint has in their place, dictionaries only at what
-// the caller has in them, unless they are renamed. Nothing: at everything that
+// the caller has in them, unless they are renamed; where that is more than one request can name, at
+// all below `path`, or below each entry of the caller's top level. Nothing: at everything that
 // `options.restore.selection` takes, because that says itself what is wanted, or the remainder is
-// wanted.
+// wanted, or those entries are too many as well.
 std::optional<LoadSelection> SelectionOfLoad(const StateValue& value,
                                              const std::vector<StateKey>& path,
                                              const LoadOptions& options);

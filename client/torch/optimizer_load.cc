@@ -8,6 +8,7 @@
 #include <exception>
 #include <optional>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "client/torch/load_plan.h"
 #include "client/torch/optimizer_codec.h"
@@ -38,14 +39,15 @@ class OptimizerLoader {
     if (without_state) plan_.Missing(node, "state", Asked::kKey);
     if (groups == nullptr) return;
     if (!PlanGroups(*groups) || without_state) return;
+    const std::vector<int64_t> saved = SavedIndices();
+    if (state != nullptr) ReadSteps(*state, saved);
     size_t k = 0;
     for (size_t g = 0; g < optimizer_.param_groups().size(); ++g) {
       for (const at::Tensor& parameter : optimizer_.param_groups()[g].params()) {
-        PlanParameter(state, parameter, SavedIndex(g, k), *new_options_[g],
+        PlanParameter(state, parameter, saved[k], *new_options_[g],
                       sharded_ ? &sharded_->parameters[k] : nullptr);
         ++k;
       }
-      position_ += optimizer_.param_groups()[g].params().size();
     }
   }
 
@@ -144,13 +146,49 @@ class OptimizerLoader {
     return true;
   }
 
-  int64_t SavedIndex(size_t g, size_t k) const {
-    if (sharded_ == nullptr) return saved_indices_[g][k - position_];
+  // By parameter of the optimizer: under which index the checkpoint has its state.
+  std::vector<int64_t> SavedIndices() const {
+    std::vector<int64_t> saved;
+    for (size_t g = 0; g < optimizer_.param_groups().size(); ++g) {
+      for (size_t i = 0; i < optimizer_.param_groups()[g].params().size(); ++i) {
+        saved.push_back(sharded_ == nullptr
+                            ? saved_indices_[g][i]
+                            : SavedIndex(g, sharded_->parameters[saved.size()].index));
+      }
+    }
+    return saved;
+  }
+
+  int64_t SavedIndex(size_t g, int64_t described_index) const {
     const std::vector<int64_t>& indices = sharded_->groups[g];
     for (size_t i = 0; i < indices.size(); ++i) {
-      if (indices[i] == sharded_->parameters[k].index) return saved_indices_[g][i];
+      if (indices[i] == described_index) return saved_indices_[g][i];
     }
     return -1;  // CheckDescription has refused this
+  }
+
+  // Whether a step is one has to be known before anything is touched: all of them are read at once.
+  void ReadSteps(const CheckpointNode& states, const std::vector<int64_t>& saved) {
+    if (codec_.Step(*codec_.NewState()) == nullptr) return;
+    std::vector<const CheckpointNode*> nodes;
+    for (const int64_t index : saved) {
+      const CheckpointNode* state = states.Find(index);
+      const CheckpointNode* step = state == nullptr ? nullptr : state->Find("step");
+      if (step != nullptr && IsOneNumber(*step)) nodes.push_back(step);
+    }
+    const std::vector<at::Tensor> tensors = plan_.ReadAhead(nodes);
+    for (size_t i = 0; i < nodes.size(); ++i) {
+      if (tensors[i].defined()) steps_.emplace(nodes[i], tensors[i]);
+    }
+  }
+
+  // As a tensor.
+  static bool IsOneNumber(const CheckpointNode& node) {
+    if (!node.is_tensor() || node.needs_rank_rule) return false;
+    const v1::Leaf& leaf = node.leaf->leaf();
+    const auto type = ScalarTypeOf(leaf.dtype());
+    return type.ok() && !c10::isComplexType(*type) &&
+           Volume(Extents(leaf.shape().begin(), leaf.shape().end())) == 1u;
   }
 
   void PlanParameter(CheckpointNode* states, const at::Tensor& parameter, int64_t saved_index,
@@ -253,27 +291,65 @@ class OptimizerLoader {
       const auto& shape = found->leaf->leaf().shape();
       if (!plan_.Readable(*found, Box::Whole(Extents(shape.begin(), shape.end())))) return false;
     }
+    if (!IsLeftToRead(*found)) {
+      const StateValue value = ValueOf(*found);
+      const std::optional<int64_t> steps = StepsOf(value);
+      if (!steps) {
+        plan_.Mismatched(*found, NotSteps(value));
+        return false;
+      }
+      *codec_.Step(fresh) = *steps;
+    }
     stored = found;
     return true;
   }
 
+  // AcceptStep has set it, unless it is known only when all is read.
   void TakeStep(CheckpointNode& stored, const std::shared_ptr<OptimizerParamState>& fresh) {
+    if (!IsLeftToRead(stored)) return plan_.Restored(stored);
     plan_.WantRaw(stored);
     plan_.OnCommit([&plan = plan_, &codec = codec_, &stored, fresh]() -> absl::Status {
       const StateValue value = plan.RawValue(stored);
-      double step = -1;
-      if (const auto number = value.AsDouble(); number.ok()) {
-        step = *number;
-      } else if (const at::Tensor* tensor = value.If<at::Tensor>();
-                 tensor != nullptr && tensor->numel() == 1 && !tensor->is_complex()) {
-        step = tensor->item().toDouble();
+      const std::optional<int64_t> steps = StepsOf(value);
+      if (!steps) {
+        return absl::InvalidArgumentError(absl::StrCat(stored.printed, ": ", NotSteps(value)));
       }
-      if (!(step >= 0 && step < std::ldexp(1.0, 53)) || step != std::floor(step)) {
-        return absl::InvalidArgumentError(absl::StrCat(stored.printed, ": not a number of steps"));
-      }
-      *codec.Step(*fresh) = static_cast<int64_t>(step);
+      *codec.Step(*fresh) = *steps;
       return absl::OkStatus();
     });
+  }
+
+  // What ReadAhead could not read, Read or Check complains of; a rank rule and a dtype that are
+  // missing, WantRaw.
+  bool IsLeftToRead(const CheckpointNode& step) const {
+    if (step.needs_rank_rule) return true;
+    if (!step.is_tensor()) return false;
+    return IsOneNumber(step) ? !steps_.contains(&step)
+                             : !ScalarTypeOf(step.leaf->leaf().dtype()).ok();
+  }
+
+  // Null where it is neither a plain value nor a tensor of one number.
+  StateValue ValueOf(const CheckpointNode& step) const {
+    const auto read = steps_.find(&step);
+    return read == steps_.end() ? LoadPlan::PlainValue(step) : StateValue(read->second);
+  }
+
+  static std::optional<double> NumberOf(const StateValue& value) {
+    if (const auto number = value.AsDouble(); number.ok()) return *number;
+    const at::Tensor* tensor = value.If<at::Tensor>();
+    if (tensor == nullptr || tensor->numel() != 1 || tensor->is_complex()) return std::nullopt;
+    return tensor->item().toDouble();
+  }
+  static std::optional<int64_t> StepsOf(const StateValue& value) {
+    const double number = NumberOf(value).value_or(-1);
+    if (!(number >= 0 && number < std::ldexp(1.0, 53)) || number != std::floor(number)) {
+      return std::nullopt;
+    }
+    return static_cast<int64_t>(number);
+  }
+  static std::string NotSteps(const StateValue& value) {
+    const std::optional<double> number = NumberOf(value);
+    return number ? absl::StrCat(*number, " is not a number of steps") : "not a number of steps";
   }
 
   void Remove(const at::Tensor& parameter) {
@@ -287,9 +363,9 @@ class OptimizerLoader {
   const ShardedOptimizer* sharded_;
   const OptimizerCodec& codec_;
   LoadPlan& plan_;
-  std::vector<std::vector<int64_t>> saved_indices_;             // by group and position
-  std::vector<std::shared_ptr<OptimizerOptions>> new_options_;  // by group
-  size_t position_ = 0;                                         // parameters of earlier groups
+  std::vector<std::vector<int64_t>> saved_indices_;               // by group and position
+  std::vector<std::shared_ptr<OptimizerOptions>> new_options_;    // by group
+  absl::flat_hash_map<const CheckpointNode*, at::Tensor> steps_;  // that were read ahead
 };
 
 }  // namespace

@@ -59,7 +59,9 @@ class ReadScheduleTest : public testing::Test {
     for (PieceIndex& index : pieces_of_leaf) {
       if (absl::Status built = index.Build(pieces_); !built.ok()) return built;
     }
-    return MakeReadSchedule({leaves_, pieces_, pieces_of_leaf, ranks_together}, targets);
+    return MakeReadSchedule(
+        {leaves_, pieces_, pieces_of_leaf, ranks_together, ranks_saved_, per_rank_shared_},
+        targets);
   }
   static uint64_t Bytes(const ReadSchedule& schedule) {
     uint64_t bytes = 0;
@@ -71,6 +73,8 @@ class ReadScheduleTest : public testing::Test {
   const FileId file_ = FileId::Random();
   const FileId disk_file_ = FileId::Random();
   uint64_t next_offset_ = 0;
+  uint32_t ranks_saved_ = 8;
+  bool per_rank_shared_ = false;
   std::vector<v1::PlannedLeaf> leaves_;
   std::vector<StoredPiece> pieces_;
 };
@@ -245,10 +249,25 @@ TEST_F(ReadScheduleTest, WhatOthersWantTooIsKnownByPlacementOrByCounting) {
   };
   EXPECT_TRUE(wanted(v1::PLACEMENT_REPLICATED, 1, 8));
   EXPECT_FALSE(wanted(v1::PLACEMENT_REPLICATED, 103, 1)) << "there are no others";
-  EXPECT_FALSE(wanted(v1::PLACEMENT_PER_RANK, 103, 8));
   EXPECT_FALSE(wanted(v1::PLACEMENT_SHARDED, 13, 8)) << "its share, rounded up";
   EXPECT_TRUE(wanted(v1::PLACEMENT_SHARDED, 26, 8)) << "twice its share: two groups of four";
   EXPECT_TRUE(wanted(v1::PLACEMENT_SHARDED, 103, 8));
+}
+
+TEST_F(ReadScheduleTest, AnotherRanksOwnIsWantedByOthersToo) {
+  const uint32_t leaf = AddLeaf("position", 103, 10, {0});
+  leaves_[leaf].mutable_leaf()->set_placement(v1::PLACEMENT_PER_RANK);
+  const auto wanted = [&](uint32_t ranks) {
+    return Make({Target(leaf, Box{{0, 0}, {1, 10}})}, ranks)->extents[0].wanted_by_others;
+  };
+  EXPECT_FALSE(wanted(8)) << "each rank reads its own";
+  EXPECT_TRUE(wanted(9)) << "nine ranks read those of eight";
+  ranks_saved_ = 0;
+  EXPECT_FALSE(wanted(9)) << "nobody knows of how many";
+  ranks_saved_ = 8;
+  per_rank_shared_ = true;
+  EXPECT_TRUE(wanted(8)) << "all read one rank's";
+  EXPECT_FALSE(wanted(1)) << "there are no others";
 }
 
 TEST_F(ReadScheduleTest, BatchesKeepTiersAndFilesApart) {

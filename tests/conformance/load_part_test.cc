@@ -130,6 +130,29 @@ TEST_F(Conformance, load_partial_cost_does_not_change_what_is_told) {
   EXPECT_THAT(std::string(path.message()), HasSubstr("nets.heads (nearest: head)"));
 }
 
+// More keys than one request can name: by the entries of the caller's top level.
+TEST_F(Conformance, load_partial_cost_of_more_keys_than_a_request_holds) {
+  constexpr int kTensors = 1100;  // with names of 4000 bytes: more than 4 MiB
+  const auto net = [](float value) {
+    StateDict tensors;
+    for (int i = 0; i < kTensors; ++i) {
+      tensors[absl::StrCat(i, std::string(4000, 'n'))] = torch::full({1}, value);
+    }
+    return tensors;
+  };
+  ASSERT_OK(Save(1, {{"net", net(1)}, {"other", torch::ones(3)}}));
+  StateDict state{{"net", net(0)}};
+  LoadOptions options;
+  options.remainder = kDrop;
+  const auto loaded = Load(1, state, options);
+  ASSERT_OK(loaded.status());
+  EXPECT_EQ(loaded->report.planned.leaves(), static_cast<uint64_t>(kTensors));
+  EXPECT_EQ(loaded->report.restored.size(), static_cast<size_t>(kTensors));
+  for (const StateEntry& entry : Dict(state, "net")) {
+    EXPECT_EQ(entry.value.If<at::Tensor>()->item<float>(), 1.0f);
+  }
+}
+
 TEST_F(Conformance, load_raw_all_of_a_slice) {
   const at::Tensor table = torch::arange(40, torch::kFloat).reshape({10, 4});
   ASSERT_OK(Save(1, {{"table", table}, {"twin", table}, {"other", torch::ones(3)}}));

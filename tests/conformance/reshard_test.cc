@@ -108,5 +108,29 @@ TEST_F(Conformance, load_reshard_reads_what_ranks_share_once) {
   }
 }
 
+// One rank's own values are all that ranks of another number get: they are read once, too.
+TEST_F(Conformance, load_reshard_reads_another_ranks_own_once) {
+  const auto own = [](float value) {
+    return StateDict{{"own", PerRank(torch::full({8, 1024, 1024}, value))}};
+  };
+  const double bytes = 8 << 22;  // of each rank
+  ASSERT_OK(Save(1, {own(1), own(2), own(3)}));
+  for (const uint32_t source : {0u, LoadOptions::kOwnRankWrapped}) {
+    ForgetMemory();
+    if (daemon_->MakeDataFilesCold() == 0) GTEST_SKIP() << "/tmp is in memory";
+    LoadOptions options;
+    options.per_rank_source = source;
+    const uint64_t before = BytesReadFromDisk();
+    for (const uint32_t rank : {0u, 3u}) {  // of four: wrapped, rank 3 has what rank 0 has
+      StateDict state = own(0);
+      ASSERT_OK(Load(1, state, options, rank, 4).status());
+      EXPECT_TRUE(BitEqual(TensorAt(state, "own"), TensorAt(own(1), "own")));
+    }
+    const auto read = static_cast<double>(BytesReadFromDisk() - before);
+    EXPECT_GE(read, 0.95 * bytes) << "it was not cold";
+    EXPECT_LE(read, 1.05 * bytes) << source;
+  }
+}
+
 }  // namespace
 }  // namespace ckpt::testing

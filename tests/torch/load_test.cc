@@ -32,6 +32,26 @@ TEST(LoadInPlace, StridedAndOverlappingTargets) {
   EXPECT_TRUE(torch::equal(whole, stored + 1));  // the later key, whole
 }
 
+TEST(LoadInPlace, TensorsMadeInInferenceMode) {
+  const auto made = [](std::vector<int64_t> shape, c10::ScalarType type) {
+    c10::InferenceMode inference;
+    return torch::zeros(shape, type);
+  };
+  const at::Tensor dense = made({3}, torch::kFloat32);
+  const at::Tensor strided = made({4, 3}, torch::kFloat32).t();
+  const at::Tensor cast = made({3}, torch::kFloat64);
+  StateDict state{{"dense", dense}, {"strided", strided}, {"cast", cast}};
+  LoadOptions options;
+  options.strict = false;
+  options.mismatch = LoadOptions::Mismatch::kCast;
+  const StateDict saved{
+      {"dense", torch::ones(3)}, {"strided", torch::ones({3, 4})}, {"cast", torch::ones(3)}};
+  ASSERT_OK(LoadFrom(Saved(saved), state, options).status());
+  EXPECT_TRUE(BitEqual(dense, torch::ones(3)));
+  EXPECT_TRUE(BitEqual(strided, torch::ones({3, 4})));
+  EXPECT_TRUE(BitEqual(cast, torch::ones(3, torch::kFloat64)));
+}
+
 class LoadDType : public ::testing::TestWithParam<c10::ScalarType> {};
 
 TEST_P(LoadDType, BitsComeBack) {
@@ -85,6 +105,60 @@ TEST(LoadStrict, NearestNamesAreLookedUpForTheFirstMissingOnes) {
   EXPECT_EQ(result->report.missing.size(), 60u);
 }
 
+// A lost file that holds nothing of what is wanted makes no other error of it.
+TEST(LoadErrors, BoxesThatAreElsewhereAreAFailedPreconditionBesideALostFileToo) {
+  const auto part = PartOf({{"half", Sharded{torch::ones({2, 2}), {4, 2}, {0, 0}}},
+                            {"other", torch::ones(2)},
+                            {"lost", torch::ones(2)}},
+                           {}, 0, 2);
+  ASSERT_OK(part.status());
+  const auto plan = std::make_shared<PlanOfParts>(std::vector<Part>{*part}, 7);
+  for (const char* lost : {"", "lost"}) {
+    plan->Lose(lost);
+    auto other = torch::zeros(2);
+    StateDict state{{"half", torch::zeros({4, 2})}, {"other", other}};
+    const absl::Status status = LoadFrom(plan, state).status();
+    EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("not covered: half"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("Nothing was changed"));
+    EXPECT_TRUE(BitEqual(other, torch::zeros(2)));
+    StateDict unfit{{"half", torch::zeros({4, 2})}, {"other", torch::zeros(3)}};
+    EXPECT_TRUE(absl::IsInvalidArgument(LoadFrom(plan, unfit).status()));
+  }
+}
+
+// LibTorch copies into no such tensor, or something else than it was given: that must not be found
+// out after others were written.
+TEST(LoadErrors, ATensorWhoseElementsShareMemoryIsRefusedBeforeAnythingIsTouched) {
+  const auto plan = Saved({{"a", torch::ones(3)}, {"b", torch::ones({3, 4})}});
+  const auto load = [&](const StateValue& b, at::Tensor a) {
+    StateDict state{{"a", a}, {"b", b}};
+    LoadOptions options;
+    options.strict = false;
+    return LoadFrom(plan, state, options).status();
+  };
+  const at::Tensor expanded = torch::zeros({3, 1}).expand({3, 4});
+  for (const StateValue& b : {StateValue(expanded), StateValue(expanded.slice(1, 0, 3)),
+                              StateValue(Sharded{expanded.slice(0, 0, 2), {3, 4}, {0, 0}}),
+                              StateValue(torch::zeros(6).unfold(0, 4, 1))}) {
+    auto a = torch::zeros(3);
+    const absl::Status status = load(b, a);
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("b: elements of the tensor share"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("clone()"));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("Nothing was changed"));
+    EXPECT_TRUE(BitEqual(a, torch::zeros(3)));
+  }
+  ASSERT_OK(load(expanded.clone(), torch::zeros(3)));
+  ASSERT_OK(load(torch::zeros({6, 8}).slice(0, 0, 6, 2).slice(1, 1, 8, 2), torch::zeros(3)));
+  // Nothing is shared where there is one element, or none.
+  const auto few = Saved({{"one", torch::ones({1, 3})}, {"none", torch::ones({0, 3})}});
+  const at::Tensor one = torch::zeros(3).expand({1, 3});
+  StateDict state{{"one", one}, {"none", torch::zeros({0, 1}).expand({0, 3})}};
+  ASSERT_OK(LoadFrom(few, state).status());
+  EXPECT_TRUE(BitEqual(one, torch::ones({1, 3})));
+}
+
 TEST(LoadErrors, AFailedReadIsReportedAndValuesStay) {
   const auto plan = Saved({{"n", 5}, {"t", torch::ones(3)}});
   StateDict state{{"n", 1}, {"t", torch::zeros(3)}};
@@ -118,6 +192,24 @@ TEST(LoadErrors, DamageIsFoundInEveryTensor) {
   EXPECT_TRUE(BitEqual(c, torch::zeros({3, 2})));
   EXPECT_TRUE(BitEqual(d, torch::zeros(3, torch::kFloat64)));
   EXPECT_EQ(*state["n"].AsInt(), 1);
+}
+
+TEST(LoadErrors, ADaemonThatGoesAwayWhileDamageIsLookedForIsNoDamage) {
+  const auto plan = Saved({{"a", torch::ones(3)}, {"b", torch::ones(3)}, {"c", torch::ones(3)}});
+  plan->Damage("a");
+  plan->FailNextRead(absl::UnavailableError("the daemon is gone"), /*reads_before=*/2);
+  StateDict state{{"a", torch::zeros(3)}, {"b", torch::zeros(3)}, {"c", torch::zeros(3)}};
+  const auto version = TensorAt(state, "c")._version();
+  LoadReport report;
+  LoadOptions options;
+  options.report = &report;
+  const absl::Status status = LoadFrom(plan, state, options).status();
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("the daemon is gone"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("after damaged: a"));
+  EXPECT_THAT(report.damaged, IsEmpty());
+  EXPECT_THAT(report.restored, IsEmpty());
+  EXPECT_GT(TensorAt(state, "c")._version(), version);  // the first read may have touched it
 }
 
 // An optimizer that never stepped gets its tensors when all is read: until then they are nobody's.

@@ -1,4 +1,6 @@
 // Optimizers: training goes on bit-equal after a load, for each class, plain and sharded.
+#include <cmath>
+
 #include "client/torch/optimizer_codec.h"
 #include "tests/torch/torch_test.h"
 
@@ -251,6 +253,103 @@ TEST(OptimizerErrors, AnotherClassIsNoticed) {
   EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("optimizer.state.0.exp_avg"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("optimizer.param_groups.0.momentum"));
+}
+
+// What a step is, is known before anything is touched, wherever it stands.
+TEST(OptimizerErrors, AStepThatIsNoneIsFoundBeforeAnythingIsTouched) {
+  auto saved = SmallModel(1);
+  torch::optim::AdamW saved_optimizer(saved->parameters(), torch::optim::AdamWOptions(0.1));
+  TrainStep(saved, saved_optimizer, 0);
+  const auto described = ToStateDict(saved_optimizer);
+  ASSERT_OK(described.status());
+  const std::vector<std::pair<StateValue, std::string>> steps = {
+      {"four", "not a number of steps"},
+      {nullptr, "not a number of steps"},
+      {StateList{4}, "expected a number"},
+      {-1, "-1 is not a number of steps"},
+      {0.5, "0.5 is not a number of steps"},
+      {torch::tensor(-1.0f), "-1 is not a number of steps"},
+      {torch::tensor(2.5f), "2.5 is not a number of steps"},
+      {torch::tensor(std::nanf("")), "nan is not a number of steps"},
+      {torch::ones({2}), "not a number of steps"},
+      {torch::ones({}, torch::kComplexFloat), "not a number of steps"}};
+  for (const auto& [step, text] : steps) {
+    StateDict stored = *described;
+    (*stored.Find("state")->If<StateDict>()->Find(1)->If<StateDict>())["step"] = step;
+    const auto plan = Saved({{"model", saved}, {"optimizer", stored}});
+    auto model = SmallModel(2);
+    torch::optim::AdamW optimizer(model->parameters(), torch::optim::AdamWOptions(0.5));
+    TrainStep(model, optimizer, 5);
+    const at::Tensor weight = model->parameters()[0].detach().clone();
+    const auto moment_of = [&](size_t i) {
+      return static_cast<torch::optim::AdamWParamState&>(
+                 *FindParamState(optimizer, model->parameters()[i]))
+          .exp_avg()
+          .clone();
+    };
+    const at::Tensor moment = moment_of(1);
+    StateDict state{{"model", model}, {"optimizer", optimizer}};
+    LoadReport report;
+    LoadOptions options;
+    options.report = &report;
+    const absl::Status status = LoadFrom(plan, state, options).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    const std::string told = "optimizer.state.1.step: " + text;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(told));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("Nothing was changed"));
+    EXPECT_THAT(report.mismatched, ::testing::ElementsAre(told));
+    EXPECT_TRUE(BitEqual(model->parameters()[0], weight)) << told;
+    EXPECT_TRUE(BitEqual(moment_of(1), moment)) << told;
+    EXPECT_EQ(optimizer.param_groups()[0].options().get_lr(), 0.5);
+    // Skipped, it leaves that parameter's state as it is, and no other's.
+    options.strict = false;
+    options.mismatch = LoadOptions::Mismatch::kSkip;
+    ASSERT_OK(LoadFrom(plan, state, options).status());
+    EXPECT_TRUE(BitEqual(model->parameters()[0], saved->parameters()[0])) << told;
+    EXPECT_TRUE(BitEqual(moment_of(1), moment)) << told;
+    EXPECT_TRUE(BitEqual(moment_of(0), TensorAt(Dict(Dict(stored, "state"), 0), "exp_avg")));
+  }
+}
+
+TEST(OptimizerErrors, ADamagedStepIsToldWithTheRest) {
+  auto saved = SmallModel(1);
+  torch::optim::AdamW saved_optimizer(saved->parameters(), torch::optim::AdamWOptions(0.1));
+  TrainStep(saved, saved_optimizer, 0);
+  const auto plan = Saved({{"model", saved}, {"optimizer", saved_optimizer}});
+  auto model = SmallModel(2);
+  torch::optim::AdamW optimizer(model->parameters(), torch::optim::AdamWOptions(0.5));
+  StateDict state{{"model", model}, {"optimizer", optimizer}};
+  LoadReport report;
+  LoadOptions options;
+  options.report = &report;
+  // The daemon is gone: nothing has been touched yet.
+  const at::Tensor weight = model->parameters()[0].detach().clone();
+  plan->FailNextRead(absl::UnavailableError("the daemon is gone"));
+  const absl::Status gone = LoadFrom(plan, state, options).status();
+  EXPECT_TRUE(absl::IsUnavailable(gone)) << gone;
+  EXPECT_THAT(std::string(gone.message()), HasSubstr("the daemon is gone. Nothing was changed"));
+  EXPECT_TRUE(BitEqual(model->parameters()[0], weight));
+  plan->Damage("optimizer.state.1.step");
+  const absl::Status damaged = LoadFrom(plan, state, options).status();
+  EXPECT_TRUE(absl::IsDataLoss(damaged)) << damaged;
+  EXPECT_THAT(report.damaged, ::testing::ElementsAre("optimizer.state.1.step"));
+  EXPECT_TRUE(BitEqual(model->parameters()[0], saved->parameters()[0]));
+  EXPECT_TRUE(optimizer.state().empty());
+}
+
+TEST(OptimizerErrors, NoStepIsReadTwice) {
+  auto parameter = torch::ones({2}, torch::requires_grad());
+  torch::optim::AdamW optimizer(std::vector<at::Tensor>{parameter},
+                                torch::optim::AdamWOptions(0.1));
+  parameter.sum().backward();
+  optimizer.step();
+  StateDict state{{"optimizer", optimizer}};
+  const auto plan = Saved(state);
+  const auto result = LoadFrom(plan, state);
+  ASSERT_OK(result.status());
+  EXPECT_EQ(plan->elements_read(), 2u + 2u + 1u);
+  EXPECT_EQ(result->report.bytes.bytes_asked, 5 * sizeof(float));
+  EXPECT_THAT(result->report.restored, ::testing::Contains("optimizer.state.0.step"));
 }
 
 // All of a parameter's state is loaded, or none of it.

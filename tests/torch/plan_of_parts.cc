@@ -98,7 +98,7 @@ absl::Status PlanOfParts::Check(absl::Span<const ReadTarget> targets) const {
 }
 
 absl::Status PlanOfParts::Read(absl::Span<const ReadTarget> targets, ReadStatistics* statistics) {
-  if (!fail_.ok()) return std::exchange(fail_, absl::OkStatus());
+  if (!fail_.ok() && reads_before_fail_-- == 0) return std::exchange(fail_, absl::OkStatus());
   if (absl::Status status = Check(targets); !status.ok()) return status;
   for (const ReadTarget& target : targets) {
     const v1::PlannedLeaf& leaf = leaves_[target.leaf_number];

@@ -29,8 +29,11 @@ class PlanOfParts : public RestorePlan {
 
   // Elements of targets asked for so far.
   uint64_t elements_read() const { return elements_read_; }
-  // The next Read fails with this.
-  void FailNextRead(absl::Status status) { fail_ = std::move(status); }
+  // The next Read fails with this, or the one after as many more.
+  void FailNextRead(absl::Status status, int reads_before = 0) {
+    fail_ = std::move(status);
+    reads_before_fail_ = reads_before;
+  }
   // Every Read of that leaf is DATA_LOSS from now on.
   void Damage(const std::string& printed_key) { damaged_ = printed_key; }
   // As if the data file of that leaf were missing.
@@ -47,6 +50,7 @@ class PlanOfParts : public RestorePlan {
   std::vector<std::vector<Stored>> stored_;  // by leaf
   uint64_t elements_read_ = 0;
   absl::Status fail_ = absl::OkStatus();
+  int reads_before_fail_ = 0;
   std::string damaged_;
   std::string lost_;
 };
