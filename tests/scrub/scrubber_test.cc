@@ -1,6 +1,7 @@
 #include "server/scrub/scrubber.h"
 
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <thread>
 
@@ -219,6 +220,20 @@ TEST_F(ScrubberTest, TheThreadGoesRoundAndEndsAtOnce) {
   scrubber->Start();
   while (scrubber->status().bytes == 0) std::this_thread::yield();
   scrubber.reset();
+}
+
+// One-sided: never faster than the rate, however fast the disk; how much slower is the machine's
+// affair.
+TEST_F(ScrubberTest, ReadsNoFasterThanItsRate) {
+  constexpr uint64_t kRate = 24 * kMiB;  // of 36 MiB
+  const auto scrubber =
+      Make({.bytes_per_second = kRate, .interval = absl::ZeroDuration()});
+  const auto began = std::chrono::steady_clock::now();
+  ASSERT_TRUE(scrubber->Pass().ok());
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+  const uint64_t bytes = scrubber->status().bytes;
+  EXPECT_GE(bytes, 4 * (9 * kMiB + 75));
+  EXPECT_GE(took.count(), 0.95 * static_cast<double>(bytes) / kRate);  // wall clocks are adjusted
 }
 
 TEST_F(ScrubberTest, PausesWhileSomethingIsMoreUrgent) {
