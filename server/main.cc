@@ -97,7 +97,9 @@ int Serve(const ckpt::CommandLine& command_line) {
   const uint32_t left = (*daemon)->Stop();
   ckpt::observe::TellLeftOut();
   ckpt::observe::Info("stopped", {{"parts_left", left}});
-  // What is left is being written at this moment: not waited for. Every index write was synced.
+  // What is left is being written at this moment: not waited for. The index needs no closing: its
+  // batches are in the file of its log, and what a power cut takes of it (a commit's batch is not
+  // synced) the next start indexes from the manifests.
   if (left > 0) _exit(0);
   daemon->reset();
   return 0;

@@ -231,8 +231,8 @@ const std::vector<Setting>& Settings() {
          return absl::OkStatus();
        }},
       {"keep-last", "Retention", "N", "nothing is deleted",
-       "Of each run keep the newest N checkpoints and delete the others. What this and the next "
-       "two name is kept.",
+       "Of each run keep the newest N checkpoints that are not known to be damaged, and delete the "
+       "others. What this and the next two name is kept.",
        ApplyRetention<0>},
       {"keep-every", "Retention", "N", "none",
        "Of each run keep the steps that are multiples of N.", ApplyRetention<1>},

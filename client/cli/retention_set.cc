@@ -88,10 +88,10 @@ Verb RetentionSet() {
                "The policy is in force at once, for what is there already too, and replaces "
                "the one before as\na whole. What any of --keep-last, --keep-every and "
                "--keep-best names is kept; what is beyond\n--max-bytes or --max-age goes "
-               "nevertheless. Never deleted: the newest checkpoint, pinned and\ntagged ones, "
-               "and what precedes a step that is still being saved. Where checkpoints would go at "
-               "once, it asks;\nwithout a terminal nobody can be asked, and --yes is needed (exit "
-               "code 5)."},
+               "nevertheless. Never deleted: the newest checkpoint, the newest\nthat is not known "
+               "to be damaged, pinned and tagged ones, and what precedes a step that is\nstill being "
+               "saved. Where checkpoints would go at once, it asks; without a terminal nobody\ncan "
+               "be asked, and --yes is needed (exit code 5)."},
       .run = SetPolicy};
   verb.command.flags.push_back(
       {.name = "dry-run", .help = "change nothing; show what it would keep and delete now",

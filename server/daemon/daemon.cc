@@ -193,7 +193,8 @@ class RunningDaemon final : public Daemon {
          .deleted =
              [this](const CheckpointRecord& record) {
                CheckpointDeleted(record, *tier_, *table_, finder_->damage());
-             }});
+             },
+         .damaged = [this](CheckpointUid uid) { return finder_->damage().IsDamaged(uid); }});
   }
 
   absl::Status Serve() {

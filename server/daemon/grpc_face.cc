@@ -1,5 +1,7 @@
 #include "server/daemon/grpc_face.h"
 
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "common/limits.h"
 #include "common/status_macros.h"
@@ -57,6 +59,10 @@ absl::StatusOr<std::unique_ptr<GrpcFace>> GrpcFace::Start(const GrpcFaceOptions&
                                     : grpc::InsecureServerCredentials();
     builder.AddListeningPort(options.listen, face->listen_credentials_, &face->tcp_port_);
   }
+  face->reflection_ = std::make_unique<ReflectionBounds>(options.reflection);
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+  interceptors.push_back(face->reflection_->MakeInterceptors());
+  builder.experimental().SetInterceptorCreators(std::move(interceptors));
   for (grpc::Service* service : options.services) builder.RegisterService(service);
   face->server_ = builder.BuildAndStart();
   if (face->server_ == nullptr || (!options.listen.empty() && face->tcp_port_ == 0)) {

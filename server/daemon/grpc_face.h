@@ -13,6 +13,7 @@
 #include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
+#include "server/daemon/reflection_bounds.h"
 #include "server/daemon/unix_listener.h"
 
 namespace ckpt {
@@ -25,6 +26,7 @@ struct GrpcFaceOptions {
   std::string listen;  // host:port; empty: none
   std::shared_ptr<grpc::ServerCredentials> listen_credentials;  // null: unencrypted
   std::vector<grpc::Service*> services;
+  ReflectionLimits reflection;
 };
 
 class GrpcFace {
@@ -44,6 +46,7 @@ class GrpcFace {
  private:
   GrpcFace() = default;
   std::shared_ptr<grpc::ServerCredentials> listen_credentials_;  // outlive the server
+  std::unique_ptr<ReflectionBounds> reflection_;                // as well
   std::unique_ptr<grpc::Server> server_;
   // Connections of the unix socket, from the listener that has looked at their peers to the server.
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor_;

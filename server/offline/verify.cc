@@ -25,12 +25,9 @@ class Verification {
     CKPT_ASSIGN_OR_RETURN(const std::vector<CheckpointUid> labels, folder_->ListLabels());
     for (const CheckpointUid uid : labels) {  // of nothing
       if (std::binary_search(uids.begin(), uids.end(), uid)) continue;
-      absl::Status status = folder_->ReadLabels(uid).status();
-      if (!status.ok()) Damage(names::Labels(uid), status.message());
+      CKPT_RETURN_IF_ERROR(Read(names::Labels(uid), folder_->ReadLabels(uid).status()));
     }
-    if (const absl::Status read = folder_->ReadRetention().status(); !read.ok()) {
-      Damage(names::kRetention, read.message());
-    }
+    CKPT_RETURN_IF_ERROR(Read(names::kRetention, folder_->ReadRetention().status()));
     if (progress_) output_.errors << "\r\033[K";
     output_.text << uids.size() << (uids.size() == 1 ? " checkpoint, " : " checkpoints, ")
                  << PrintByteSize(bytes_) << " read, " << damage_
@@ -60,6 +57,13 @@ class Verification {
       output_.errors << "\r\033[K" << checkpoint_ << "  " << PrintByteSize(bytes_) << " read"
                      << std::flush;
     }
+  }
+
+  // An error that says nothing about what lies on disk ends the command.
+  absl::Status Read(absl::string_view where, const absl::Status& read) {
+    if (!read.ok() && !SaysDamaged(read)) return read;
+    if (!read.ok()) Damage(where, read.message());
+    return absl::OkStatus();
   }
 
   void Damage(absl::string_view where, absl::string_view what) {

@@ -49,6 +49,11 @@ class KnownDamage {
     const auto it = damage_.find(uid);
     return it == damage_.end() ? std::nullopt : std::make_optional(it->second);
   }
+  // Not where its labels alone are.
+  bool IsDamaged(CheckpointUid uid) const {
+    const std::optional<Damage> damage = Find(uid);
+    return damage.has_value() && !damage->labels_only;
+  }
   size_t count() const {
     MutexLock lock(mutex_);
     return damage_.size();

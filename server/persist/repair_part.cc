@@ -39,6 +39,7 @@ class FileRepair {
   absl::StatusOr<bool> Run() {
     CKPT_ASSIGN_OR_RETURN(const FileId id, FileId::FromBytes(file_.file_id(), "file id"));
     auto opened = folder_->OpenDataFile(id);
+    if (!opened.ok() && !SaysDamaged(opened.status())) return opened.status();
     if (opened.ok() && (*opened)->size() == file_.length()) old_ = *std::move(opened);
     if (old_ != nullptr && IsGood()) return false;
     const std::string name = names::DataFile(id);

@@ -21,9 +21,12 @@ class Verification {
       : folder_(folder), uid_(uid), options_(options), report_(report) {}
 
   absl::StatusOr<VerificationProgress> Run() {
-    const std::optional<v1::CheckpointManifest> manifest = ReadManifest();
+    CKPT_ASSIGN_OR_RETURN(const std::optional<v1::CheckpointManifest> manifest, ReadManifest());
     const absl::Status labels = folder_->ReadLabels(uid_).status();
-    if (!labels.ok()) AddLine(std::string(labels.message()));
+    if (!labels.ok()) {
+      if (!SaysDamaged(labels)) return labels;
+      AddLine(std::string(labels.message()));
+    }
     if (!manifest.has_value()) return std::move(progress_);
     // Files that a deletion must not take away while they are read.
     std::vector<DataFolder::FilePin> pins;
@@ -31,13 +34,18 @@ class Verification {
     for (const v1::PartReference& reference : manifest->parts()) {
       const auto part = ReadPart(*manifest, reference);
       if (!part.ok()) {
-        Damage(reference, part.status());
+        CKPT_RETURN_IF_ERROR(Damage(reference, part.status()));
         continue;
       }
       for (const v1::DataFile& file : part->files()) {
         const auto id = FileId::FromBytes(file.file_id(), "file_id");
-        absl::StatusOr<DataFolder::FilePin> pin = id.ok() ? folder_->Pin(*id) : id.status();
-        if (pin.ok()) pins.push_back(*std::move(pin));  // VerifyPart tells what is missing
+        if (!id.ok()) continue;  // as VerifyPart will say
+        absl::StatusOr<DataFolder::FilePin> pin = folder_->Pin(*id);
+        if (pin.ok()) {
+          pins.push_back(*std::move(pin));
+        } else if (!SaysDamaged(pin.status())) {  // VerifyPart tells what is missing
+          return pin.status();
+        }
       }
       progress_.bytes_total += PartBytesOnDisk(*part);
       sound.push_back(&reference);
@@ -46,8 +54,7 @@ class Verification {
     // Read once more: those of all parts together may be large.
     for (const v1::PartReference* reference : sound) {
       const auto part = ReadPart(*manifest, *reference);
-      if (part.ok()) CKPT_RETURN_IF_ERROR(Verify(*part));
-      if (!part.ok()) Damage(*reference, part.status());
+      CKPT_RETURN_IF_ERROR(part.ok() ? Verify(*part) : Damage(*reference, part.status()));
     }
     CKPT_RETURN_IF_ERROR(Report());
     return std::move(progress_);
@@ -65,8 +72,11 @@ class Verification {
     AddLine(std::move(text));
   }
 
-  void Damage(const v1::PartReference& reference, const absl::Status& status) {
+  // `status` back where it says nothing about what lies on disk.
+  absl::Status Damage(const v1::PartReference& reference, const absl::Status& status) {
+    if (!SaysDamaged(status)) return status;
     Damage(absl::StrCat("rank ", reference.rank(), ": ", status.message()));
+    return absl::OkStatus();
   }
 
   absl::Status Report() {
@@ -74,12 +84,13 @@ class Verification {
     return report_(progress_) ? absl::OkStatus() : absl::CancelledError("verification cancelled");
   }
 
-  std::optional<v1::CheckpointManifest> ReadManifest() {
+  absl::StatusOr<std::optional<v1::CheckpointManifest>> ReadManifest() {
     absl::StatusOr<v1::CheckpointManifest> read = folder_->ReadCheckpointManifest(uid_);
     const std::string name = names::CheckpointManifest(uid_);
     if (absl::IsNotFound(read.status())) {
       Damage(absl::StrCat(name, " is missing on disk"));
     } else if (!read.ok()) {
+      if (!SaysDamaged(read.status())) return read.status();
       Damage(std::string(read.status().message()));
     } else if (options_.known != nullptr &&
                read->SerializeAsString() != options_.known->SerializeAsString()) {
@@ -93,9 +104,9 @@ class Verification {
 
   absl::StatusOr<v1::PartManifest> ReadPart(const v1::CheckpointManifest& manifest,
                                             const v1::PartReference& reference) {
-    CKPT_ASSIGN_OR_RETURN(const FileId id,
-                          FileId::FromBytes(reference.manifest_id(), "manifest_id"));
-    const std::string name = names::PartManifest(id);
+    const auto id = FileId::FromBytes(reference.manifest_id(), "manifest_id");
+    if (!id.ok()) return absl::DataLossError(absl::StrCat("", id.status().message()));
+    const std::string name = names::PartManifest(*id);
     absl::StatusOr<v1::PartManifest> part = folder_->ReadPartManifest(reference);
     if (absl::IsNotFound(part.status())) {
       return absl::DataLossError(absl::StrCat(name, " is missing on disk"));
@@ -121,8 +132,8 @@ class Verification {
     };
     const absl::Status status =
         VerifyPart(folder_, part, **layout, {damage, progress}, options_.past_cache);
-    if (absl::IsCancelled(status)) return status;
-    if (!status.ok()) damage(std::string(status.message()));
+    if (!absl::IsInvalidArgument(status)) return status;
+    damage(std::string(status.message()));
     return absl::OkStatus();
   }
 

@@ -32,7 +32,10 @@ struct VerifyOptions {
 };
 
 // Calls `progress` at least every `report_every_bytes` (or 8 MiB); CANCELLED as soon as it answers
-// false. Damage is not an error: it is in the result. One thread. Data files are pinned meanwhile.
+// false. Damage is not an error: it is in the result. What says nothing about the bytes on disk (no
+// descriptors, no memory, no permission, a format newer than this program's) is one, and the
+// checkpoint is then neither known to be whole nor to be damaged. One thread. Data files are pinned
+// meanwhile.
 absl::StatusOr<VerificationProgress> VerifyOnDisk(
     DataFolder* folder, CheckpointUid uid, const VerifyOptions& options,
     absl::FunctionRef<bool(const VerificationProgress&)> progress);

@@ -30,6 +30,7 @@ class FileCheck {
   absl::Status Run(DataFolder* folder, bool past_cache) {
     auto opened = folder->OpenDataFile(*FileId::FromBytes(file_.file_id(), "file id"));
     if (!opened.ok()) {
+      CKPT_RETURN_IF_ERROR(UnlessDamage(opened.status()));
       callbacks_.damage(absl::StrCat(name_, ": cannot be opened: ", opened.status().message()));
       return Progress(file_.length());
     }
@@ -46,6 +47,11 @@ class FileCheck {
   }
 
  private:
+  // What says nothing about the file ends the verification.
+  static absl::Status UnlessDamage(const absl::Status& error) {
+    return SaysDamaged(error) ? absl::OkStatus() : error;
+  }
+
   absl::Status Progress(uint64_t bytes) {
     return callbacks_.progress(bytes) ? absl::OkStatus() : absl::CancelledError("verification");
   }
@@ -56,6 +62,7 @@ class FileCheck {
       const uint64_t bytes = std::min(kVerifyReadBytes, file_.header_length() - done);
       absl::Status read = input_->ReadAt(done, buffer_.get(), bytes);
       if (!read.ok()) {
+        CKPT_RETURN_IF_ERROR(UnlessDamage(read));
         callbacks_.damage(absl::StrCat(name_, ": header: ", read.message()));
         return Progress(file_.header_length() - done);
       }
@@ -78,6 +85,7 @@ class FileCheck {
       const uint64_t bytes = std::min(kVerifyReadBytes, place.length - done);
       absl::Status read = input_->ReadAt(begin + done, buffer_.get(), bytes);
       if (!read.ok()) {
+        CKPT_RETURN_IF_ERROR(UnlessDamage(read));
         callbacks_.damage(
             absl::StrCat(Where(shard), ", offset ", begin + done, ": ", read.message()));
         return Progress(place.length - done);

@@ -21,9 +21,10 @@ struct VerifyCallbacks {
 };
 
 // Blocking, one thread, about 9 MiB of memory. `layout` is the manifest's own. Damage is not an
-// error of the call; an error is CANCELLED, or INVALID_ARGUMENT where manifest and layout do not
-// belong together. `past_cache`: storage/direct_read.h. Bytes reported by `progress` add up to
-// PartBytesOnDisk, damage or not.
+// error of the call; an error is CANCELLED, INVALID_ARGUMENT where manifest and layout do not belong
+// together, or what kept a file that may be whole from being read (SaysDamaged in
+// storage/file_system.h). `past_cache`: storage/direct_read.h. Bytes reported by `progress` add up
+// to PartBytesOnDisk, damage or not.
 absl::Status VerifyPart(DataFolder* folder, const v1::PartManifest& manifest,
                         const PartLayout& layout, const VerifyCallbacks& callbacks,
                         bool past_cache = false);

@@ -142,6 +142,7 @@ absl::StatusOr<RunFacts> Retention::Gather(const std::string& run) const {
       run, std::nullopt, [&](const CheckpointRecord& record) {
         absl::StatusOr<CheckpointFacts> one = FactsOf(record);
         if (one.ok()) {
+          one->damaged = surroundings_.damaged != nullptr && surroundings_.damaged(one->uid);
           facts.checkpoints.push_back(*std::move(one));
         } else {
           bad = one.status();

@@ -48,12 +48,14 @@ struct RetentionPlan {
 
 class Retention {
  public:
-  // What the rooms above do for it. All are called from its thread, and `activity` from whoever
-  // asks for a plan; never with its own lock held.
+  // What the rooms above do for it. All are called from its thread, `activity` and `damaged` also
+  // from whoever asks for a plan; never with its own lock held.
   struct Surroundings {
     std::function<RunActivity(const std::string& run)> activity;
     // The checkpoint is gone: memory copies and watchers are theirs. With `changing` held.
     std::function<void(const CheckpointRecord& record)> deleted;
+    // Whether somebody has found it damaged (persist/known_damage.h). Null: nobody has.
+    std::function<bool(CheckpointUid uid)> damaged;
   };
 
   explicit Retention(RetentionOptions options);

@@ -3,7 +3,10 @@
 //   1. what nothing may delete: newest, newest-of-launch, pinned, tagged, in-flight, common-step
 //   2. the rules that keep: keep-last, keep-every, keep-best; no-rule where there is none of them
 //   3. the rest is unlisted, and deleted
-//   4. bounds take from 2: max-age, then max-bytes, the oldest first
+//   4. bounds take from 2: max-age, then max-bytes, of damaged ones the oldest first, then of all
+//
+// A checkpoint that is known to be damaged fills no place: what 1, keep-last and keep-best say of
+// the newest or the best so many, they say of undamaged ones, and of the damaged ones before these.
 #include "server/retention/rules.h"
 
 #include <algorithm>
@@ -61,32 +64,37 @@ class Judgement {
     ProtectCommonStep();
   }
 
+  // Untouchable: the first that `fits`, and where that is damaged the first that is not.
+  template <typename Fits>
+  void ProtectFirst(const char* rule, const std::string& reason, Fits fits) {
+    bool sound_only = false;
+    for (size_t i = 0; i < size(); ++i) {
+      if (!fits(At(i)) || (sound_only && At(i).damaged)) continue;
+      Untouchable(i, rule,
+                  sound_only ? absl::StrCat(reason, " that is not known to be damaged") : reason);
+      if (!At(i).damaged) return;
+      sound_only = true;
+    }
+  }
+
   // What `latest` answers; and where the last launch began further back than an earlier one had
   // come, what that launch would lose.
   void ProtectNewest() {
     if (size() == 0) return;
-    Untouchable(0, "newest", "the newest committed checkpoint");
-    for (size_t i = 0; i < size(); ++i) {
-      if (!At(i).whole) continue;
-      Untouchable(i, "newest", "the newest committed checkpoint of a whole world");
-      break;
-    }
+    ProtectFirst("newest", "the newest committed checkpoint",
+                 [](const CheckpointFacts&) { return true; });
+    ProtectFirst("newest", "the newest committed checkpoint of a whole world",
+                 [](const CheckpointFacts& facts) { return facts.whole; });
     Incarnation last;
     for (size_t i = 0; i < size(); ++i) last = std::max(last, At(i).incarnation);
-    for (size_t i = 0; i < size(); ++i) {
-      if (At(i).incarnation != last) continue;
-      Untouchable(i, "newest-of-launch", "the newest that the last launch committed");
-      break;
-    }
+    ProtectFirst("newest-of-launch", "the newest that the last launch committed",
+                 [&](const CheckpointFacts& facts) { return facts.incarnation == last; });
   }
 
   void ProtectPredecessors() {
     for (const uint64_t step : run_.activity.steps_in_flight) {
-      for (size_t i = 0; i < size(); ++i) {
-        if (At(i).step > step) continue;
-        Untouchable(i, "in-flight", absl::StrCat("step ", step, " is not durable yet"));
-        break;
-      }
+      ProtectFirst("in-flight", absl::StrCat("until step ", step, " is durable, the last up to it"),
+                   [&](const CheckpointFacts& facts) { return facts.step <= step; });
     }
   }
 
@@ -107,12 +115,19 @@ class Judgement {
     return policy_.keep_last() > 0 || policy_.keep_every() > 0 || policy_.has_keep_best();
   }
 
+  // Of a checkpoint that a rule counts: a damaged one is kept with those that do.
+  std::string Uncounted(size_t i, std::string reason) const {
+    return At(i).damaged ? absl::StrCat("damaged, and not counted as ", reason) : reason;
+  }
+
   void KeepByRules() {
+    uint64_t newest = 0;  // of keep-last
     for (size_t i = 0; i < size(); ++i) {
       if (!HasKeepingRule()) Keep(i, "no-rule", "no rule of the policy says otherwise");
-      if (i < policy_.keep_last()) {
+      if (newest < policy_.keep_last()) {
         Keep(i, "keep-last",
-             absl::StrCat("one of the newest ", policy_.keep_last(), " (keep-last)"));
+             Uncounted(i, absl::StrCat("one of the newest ", policy_.keep_last(), " (keep-last)")));
+        if (!At(i).damaged) ++newest;
       }
       if (policy_.keep_every() > 0 && At(i).step % policy_.keep_every() == 0) {
         Keep(i, "keep-every",
@@ -131,11 +146,13 @@ class Judgement {
       ranked.emplace_back(smaller ? found->second : -found->second, i);
     }
     std::sort(ranked.begin(), ranked.end());
-    for (size_t place = 0; place < ranked.size() && place < best.count(); ++place) {
-      const size_t i = ranked[place].second;
+    uint64_t places = 0;
+    for (const auto& [value, i] : ranked) {
+      if (places == best.count()) break;
       Keep(i, "keep-best",
-           absl::StrCat("number ", place + 1, " by ", best.metric(), " = ",
-                        At(i).labels.metrics().at(best.metric()), " (keep-best)"));
+           Uncounted(i, absl::StrCat("number ", places + 1, " by ", best.metric(), " = ",
+                                     At(i).labels.metrics().at(best.metric()), " (keep-best)")));
+      if (!At(i).damaged) ++places;
     }
   }
 
@@ -163,11 +180,14 @@ class Judgement {
     for (size_t i = 0; i < size(); ++i) {
       if (verdicts_[i].keep) bytes += At(i).bytes;
     }
-    for (size_t i = size(); i-- > 0 && bytes > policy_.max_bytes();) {
-      if (untouchable_[i] || !verdicts_[i].keep) continue;
-      verdicts_[i] = {false, "max-bytes",
-                      absl::StrCat("with it the run keeps ", PrintByteSize(bytes), " (max-bytes)")};
-      bytes -= At(i).bytes;
+    for (const bool damaged_only : {true, false}) {
+      for (size_t i = size(); i-- > 0 && bytes > policy_.max_bytes();) {
+        if (untouchable_[i] || !verdicts_[i].keep || (damaged_only && !At(i).damaged)) continue;
+        verdicts_[i] = {false, "max-bytes",
+                        absl::StrCat("with it the run keeps ", PrintByteSize(bytes),
+                                     " (max-bytes)", At(i).damaged ? "; it is damaged" : "")};
+        bytes -= At(i).bytes;
+      }
     }
   }
 

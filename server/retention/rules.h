@@ -22,7 +22,8 @@ struct CheckpointFacts {
   Incarnation incarnation;
   uint64_t bytes = 0;
   absl::Time committed_at;
-  bool whole = true;  // its share is the world
+  bool whole = true;     // its share is the world
+  bool damaged = false;  // is known to be: what it holds cannot all be restored
   v1::Labels labels;
 };
 
@@ -45,7 +46,8 @@ struct RetentionVerdict {
   std::string reason;  // for people
 };
 
-// One for each checkpoint, in their order.
+// One for each checkpoint, in their order. A damaged one stands in for no other: where it is kept,
+// as the newest or by keep-last or keep-best, the next undamaged one is kept as well.
 std::vector<RetentionVerdict> JudgeCheckpoints(const RunFacts& run,
                                                const v1::RetentionPolicy& policy);
 

@@ -80,7 +80,7 @@ absl::StatusOr<CheckpointRecord> CheckpointFinder::Find(const v1::Selector& sele
     case v1::Selector::kLatest:
       return FindNewest(selector.run(), rights,
                         [&](CheckpointUid uid, const CheckpointRecord& record) {
-                          return IsKnownDamaged(uid) && !InMemory(record, uid, *memory_)
+                          return damage_.IsDamaged(uid) && !InMemory(record, uid, *memory_)
                                      ? Found::kDamaged
                                      : Found::kValid;
                         });
@@ -125,11 +125,6 @@ absl::StatusOr<CheckpointRecord> CheckpointFinder::FindNewest(const std::string&
   }
 }
 
-bool CheckpointFinder::IsKnownDamaged(CheckpointUid uid) {
-  const std::optional<KnownDamage::Damage> damage = damage_.Find(uid);
-  return damage.has_value() && !damage->labels_only;
-}
-
 absl::StatusOr<CheckpointFinder::Found> CheckpointFinder::Validate(
     CheckpointUid uid, const CheckpointRecord& record, absl::FunctionRef<bool()> cancelled) {
   {
@@ -142,7 +137,7 @@ absl::StatusOr<CheckpointFinder::Found> CheckpointFinder::Validate(
     if (known != verified_.end() && absl::Now() - known->second < kVerifiedFor) {
       return Found::kValid;
     }
-    if (IsKnownDamaged(uid)) return Found::kDamaged;
+    if (damage_.IsDamaged(uid)) return Found::kDamaged;
     being_read_.insert(uid);
   }
   const absl::StatusOr<Found> found = Read(uid, record, cancelled);

@@ -69,7 +69,6 @@ class CheckpointFinder {
   // The newest one that is valid, says `judge`.
   absl::StatusOr<CheckpointRecord> FindNewest(const std::string& run, const Rights& rights,
                                               Judge judge);
-  bool IsKnownDamaged(CheckpointUid uid);
   // What is known of it, or what a read of it finds, by this caller or by one that is at it.
   absl::StatusOr<Found> Validate(CheckpointUid uid, const CheckpointRecord& record,
                                  absl::FunctionRef<bool()> cancelled);

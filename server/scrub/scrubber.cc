@@ -61,28 +61,37 @@ absl::Status Scrubber::Pass() {
   CKPT_ASSIGN_OR_RETURN(const std::vector<CheckpointUid> due, Due());
   if (due.empty()) return absl::OkStatus();
   const ScrubStatus before = status();
+  size_t unread = 0;
+  absl::Status why_unread;
   for (size_t i = 0; i < due.size(); ++i) {
     {
       MutexLock lock(mutex_);
       status_.checkpoints_due = due.size() - i;
     }
-    CKPT_RETURN_IF_ERROR(Scrub(due[i]));
-    checked_at_[due[i]] = absl::Now();
+    const absl::Status scrubbed = Scrub(due[i]);
+    if (absl::IsCancelled(scrubbed)) return scrubbed;
+    if (scrubbed.ok()) {
+      checked_at_[due[i]] = absl::Now();
+    } else {  // still due: one that cannot be read keeps nobody from the others
+      ++unread;
+      why_unread.Update(scrubbed);
+    }
   }
   const absl::Status index = index_->VerifyFiles();
   ScrubStatus after;
   {
     MutexLock lock(mutex_);
     status_.checkpoints_due = 0;
-    status_.pass_ended_at = absl::Now();
-    if (!index.ok()) ++status_.damaged_places;
+    if (unread == 0) status_.pass_ended_at = absl::Now();
+    if (absl::IsDataLoss(index)) ++status_.damaged_places;
     after = status_;
   }
   observe::Info("scrub pass ended",
-                {{"checkpoints", due.size()},
+                {{"checkpoints", due.size() - unread},
+                 {"not_read", unread},
                  {"bytes", after.bytes - before.bytes},
                  {"damaged_places", after.damaged_places - before.damaged_places}});
-  return index;
+  return index.ok() ? why_unread : index;
 }
 
 absl::StatusOr<std::vector<CheckpointUid>> Scrubber::Due() {

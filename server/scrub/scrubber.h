@@ -7,7 +7,8 @@
 // for it: files are pinned while they are read, and the read of a checkpoint that was deleted ends
 // with the next 8 MiB. Damage is logged line by line, counted, and remembered (known_damage.h).
 // Where another tier has good bytes, the file is made anew from these (repair_part.h) and the
-// checkpoint read once more.
+// checkpoint read once more. A checkpoint that cannot be read for want of descriptors, memory or
+// permission is not called damaged: the others are read, and it with the next pass.
 #ifndef CKPT_SERVER_SCRUB_SCRUBBER_H_
 #define CKPT_SERVER_SCRUB_SCRUBBER_H_
 
@@ -41,7 +42,7 @@ struct ScrubStatus {
   uint64_t damaged_places = 0;  // found: blocks, headers, files, manifests
   uint64_t repaired_files = 0;
   uint64_t checkpoints_due = 0;  // of the pass under way; 0: none is
-  absl::Time pass_ended_at = absl::InfinitePast();
+  absl::Time pass_ended_at = absl::InfinitePast();  // one that has read all that was due
 };
 
 // Thread-safe. What it is given must outlive it.
@@ -52,7 +53,7 @@ class Scrubber {
 
   void Start();  // the thread, where there is a rate; once
   // One pass over what is due, on the caller's thread. CANCELLED: the scrubber ends. DATA_LOSS: the
-  // index is damaged.
+  // index is damaged. Any other: what kept it from reading something, which is still due.
   absl::Status Pass();
   ScrubStatus status() const;
   uint64_t bytes_per_second() const { return options_.bytes_per_second; }
@@ -61,7 +62,8 @@ class Scrubber {
   void Run();
   absl::StatusOr<std::vector<CheckpointUid>> Due() ABSL_EXCLUSIVE_LOCKS_REQUIRED(passing_);
   absl::Status Scrub(CheckpointUid uid);
-  // A whole read of it. CANCELLED: the scrubber ends; NOT_FOUND: it was deleted.
+  // A whole read of it. CANCELLED: the scrubber ends; NOT_FOUND: it was deleted; what VerifyOnDisk
+  // says where it could not read.
   absl::StatusOr<VerificationProgress> Read(CheckpointUid uid, const CheckpointRecord& record);
   void RemoveFiles(const v1::PartManifest& part, CheckpointUid uid);
   // How many files were put right.

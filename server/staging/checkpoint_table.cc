@@ -19,7 +19,8 @@ CheckpointTableImpl::CheckpointTableImpl(CheckpointTableOptions options)
     : options_(options),
       tier_(*options.tier),
       persister_(*options.persister),
-      index_(*options.index) {
+      index_(*options.index),
+      forget_runs_above_(options.runs_kept_min) {
   MutexLock lock(lifeline_->mutex);
   lifeline_->table = this;
 }

@@ -142,6 +142,8 @@ struct CheckpointTableOptions {
   // and when the disk has no room for a part.
   std::function<DiskRoom()> make_room;
   Quotas quotas;
+  // What is known of so many runs is kept without a look at whether it is still wanted.
+  size_t runs_kept_min = 1000;
   bool timer = true;  // false: only Tick looks at the clock (tests)
 };
 

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "common/mutex.h"
 #include "server/staging/checkpoint_table.h"
 #include "server/staging/live_checkpoint.h"
@@ -261,6 +262,10 @@ class CheckpointTableImpl : public CheckpointTable {
 
   // table_timer.cc
   void RunTimer();
+  // Lets go of what is known of runs that nobody can ask for any more: without it every name that
+  // was ever saved to would stay.
+  void ForgetRuns() ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::flat_hash_set<std::string> RunsHere() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const CheckpointTableOptions options_;
   MemoryTier& tier_;
@@ -281,12 +286,16 @@ class CheckpointTableImpl : public CheckpointTable {
   uint32_t open_streams_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t next_stream_ ABSL_GUARDED_BY(mutex_) = 1;
   absl::flat_hash_map<CheckpointId, CheckpointPtr> checkpoints_ ABSL_GUARDED_BY(mutex_);
-  absl::flat_hash_map<std::string, Incarnation> newest_ ABSL_GUARDED_BY(mutex_);  // by run
+  // By run, of those that have checkpoints here; the others' newest is in the index.
+  absl::flat_hash_map<std::string, Incarnation> newest_ ABSL_GUARDED_BY(mutex_);
   struct Launch {
     Incarnation incarnation;
     std::optional<uint64_t> resumed_step;
   };
-  absl::flat_hash_map<std::string, Launch> launches_ ABSL_GUARDED_BY(mutex_);  // the last, by run
+  // The last, by run, of those that have checkpoints here or in the index.
+  absl::flat_hash_map<std::string, Launch> launches_ ABSL_GUARDED_BY(mutex_);
+  size_t forget_runs_above_ ABSL_GUARDED_BY(mutex_);  // in either; more are looked through
+  bool forgetting_runs_ ABSL_GUARDED_BY(mutex_) = false;
   // The last folder that has each layout, to link the next one's from; and layouts that were agreed
   // on: the digests of all ranks.
   absl::flat_hash_map<std::string, std::weak_ptr<PartFolder>> layout_folders_

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "server/observe/log.h"
@@ -16,6 +17,8 @@
 
 namespace ckpt {
 namespace {
+
+constexpr size_t kNewestKeptMin = 1000;  // without a look at whether they are still wanted
 
 absl::Status MakeFolder(const std::string& path) {
   if (mkdir(path.c_str(), 0700) == 0 || errno == EEXIST) return absl::OkStatus();
@@ -273,6 +276,11 @@ bool MemoryTierImpl::SetCopy(FileId file, const std::string& run, CheckpointUid 
 void MemoryTierImpl::SetNewest(const std::string& run, CheckpointUid uid) {
   MutexLock lock(mutex_);
   newest_[run] = uid;
+  if (newest_.size() > kNewestKeptMin + 2 * slots_.size()) {  // nobody asks of runs without a file
+    absl::flat_hash_set<std::string> here;
+    for (const auto& [id, slot] : slots_) here.insert(slot->run);
+    absl::erase_if(newest_, [&](const auto& entry) { return !here.contains(entry.first); });
+  }
   std::vector<Slot*> old;
   for (const auto& [id, slot] : slots_) {
     if (slot->use == Use::kCopy && slot->run == run && slot->uid != uid && slot->abandoned) {

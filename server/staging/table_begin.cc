@@ -29,8 +29,8 @@ std::string PrintShare(const std::vector<uint32_t>& share, uint32_t world_size) 
 
 absl::StatusOr<std::unique_ptr<PartStream>> CheckpointTableImpl::Begin(
     PartClaim claim, absl::AnyInvocable<void()> changed) {
+  MakeRoomInQuota(claim);  // may take long: what the index says is asked behind it
   Known known = AskIndex(claim);
-  MakeRoomInQuota(claim);
   auto on_change = std::make_shared<absl::AnyInvocable<void()>>(std::move(changed));
   CheckpointPtr checkpoint;
   PartPtr part;

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/limits.h"
 #include "server/staging/checkpoint_table_impl.h"
 
 namespace ckpt {
@@ -109,6 +110,10 @@ void CheckpointTableImpl::Tick() {
     indexed_again_at_ = now;
     InBackground([this] { IndexAgain(); });
   }
+  if (!forgetting_runs_ && std::max(newest_.size(), launches_.size()) > forget_runs_above_) {
+    forgetting_runs_ = true;
+    InBackground([this] { ForgetRuns(); });
+  }
   if (now >= aborted_swept_at_ + kSweepEvery) {
     aborted_swept_at_ = now;
     InBackground([this, now] {
@@ -116,6 +121,40 @@ void CheckpointTableImpl::Tick() {
       index_.ForgetLayoutsUnusedSince(now - kSweepEvery);
     });
   }
+}
+
+absl::flat_hash_set<std::string> CheckpointTableImpl::RunsHere() const {
+  absl::flat_hash_set<std::string> runs;
+  for (const auto& [id, checkpoint] : checkpoints_) runs.insert(id.run);
+  return runs;
+}
+
+// A run's newest incarnation is in the index as soon as its checkpoint was committed or aborted, and
+// so before that one leaves the table. What a launch resumed from is asked for by retention, of runs
+// that have something committed.
+void CheckpointTableImpl::ForgetRuns() {
+  std::vector<std::string> gone;
+  {
+    MutexLock lock(mutex_);
+    const absl::flat_hash_set<std::string> here = RunsHere();
+    for (const auto& [run, launch] : launches_) {
+      if (!here.contains(run)) gone.push_back(run);
+    }
+  }
+  std::erase_if(gone, [this](const std::string& run) {
+    return !absl::IsNotFound(index_.FindLatest(run, kStepMax, /*whole_only=*/false).status());
+  });
+  MutexLock lock(mutex_);
+  const absl::flat_hash_set<std::string> here = RunsHere();
+  for (const std::string& run : gone) {
+    if (!here.contains(run)) launches_.erase(run);
+  }
+  if (unindexed_.empty()) {
+    absl::erase_if(newest_, [&](const auto& entry) { return !here.contains(entry.first); });
+  }
+  // Twice as many before the next look: of each new run it costs one look at the index.
+  forget_runs_above_ = options_.runs_kept_min + 2 * std::max(newest_.size(), launches_.size());
+  forgetting_runs_ = false;
 }
 
 void CheckpointTableImpl::RunTimer() {

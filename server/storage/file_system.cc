@@ -66,6 +66,10 @@ absl::Status FileSystem::WriteDurably(const std::string& folder, const std::stri
   return GiveFinalName(folder, temporary_name, final_name);
 }
 
+bool SaysDamaged(const absl::Status& error) {
+  return absl::IsDataLoss(error) || absl::IsNotFound(error);
+}
+
 absl::Status SyncFailed(absl::Status status) {
   if (!status.ok()) status.SetPayload(kSyncFailed, absl::Cord());
   return status;

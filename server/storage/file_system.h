@@ -60,7 +60,7 @@ class FileSystem {
   // INTERNAL with the path and strerror. Mode 0600.
   virtual absl::StatusOr<std::unique_ptr<WritableFile>> Create(
       const std::string& path, const CreateFileOptions& options) = 0;
-  // NOT_FOUND.
+  // NOT_FOUND; DATA_LOSS where the device cannot read, or what has that name is no plain file.
   virtual absl::StatusOr<std::unique_ptr<ReadableFile>> OpenRead(const std::string& path) = 0;
   virtual absl::Status Rename(const std::string& from, const std::string& to) = 0;  // replaces
   virtual absl::Status Unlink(const std::string& path) = 0;                         // NOT_FOUND
@@ -87,6 +87,11 @@ class FileSystem {
   // A folder of files, without sub-folders; and itself. OK where there is none.
   absl::Status RemoveFlatFolder(const std::string& path);
 };
+
+// Whether the error of an open or a read says that the file is damaged: it is gone (NOT_FOUND), or
+// DATA_LOSS. Any other (no descriptors, no memory, no permission) says nothing about what lies on
+// disk: who would judge by it must ask again.
+bool SaysDamaged(const absl::Status& error);
 
 // A sync that failed is final: what it was to make durable may be lost even where a later sync
 // succeeds. The mark is a payload of the status, so that who would try again can see it.

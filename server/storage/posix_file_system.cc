@@ -41,6 +41,14 @@ absl::Status ErrnoStatus(absl::string_view call, const std::string& path, int er
   }
 }
 
+// Of an open or a read. What the device cannot read, and what the file system has found broken on
+// it (EUCLEAN, EBADMSG), is lost.
+absl::Status ReadError(absl::string_view call, const std::string& path, int error) {
+  absl::Status status = ErrnoStatus(call, path, error);
+  if (error != EIO && error != EUCLEAN && error != EBADMSG) return status;
+  return absl::DataLossError(absl::StrCat("the device cannot read: ", status.message()));
+}
+
 // The call, again while a signal interrupts it. A sync, too: EINTR says nothing of the data, unlike
 // any other error.
 template <typename Call>
@@ -115,11 +123,9 @@ class PosixReadableFile : public ReadableFile {
     while (bytes > 0) {
       const ssize_t done = Uninterrupted(
           [&] { return pread(descriptor_, to, bytes, static_cast<off_t>(offset)); });
-      if (done < 0 && errno == EIO) {
-        return absl::DataLossError(
-            absl::StrCat("the device cannot read: ", path_, " at offset ", offset));
+      if (done < 0) {
+        return ReadError(absl::StrCat("pread at offset ", offset), path_, errno);
       }
-      if (done < 0) return ErrnoStatus("pread", path_, errno);
       if (done == 0) {
         return absl::DataLossError(absl::StrCat("the file ends too early: ", path_, " at offset ",
                                                 offset, ", ", bytes, " bytes are missing"));
@@ -173,16 +179,16 @@ class PosixFiles : public FileSystem {
   absl::StatusOr<std::unique_ptr<ReadableFile>> OpenRead(const std::string& path) override {
     const int descriptor =
         Uninterrupted([&] { return open(path.c_str(), O_RDONLY | O_CLOEXEC); });
-    if (descriptor < 0) return ErrnoStatus("open", path, errno);
+    if (descriptor < 0) return ReadError("open", path, errno);
     struct stat status;
     if (fstat(descriptor, &status) != 0) {
       const int error = errno;
       close(descriptor);
-      return ErrnoStatus("fstat", path, error);
+      return ReadError("fstat", path, error);
     }
     if (!S_ISREG(status.st_mode)) {
       close(descriptor);
-      return absl::InternalError(absl::StrCat("not a plain file: ", path));
+      return absl::DataLossError(absl::StrCat("not a plain file: ", path));
     }
     return std::make_unique<PosixReadableFile>(path, descriptor,
                                                static_cast<uint64_t>(status.st_size));

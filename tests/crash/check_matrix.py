@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Every test that the crash matrix (README.md) and the threat model name exists: `Suite.Name`, or a prefix of it with a *.
+"""Every test that the crash matrix (README.md) and the threat model name exists: `Suite.Name`, or a prefix of it with a *. Whatever else
+stands as code in a last column is the name of a test's file or a path.
 
 With --pattern it prints a regular expression of those in the matrix, for ctest -R.
 """
@@ -36,6 +37,20 @@ def named_in(text):
     return re.findall(r"`([A-Z]\w+\.(?!md`)(?:\*|\w+\*?))`", text)
 
 
+def is_file(name):
+    return os.path.exists(os.path.join(os.path.dirname(TESTS), name)) or glob.glob(os.path.join(TESTS, "**", name + ".cc"), recursive=True)
+
+
+def last_columns(text):
+    """Of the tables that end with tests."""
+    tests = False
+    for line in text.splitlines():
+        columns = [column.strip() for column in line.split("|")]
+        tests = line.startswith("|") and (tests or columns[-2:-1] == ["test"])
+        if tests:
+            yield columns[-2]
+
+
 def complaints():
     tests = set(defined())
     for path in (os.path.join(FOLDER, "README.md"), THREAT_MODEL):
@@ -45,6 +60,10 @@ def complaints():
                 continue
             if test not in tests:
                 yield f"{os.path.basename(path)} names {test}: no such test"
+        for cell in last_columns(read(path)):
+            for name in re.findall(r"`([^`]*)`", cell):
+                if name not in named and not is_file(name):
+                    yield f"{os.path.basename(path)} names {name}: neither Suite.Name nor a file"
         if not named:
             yield f"{os.path.basename(path)} names no test at all"
     for row in [line for line in matrix().splitlines() if line.startswith("|")][2:]:

@@ -13,6 +13,9 @@ namespace {
 
 using State = Promise::State;
 
+// Whoever holds this one is pinned as well: pins and tags lie in one file, and survive together.
+constexpr char kTagOfPinned[] = "old";
+
 std::set<std::string> TagsOf(const CheckpointRecord& record) {
   return {record.labels.tags().begin(), record.labels.tags().end()};
 }
@@ -117,6 +120,7 @@ absl::Status Machine::SetTags(CheckpointUid uid, const std::set<std::string>& ta
   promise.tags.push_back(tags);
   v1::Labels labels;
   for (const std::string& tag : tags) labels.add_tags(tag);
+  labels.set_pinned(tags.contains(kTagOfPinned));
   CKPT_RETURN_IF_ERROR(store_->folder().WriteLabels(uid, labels));
   CKPT_RETURN_IF_ERROR(store_->index().PutLabels(uid, labels));
   promise.tags = {tags};
@@ -156,6 +160,10 @@ std::string Machine::CheckCheckpoints() {
     const std::set<std::string> tags = TagsOf(*record);
     if (std::find(promise.tags.begin(), promise.tags.end(), tags) == promise.tags.end()) {
       absl::StrAppend(&wrong, "tags of ", uid.hex(), ": ", absl::StrJoin(tags, ","), "\n");
+    }
+    if (record->labels.pinned() != tags.contains(kTagOfPinned)) {
+      absl::StrAppend(&wrong, "its pin is ", record->labels.pinned() ? "back: " : "lost: ",
+                      uid.hex(), "\n");
     }
     promise.tags = {tags};
     for (const std::string& tag : tags) {

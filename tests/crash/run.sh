@@ -5,7 +5,7 @@
 #   tests/crash/run.sh [--matrix 1] [--points ROUNDS] [--runs N] [--power-cuts N] [--bits N] [--load ROUNDS] [--fuzz-runs N] [--parallel P]
 #
 #   --matrix 1        each test that the matrix names, once (1)
-#   --points ROUNDS   each protocol stopped at every call, so many rounds (2: before each call, and after it)
+#   --points ROUNDS   each protocol stopped at every call, so many rounds (2: before each call, and after it), and with each call failing
 #   --runs N          the kill loop (10000)
 #   --power-cuts N    the kill loop with the power cut; needs root and loop devices (500)
 #   --bits N          bits flipped in each region of each kind of file (12000)
@@ -44,7 +44,7 @@ fi
 if ((count[points])); then
   echo "=== every crash point"
   CKPT_CRASH_EVERY=1 CKPT_CRASH_ROUNDS=${count[points]} $bin/crash_points_test | tee "$out/points"
-  sed -n 's/^crash points: \(.*\): \([0-9]* of [0-9]*\).*/| crash points, \1 | \2 |/p' "$out/points" >>"$table"
+  sed -n 's/^\(crash points\|failed calls\): \(.*\): \([0-9]* of [0-9]*\).*/| \1, \2 | \3 |/p' "$out/points" >>"$table"
   echo "=== time until serving"
   $bin/serving_test | tee "$out/serving"
   figure "time until serving" "checkpoints and" "$out/serving"

@@ -1,6 +1,7 @@
 // Retention as a job and its operator meet it: the real daemon, its restarts and its rebuilt index.
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "ckpt/v1/retention.grpc.pb.h"
@@ -149,6 +150,39 @@ TEST_F(RetentionOfRuns, ADryRunDeletesNothingAndSaysWhy) {
   v1::PlanRetentionResponse response;
   EXPECT_FALSE(reader->Read(&response));
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
+// keep-last=2, 400 is good, 500 was found damaged, and 600 commits.
+TEST_F(RetentionOfRuns, ADamagedCheckpointDoesNotCostTheLastGoodOne) {
+  Save("r", 300);
+  Save("r", 400);
+  std::set<std::filesystem::path> before;
+  const auto objects = [&] {
+    return std::filesystem::directory_iterator(daemon().data_folder() + "/objects");
+  };
+  for (const auto& file : objects()) before.insert(file.path());
+  Save("r", 500);
+  for (const auto& file : objects()) {
+    if (!before.contains(file.path())) std::filesystem::remove(file.path());
+  }
+  EXPECT_FALSE(Verify("r@500").ok());
+  Save("r", 600);
+  v1::PlanRetentionRequest request;
+  request.set_run("r");
+  request.mutable_policy()->set_keep_last(2);
+  grpc::ClientContext context;
+  const auto stub = Stub();
+  const auto reader = stub->PlanRetention(&context, request);
+  std::vector<uint64_t> kept;
+  v1::PlanRetentionResponse response;
+  while (reader->Read(&response)) {
+    for (const auto& one : response.decisions().decisions()) {
+      if (one.keep()) kept.push_back(one.id().step());
+    }
+  }
+  const grpc::Status ended = reader->Finish();
+  ASSERT_TRUE(ended.ok()) << ended.error_message();
+  EXPECT_THAT(kept, ElementsAre(600, 500, 400));
 }
 
 TEST_F(RetentionOfRuns, APlanInProgressReadsWhatWasDeleted) {

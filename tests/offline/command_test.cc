@@ -130,6 +130,17 @@ TEST_F(Ckptutil, VerifyFindsDamagedManifestsToo) {
   EXPECT_THAT(text_, HasSubstr("5 places damaged"));  // two parts are still reachable
 }
 
+// A link to itself opens as little as a file without permission.
+TEST_F(Ckptutil, VerifyEndsWithAnErrorWhereItCannotTell) {
+  std::filesystem::remove(DataPath());
+  std::filesystem::create_symlink(DataPath(), DataPath());
+  const int code = Run({"verify", path_});
+  EXPECT_NE(code, 0);
+  EXPECT_NE(code, 6) << "nothing is known to be damaged";
+  EXPECT_THAT(errors_, HasSubstr(names::DataFile(file_)));
+  EXPECT_EQ(text_, "");
+}
+
 TEST_F(Ckptutil, DumpsAListAndOneCheckpoint) {
   EXPECT_EQ(Run({"dump", path_}), 0);
   EXPECT_THAT(text_, HasSubstr("team/run"));

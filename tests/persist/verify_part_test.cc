@@ -12,7 +12,7 @@ namespace {
 class VerifyPartTest : public testing::Test {
  protected:
   void SetUp() override {
-    auto store = Store::Open(folder_.path() + "/data");
+    auto store = Store::Open(folder_.path() + "/data", &files_);
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);
     layout_ = LayoutOfSizes({10 * kMiB + 7, 100});
@@ -38,7 +38,14 @@ class VerifyPartTest : public testing::Test {
     EXPECT_EQ(bytes, PartBytesOnDisk(part_.manifest));
     return damage;
   }
+  // Where the `nth` read of the data file fails: its opening, its header, its first shard.
+  void FailRead(int nth, absl::Status status) {
+    files_.Restart();
+    files_.FailOn(FaultyFileSystem::Call::kRead, names::DataFile(id_), nth, std::move(status));
+  }
   TemporaryFolder folder_{TemporaryFolder::kDisk};
+  TemporaryFolder shadow_{TemporaryFolder::kDisk};
+  FaultyFileSystem files_{shadow_.path()};
   std::unique_ptr<Store> store_;
   std::shared_ptr<const PartLayout> layout_;
   DurablePart part_;
@@ -67,6 +74,30 @@ TEST_F(VerifyPartTest, NamesAFileThatIsTooShortOrGone) {
                                              testing::HasSubstr("t0"), testing::HasSubstr("t1")));
   ASSERT_TRUE(store_->folder().DeleteDataFile(id_).ok());
   EXPECT_THAT(Damage(), testing::ElementsAre(testing::HasSubstr("cannot be opened")));
+}
+
+TEST_F(VerifyPartTest, WhatTheDeviceCannotReadIsDamage) {
+  for (const int nth : {1, 2, 3}) {
+    FailRead(nth, absl::DataLossError("the device cannot read"));
+    EXPECT_THAT(Damage(), testing::ElementsAre(testing::AllOf(
+                              testing::HasSubstr(id_.hex()), testing::HasSubstr("the device"))));
+  }
+}
+
+// As where an allowed caller has used up all descriptors.
+TEST_F(VerifyPartTest, WhatCannotBeReadForAnotherReasonIsAnErrorAndNoDamage) {
+  for (const int nth : {1, 2, 3}) {
+    FailRead(nth, absl::InternalError("open failed: Too many open files"));
+    std::vector<std::string> damage;
+    const absl::Status status =
+        VerifyPart(&store_->folder(), part_.manifest, *layout_,
+                   {.damage = [&](const std::string& line) { damage.push_back(line); },
+                    .progress = [](uint64_t) { return true; }});
+    EXPECT_TRUE(absl::IsInternal(status)) << nth << ": " << status;
+    EXPECT_THAT(damage, testing::IsEmpty()) << nth;
+  }
+  files_.Restart();
+  EXPECT_THAT(Damage(), testing::IsEmpty());
 }
 
 TEST_F(VerifyPartTest, CanBeCancelled) {

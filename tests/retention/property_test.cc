@@ -1,7 +1,7 @@
 // Whatever the order of saves, deletions, labels, policies, crashes and rebuilt indexes: after
 // every step the newest committed checkpoint is there, every pinned and every tagged one too, and
-// each of them byte for byte. CKPT_PROPERTY_STEPS makes it longer, CKPT_PROPERTY_SEED makes it
-// another one.
+// each of them byte for byte; after every crash all have the labels that were answered.
+// CKPT_PROPERTY_STEPS makes it longer, CKPT_PROPERTY_SEED makes it another one.
 #include <cstdlib>
 #include <filesystem>
 #include <map>
@@ -10,6 +10,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
+#include "google/protobuf/util/message_differencer.h"
 #include "gtest/gtest.h"
 #include "server/retention/retention.h"
 #include "server/storage/names.h"
@@ -18,6 +19,8 @@
 
 namespace ckpt {
 namespace {
+
+using ::google::protobuf::util::MessageDifferencer;
 
 uint32_t FromEnvironment(const char* name, uint32_t otherwise) {
   const char* text = std::getenv(name);
@@ -107,8 +110,27 @@ class RetentionProperty : public testing::TestWithParam<uint32_t> {
       default: labels.clear_tags();
     }
     (*labels.mutable_metrics())["loss"] = Below(100);
+    relabelled_ = {chosen->first, labels};
     if (!store_->folder().WriteLabels(chosen->first, labels).ok()) return;
-    if (store_->index().PutLabels(chosen->first, labels).ok()) chosen->second.labels = labels;
+    if (!store_->index().PutLabels(chosen->first, labels).ok()) return;
+    chosen->second.labels = labels;
+    relabelled_.reset();
+  }
+  // Labels that were answered are there after the crash; those whose writing was cut off are there
+  // or the ones before.
+  void CheckLabels() {
+    for (auto& [uid, saved] : saved_) {
+      const auto record = store_->index().GetCheckpoint(uid);
+      if (!record.ok()) continue;  // CheckPromises says whether it may be gone
+      const bool cut_off = relabelled_.has_value() && relabelled_->first == uid;
+      EXPECT_TRUE(MessageDifferencer::Equals(record->labels, saved.labels) ||
+                  (cut_off && MessageDifferencer::Equals(record->labels, relabelled_->second)))
+          << saved.id.ToString() << " has " << record->labels.ShortDebugString() << ", answered was "
+          << saved.labels.ShortDebugString()
+          << (cut_off ? ", cut off " + relabelled_->second.ShortDebugString() : "");
+      saved.labels = record->labels;
+    }
+    relabelled_.reset();
   }
   void DeleteOne() {
     if (saved_.empty()) return;
@@ -174,10 +196,7 @@ class RetentionProperty : public testing::TestWithParam<uint32_t> {
     Open();
     if (HasFatalFailure()) return;
     Settle();
-    for (auto& [uid, saved] : saved_) {  // a label whose writing was cut off is there or it is not
-      const auto record = store_->index().GetCheckpoint(uid);
-      if (record.ok()) saved.labels = record->labels;
-    }
+    CheckLabels();
     if (!rebuild || store_->index().CheckpointCount() == 0) return;
     EXPECT_TRUE(retention_->AwaitsConfirmation().value());
     const uint64_t before = store_->index().CheckpointCount();
@@ -218,6 +237,7 @@ class RetentionProperty : public testing::TestWithParam<uint32_t> {
   int tag_ = 0;
   std::map<CheckpointUid, Saved> saved_;
   std::optional<std::pair<CheckpointUid, Saved>> maybe_;
+  std::optional<std::pair<CheckpointUid, v1::Labels>> relabelled_;  // and not answered
   std::unique_ptr<FaultyFileSystem> files_;
   std::shared_ptr<IndexEnvironment> rocks_;
   std::unique_ptr<Store> store_;

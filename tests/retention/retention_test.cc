@@ -40,7 +40,8 @@ class RetentionTest : public testing::Test {
                            [this](const CheckpointRecord& record) {
                              MutexLock lock(mutex_);
                              told_.push_back(record.manifest.id().step());
-                           }});
+                           },
+                       .damaged = [this](CheckpointUid uid) { return damaged_.contains(uid); }});
   }
   CheckpointUid Save(const std::string& run, uint64_t step) {
     const CheckpointUid uid = CheckpointUid::TimeOrdered();
@@ -74,6 +75,7 @@ class RetentionTest : public testing::Test {
   FaultyFileSystem files_{shadow_.path()};
   RunActivity activity_;   // before Start
   absl::Duration later_;   // before Start
+  std::set<CheckpointUid> damaged_;  // before Start
   Mutex mutex_;
   std::vector<uint64_t> told_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<Store> store_;
@@ -206,6 +208,18 @@ TEST_F(RetentionTest, WhatIsInFlightProtectsItsPredecessor) {
   Start();
   retention_->MakeRoom();
   EXPECT_THAT(Steps("r"), ElementsAre(4, 3));
+}
+
+// keep-last=2, 400 is good, 500 is known to be damaged, and 600 commits.
+TEST_F(RetentionTest, ADamagedCheckpointDoesNotCostTheLastGoodOne) {
+  Save("r", 300);
+  Save("r", 400);
+  damaged_ = {Save("r", 500)};
+  Save("r", 600);
+  SetPolicy("r", KeepLast(2));
+  Start();
+  retention_->MakeRoom();
+  EXPECT_THAT(Steps("r"), ElementsAre(600, 500, 400));
 }
 
 TEST_F(RetentionTest, AgesPass) {

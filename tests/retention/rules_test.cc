@@ -179,6 +179,68 @@ TEST_F(Rules, TheNewestIsOneOfAWholeWorld) {
   EXPECT_EQ(Judge(), "3 newest, 2 newest, 1 -unlisted");
 }
 
+TEST_F(Rules, ADamagedOneFillsNobodysPlaceAmongTheNewest) {
+  Have({300, 400, 500, 600});
+  At(500).damaged = true;
+  Rule("keep-last", "2");
+  EXPECT_EQ(Judge(), "600 newest, 500 keep-last, 400 keep-last, 300 -unlisted");
+  EXPECT_THAT(JudgeCheckpoints(run_, policy_)[1].reason, testing::HasSubstr("not counted"));
+  At(300).damaged = true;  // behind those that count
+  EXPECT_EQ(Judge(), "600 newest, 500 keep-last, 400 keep-last, 300 -unlisted");
+  At(600).damaged = true;
+  At(300).damaged = false;
+  EXPECT_EQ(Judge(), "600 newest, 500 keep-last, 400 newest, 300 keep-last");
+}
+
+TEST_F(Rules, TheNewestThatIsNotKnownToBeDamagedOutlivesEveryBound) {
+  Have({1, 2, 3, 4});
+  At(4).damaged = At(3).damaged = true;
+  Rule("keep-last", "1");
+  Rule("max-age", "1s");
+  Rule("max-bytes", "1");
+  EXPECT_EQ(Judge(), "4 newest, 3 -max-age, 2 newest, 1 -unlisted");
+  EXPECT_EQ(JudgeCheckpoints(run_, policy_)[2].reason,
+            "the newest committed checkpoint that is not known to be damaged");
+}
+
+TEST_F(Rules, ADamagedOneIsNotTheOnlyNewestOfAWholeWorldOrOfALaunch) {
+  Have({10, 15, 20, 30, 40});
+  At(40).whole = false;
+  At(30).damaged = true;
+  run_.activity.common_step = 40;
+  At(15).incarnation = At(10).incarnation = IncarnationOf(2);
+  At(15).damaged = true;
+  Rule("keep-last", "1");
+  EXPECT_EQ(Judge(), "40 newest, 30 newest, 20 newest, 15 newest-of-launch, 10 newest-of-launch");
+}
+
+TEST_F(Rules, ADamagedOneIsNotTheOnlyPredecessorOfAStepInFlight) {
+  Have({10, 20, 30, 40});
+  At(20).damaged = true;
+  Rule("keep-last", "1");
+  run_.activity.steps_in_flight = {25};
+  EXPECT_EQ(Judge(), "40 newest, 30 -unlisted, 20 in-flight, 10 in-flight");
+}
+
+TEST_F(Rules, ADamagedOneFillsNobodysPlaceAmongTheBest) {
+  Have({1, 2, 3, 4});
+  for (uint64_t step = 1; step <= 3; ++step) {
+    (*At(step).labels.mutable_metrics())["loss"] = static_cast<double>(step);
+  }
+  At(1).damaged = true;
+  Rule("keep-best", "loss:min:1");
+  EXPECT_EQ(Judge(), "4 newest, 3 -unlisted, 2 keep-best, 1 keep-best");
+}
+
+TEST_F(Rules, MaxBytesTakesDamagedOnesFirst) {
+  Have({1, 2, 3, 4});
+  At(3).damaged = true;
+  Rule("max-bytes", "30");
+  EXPECT_EQ(Judge(), "4 newest, 3 -max-bytes, 2 no-rule, 1 no-rule");
+  Rule("max-bytes", "20");
+  EXPECT_EQ(Judge(), "4 newest, 3 -max-bytes, 2 no-rule, 1 -max-bytes");
+}
+
 TEST_F(Rules, SharesStayFromTheRanksCommonStepOn) {
   Have({1, 2, 3, 4});
   for (uint64_t step = 1; step <= 4; ++step) At(step).whole = false;

@@ -199,6 +199,55 @@ TEST_F(CheckpointFinderTest, LabelsAndDeletionsOfOthersDoNotWaitForARead) {
   EXPECT_EQ(store_->index().FindLatest("long", 100, true)->labels.note(), "seen");
 }
 
+// As where an allowed caller has used up all descriptors: the call fails, and `latest` still answers
+// the newest.
+TEST_F(CheckpointFinderTest, WhatCannotBeReadNowIsNotTakenForDamage) {
+  TemporaryFolder shadow;
+  FaultyFileSystem files(shadow.path());
+  const auto store = Store::Open(scratch_.path() + "/other", &files);
+  ASSERT_TRUE(store.ok()) << store.status();
+  CheckpointFinder finder(&(*store)->index(), &(*store)->folder(), &memory_);
+  Catalog catalog{&(*store)->index(), &(*store)->folder(), &(*store)->persister(), &live_,
+                  &memory_,           &finder,             retention_.get()};
+  ASSERT_TRUE((*store)->Save(IdOf("r", 1), CheckpointUid::TimeOrdered(), {100}).ok());
+  const CheckpointUid uid = CheckpointUid::TimeOrdered();
+  const auto record = (*store)->Save(IdOf("r", 2), uid, {100});
+  ASSERT_TRUE(record.ok()) << record.status();
+  const auto part = (*store)->index().GetPartHead(uid, 0);
+  const std::string unread[] = {
+      names::CheckpointManifest(uid), names::Labels(uid),
+      names::PartManifest(*FileId::FromBytes(record->manifest.parts(0).manifest_id(), "id")),
+      names::DataFile(*FileId::FromBytes(part->files(0).file_id(), "id"))};
+  const auto latest = [&](const v1::Selector& selector) {
+    const auto found = finder.Find(selector, *Rights::OfTheDaemon(), Never);
+    return found.ok() ? found->manifest.id().step() : 0;
+  };
+  for (const std::string& name : unread) {
+    SCOPED_TRACE(name);
+    const auto fail = [&] {
+      files.Restart();
+      files.FailOn(FaultyFileSystem::Call::kRead, name, 1,
+                   absl::InternalError("open failed: Too many open files"));
+    };
+    fail();
+    const absl::Status found =
+        finder.Find(LatestValidOf("r"), *Rights::OfTheDaemon(), Never).status();
+    EXPECT_TRUE(absl::IsInternal(found)) << found;
+    fail();
+    v1::VerifyCheckpointRequest request;
+    *request.mutable_selector() = StepOf("r", 2);
+    const absl::Status verified =
+        VerifyCheckpoint(catalog, request, Never, [](const v1::VerifyCheckpointResponse& response) {
+          EXPECT_EQ(response.damage_size(), 0);
+          return true;
+        });
+    EXPECT_TRUE(absl::IsInternal(verified)) << verified;
+    EXPECT_EQ(finder.damage().count(), 0u);
+    EXPECT_EQ(latest(LatestOf("r")), 2u);
+  }
+  EXPECT_EQ(latest(LatestValidOf("r")), 2u);
+}
+
 TEST_F(CheckpointFinderTest, WhatWasDeletedWhileItWasReadIsNotFound) {
   const CheckpointUid uid = Save(IdOf("r", 1));
   Save(IdOf("r", 2));

@@ -1,6 +1,7 @@
 #include "server/scrub/scrubber.h"
 
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <thread>
 
@@ -26,7 +27,7 @@ class ScrubberTest : public ::testing::Test {
            MutexLock lock(mutex_);
            lines_.push_back(line);
          }});
-    auto store = Store::Open(folder_.path() + "/data");
+    auto store = Store::Open(folder_.path() + "/data", &files_);
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);
     for (const uint64_t step : {1, 2}) {
@@ -52,6 +53,8 @@ class ScrubberTest : public ::testing::Test {
   }
 
   TemporaryFolder folder_{TemporaryFolder::kDisk};
+  TemporaryFolder shadow_{TemporaryFolder::kDisk};
+  FaultyFileSystem files_{shadow_.path()};
   std::unique_ptr<Store> store_;
   std::vector<CheckpointUid> uids_;
   KnownDamage known_;
@@ -118,6 +121,35 @@ TEST_F(ScrubberTest, ManifestsAreReadToo) {
   FlipByte(manifest, 50);
   ASSERT_TRUE(Make()->Pass().ok());
   EXPECT_THAT(known_.Find(uids_[1])->first, HasSubstr(names::CheckpointManifest(uids_[1])));
+}
+
+// As where an allowed caller has used up all descriptors: that is no damage.
+TEST_F(ScrubberTest, WhatCannotBeReadNowIsNotMarkedAndTheOthersAreRead) {
+  const std::string manifest = names::CheckpointManifest(uids_[0]);
+  const std::string data = std::filesystem::path(DataPath(uids_[0], 1)).filename().string();
+  const auto scrubber = Make();
+  uint64_t bytes = 0;
+  for (const std::string& unread : {manifest, data}) {
+    files_.Restart();
+    files_.FailOn(FaultyFileSystem::Call::kRead, unread, 1,
+                  absl::InternalError("open failed: Too many open files"));
+    const absl::Status passed = scrubber->Pass();
+    EXPECT_TRUE(absl::IsInternal(passed)) << passed;
+    EXPECT_EQ(known_.count(), 0u);
+    const ScrubStatus status = scrubber->status();
+    EXPECT_EQ(status.damaged_places, 0u);
+    EXPECT_EQ(status.pass_ended_at, absl::InfinitePast());
+    EXPECT_GE(status.bytes - bytes, 2 * (9 * kMiB + 75)) << "all of the other one";
+    bytes = status.bytes;
+  }
+  ASSERT_TRUE(scrubber->Pass().ok());
+  EXPECT_GE(scrubber->status().bytes - bytes, 4 * (9 * kMiB + 75)) << "it is still due";
+  EXPECT_GT(scrubber->status().pass_ended_at, absl::InfinitePast());
+  files_.Restart();
+  files_.FailOn(FaultyFileSystem::Call::kRead, data, 1,
+                absl::DataLossError("the device cannot read"), /*times=*/2);
+  ASSERT_TRUE(scrubber->Pass().ok());
+  EXPECT_TRUE(known_.Find(uids_[0]).has_value());
 }
 
 // A tier that has the parts of a store, perhaps damaged.
@@ -188,6 +220,20 @@ TEST_F(ScrubberTest, TheThreadGoesRoundAndEndsAtOnce) {
   scrubber->Start();
   while (scrubber->status().bytes == 0) std::this_thread::yield();
   scrubber.reset();
+}
+
+// One-sided: never faster than the rate, however fast the disk; how much slower is the machine's
+// affair.
+TEST_F(ScrubberTest, ReadsNoFasterThanItsRate) {
+  constexpr uint64_t kRate = 24 * kMiB;  // of 36 MiB
+  const auto scrubber =
+      Make({.bytes_per_second = kRate, .interval = absl::ZeroDuration()});
+  const auto began = std::chrono::steady_clock::now();
+  ASSERT_TRUE(scrubber->Pass().ok());
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+  const uint64_t bytes = scrubber->status().bytes;
+  EXPECT_GE(bytes, 4 * (9 * kMiB + 75));
+  EXPECT_GE(took.count(), 0.95 * static_cast<double>(bytes) / kRate);  // wall clocks are adjusted
 }
 
 TEST_F(ScrubberTest, PausesWhileSomethingIsMoreUrgent) {

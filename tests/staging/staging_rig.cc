@@ -74,6 +74,7 @@ void StagingRig::Start() {
   table_options.folder = data_.get();
   table_options.clock = &clock_;
   table_options.quotas = Quotas(options_.quotas);
+  table_options.runs_kept_min = options_.runs_kept_min;
   table_options.timer = false;
   table_ = CheckpointTable::Create(table_options).value();
   adopted_ = table_->Adopt();

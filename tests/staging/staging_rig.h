@@ -52,6 +52,7 @@ struct RigOptions {
   uint64_t ring_bytes = 0;
   std::vector<QuotaSection> quotas;
   absl::Duration persist_delay;  // how long a staged part is held back from the disk
+  size_t runs_kept_min = 1000;   // as CheckpointTableOptions
   bool faulty_disk = true;       // files() are in front of the disk, and remember every call
 };
 

@@ -1,5 +1,6 @@
-// Signals interrupt system calls; the file system goes on as if nothing had been. This program has
-// system calls of its own: armed, each fails with EINTR before it does what it is asked to.
+// Signals interrupt system calls; the file system goes on as if nothing had been. And which errors
+// of an open or a read say that the file is damaged. This program has system calls of its own:
+// armed, each fails before it does what it is asked to.
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -18,6 +19,7 @@ namespace {
 thread_local int interruptions = 0;  // so many of the next calls
 thread_local int interrupted = 0;    // so many have been
 thread_local int interrupt_allocations = 0;  // so many of the next ones
+thread_local int read_error = 0;  // of each open and pread; 0: none
 
 bool Interrupted() {
   if (interruptions == 0) return false;
@@ -25,6 +27,11 @@ bool Interrupted() {
   ++interrupted;
   errno = EINTR;
   return true;
+}
+
+bool ReadFails() {
+  if (read_error != 0) errno = read_error;
+  return read_error != 0;
 }
 
 }  // namespace
@@ -35,10 +42,10 @@ int open(const char* path, int flags, ...) {
   va_start(rest, flags);
   const int mode = va_arg(rest, int);
   va_end(rest);
-  return Interrupted() ? -1 : static_cast<int>(syscall(SYS_openat, AT_FDCWD, path, flags, mode));
+  return Interrupted() || ReadFails() ? -1 : static_cast<int>(syscall(SYS_openat, AT_FDCWD, path, flags, mode));
 }
 ssize_t pread(int fd, void* to, size_t bytes, off_t offset) {
-  return Interrupted() ? -1 : syscall(SYS_pread64, fd, to, bytes, offset);
+  return Interrupted() || ReadFails() ? -1 : syscall(SYS_pread64, fd, to, bytes, offset);
 }
 ssize_t pwrite(int fd, const void* from, size_t bytes, off_t offset) {
   return Interrupted() ? -1 : syscall(SYS_pwrite64, fd, from, bytes, offset);
@@ -113,6 +120,50 @@ TEST(PosixFileSystem, AnInterruptedAllocationIsMadeAgain) {
   auto file = PosixFileSystem()->Create(path, {.direct = false, .preallocate_bytes = 8192});
   EXPECT_TRUE(file.ok()) << file.status();
   EXPECT_EQ(interrupt_allocations, 0);
+}
+
+class ReadErrors : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(files_.WriteDurably(folder_.path(), "file.partial", "file", "bytes").ok());
+  }
+  // With `error` from the system: what an open says, and a read of a file that is open.
+  std::pair<absl::Status, absl::Status> OpenAndRead(int error) {
+    const auto open = files_.OpenRead(path_);
+    char bytes[5];
+    read_error = error;
+    const absl::Status opened = files_.OpenRead(path_).status();
+    const absl::Status read = (*open)->ReadAt(0, bytes, sizeof(bytes));
+    read_error = 0;
+    return {opened, read};
+  }
+  const TemporaryFolder folder_;
+  const std::string path_ = folder_.path() + "/file";
+  FileSystem& files_ = *PosixFileSystem();
+};
+
+TEST_F(ReadErrors, WhatTheDeviceCannotReadIsDataLoss) {
+  for (const int error : {EIO, EUCLEAN, EBADMSG}) {
+    const auto [opened, read] = OpenAndRead(error);
+    EXPECT_TRUE(absl::IsDataLoss(opened)) << opened;
+    EXPECT_TRUE(absl::IsDataLoss(read)) << read;
+    EXPECT_TRUE(SaysDamaged(opened) && SaysDamaged(read));
+  }
+}
+
+TEST_F(ReadErrors, WhatTheProcessLacksSaysNothingAboutTheFile) {
+  for (const int error : {EMFILE, ENFILE, ENOMEM, EACCES, EPERM}) {
+    const auto [opened, read] = OpenAndRead(error);
+    EXPECT_FALSE(opened.ok() || SaysDamaged(opened)) << opened;
+    EXPECT_FALSE(read.ok() || SaysDamaged(read)) << read;
+  }
+}
+
+TEST_F(ReadErrors, AFileThatIsGoneShortOrAFolderIsDamaged) {
+  EXPECT_TRUE(SaysDamaged(files_.OpenRead(path_ + "2").status()));
+  EXPECT_TRUE(SaysDamaged(files_.OpenRead(folder_.path()).status()));
+  char bytes[6];
+  EXPECT_TRUE(SaysDamaged((*files_.OpenRead(path_))->ReadAt(0, bytes, sizeof(bytes))));
 }
 
 }  // namespace
