@@ -10,7 +10,6 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <future>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -24,8 +23,9 @@
 #include "common/status_macros.h"
 #include "google/protobuf/wrappers.pb.h"
 #include "grpcpp/create_channel.h"
-#include "grpcpp/generic/generic_stub.h"
+#include "grpcpp/impl/codegen/client_unary_call.h"
 #include "grpcpp/impl/codegen/proto_utils.h"
+#include "grpcpp/impl/rpc_method.h"
 
 namespace ckpt::cli {
 namespace {
@@ -216,15 +216,14 @@ absl::Status Connection::Call(absl::FunctionRef<grpc::Status(grpc::ClientContext
 absl::StatusOr<bool> Connection::Serving() {
   // HealthCheckRequest{string service = 1} and HealthCheckResponse{enum status = 1} look on the
   // wire like StringValue and UInt32Value: no copy of health.proto is needed.
-  grpc::TemplatedGenericStub<google::protobuf::StringValue, google::protobuf::UInt32Value> stub(
-      channel_);
+  const grpc::internal::RpcMethod method("/grpc.health.v1.Health/Check",
+                                         grpc::internal::RpcMethod::NORMAL_RPC, channel_);
   google::protobuf::StringValue request;
   google::protobuf::UInt32Value response;
   const absl::Status status = Call([&](grpc::ClientContext* context) {
-    std::promise<grpc::Status> answer;
-    stub.UnaryCall(context, "/grpc.health.v1.Health/Check", grpc::StubOptions(), &request,
-                   &response, [&answer](grpc::Status done) { answer.set_value(std::move(done)); });
-    return answer.get_future().get();
+    return grpc::internal::BlockingUnaryCall<google::protobuf::StringValue,
+                                             google::protobuf::UInt32Value>(
+        channel_.get(), method, context, request, &response);
   });
   if (!status.ok()) return status;
   constexpr uint32_t kServing = 1;
