@@ -2,16 +2,13 @@
 
 #include <ATen/MemoryOverlap.h>
 #include <ATen/core/grad_mode.h>
-#include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 #include <exception>
-#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/torch/tensor_bytes.h"
-#include "common/key.h"
 #include "common/nearest_names.h"
 #include "common/status_macros.h"
 
@@ -65,10 +62,6 @@ StateValue BuildValue(const CheckpointNode& node, const LeafValue& leaf_value) {
   return dict;
 }
 
-bool IsDense(const at::Tensor& tensor) {
-  return tensor.is_contiguous() && !tensor.is_conj() && !tensor.is_neg();
-}
-
 // Where they certainly do: LibTorch copies into no tensor that has a stride of 0, and into others
 // one element over the other.
 bool ElementsShareMemory(const at::Tensor& tensor) {
@@ -76,10 +69,6 @@ bool ElementsShareMemory(const at::Tensor& tensor) {
   int64_t span = 1;
   for (int64_t d = 0; d < tensor.dim(); ++d) span += (tensor.size(d) - 1) * tensor.stride(d);
   return tensor.numel() > span || at::has_internal_overlap(tensor) == at::MemOverlap::Yes;
-}
-
-std::string NameOf(const RestorePlan& plan) {
-  return absl::StrCat(plan.checkpoint().id().run(), "@", plan.checkpoint().id().step());
 }
 
 // With those of `candidates` that are nearest, while there are few complaints.
@@ -90,9 +79,6 @@ std::string WithNearest(const std::string& printed, const std::string& name, siz
   return nearest.empty() ? printed
                          : absl::StrCat(printed, " (nearest: ", absl::StrJoin(nearest, ", "), ")");
 }
-
-// The same memory seen the same way: two names of one tied tensor.
-const void* TensorIdentity(const at::Tensor& tensor) { return tensor.unsafeGetTensorImpl(); }
 
 }  // namespace
 
@@ -169,17 +155,8 @@ bool LoadPlan::Readable(CheckpointNode& node, const Box& region) {
 void LoadPlan::Take(const CheckpointNode& node, const at::Tensor& target, const Box& region,
                     bool callers) {
   Restored(node);
-  const c10::ScalarType stored_type = *ScalarTypeOf(node.leaf->leaf().dtype());
-  Target entry{node.leaf->leaf_number(), region, target, target, callers};
-  if (!IsDense(target) || target.scalar_type() != stored_type) {
-    entry.buffer = NewTensor(stored_type, entry.region.extent);
-  }
-  const auto [found, is_new] = target_by_tensor_.emplace(TensorIdentity(target), targets_.size());
-  if (is_new) {
-    targets_.push_back(std::move(entry));
-  } else {
-    targets_[found->second] = std::move(entry);
-  }
+  const v1::Leaf& leaf = node.leaf->leaf();
+  reads_.Into(target, node.leaf->leaf_number(), region, *ScalarTypeOf(leaf.dtype()), callers);
 }
 
 void LoadPlan::WantRaw(CheckpointNode& node, bool asked_for) {
@@ -205,9 +182,7 @@ void LoadPlan::WantRaw(CheckpointNode& node, bool asked_for) {
   // Names of one stored tensor share one tensor again.
   const uint32_t stored = StorageOf(node);
   const auto [found, is_new] = raw_.emplace(std::pair(stored, *region), at::Tensor());
-  if (!is_new) return;
-  found->second = NewTensor(*type, region->extent);
-  targets_.push_back({stored, *region, at::Tensor(), found->second});
+  if (is_new) found->second = reads_.Own(stored, *region, *type);
 }
 
 StateValue LoadPlan::RawValue(const CheckpointNode& node) const {
@@ -245,32 +220,12 @@ void LoadPlan::NotePlain(CheckpointNode& node) {
 }
 
 std::vector<at::Tensor> LoadPlan::ReadAhead(absl::Span<const CheckpointNode* const> nodes) {
-  std::vector<at::Tensor> tensors;
-  if (nodes.empty()) return tensors;
-  std::vector<ReadTarget> reads;
-  for (const CheckpointNode* node : nodes) {
-    const Box region = Box::Whole(StoredShape(*node));
-    tensors.push_back(NewTensor(*ScalarTypeOf(node->leaf->leaf().dtype()), region.extent));
-    reads.push_back({node->leaf->leaf_number(), region,
-                     static_cast<std::byte*>(tensors.back().data_ptr())});
-  }
-  const auto is_of_one = [](const absl::Status& status) {
-    return absl::IsDataLoss(status) || absl::IsFailedPrecondition(status);
-  };
-  absl::Status status = ReadInto(reads);
-  if (is_of_one(status)) {  // whose?
-    for (size_t i = 0; i < reads.size() && (status.ok() || is_of_one(status)); ++i) {
-      status = ReadInto({&reads[i], 1});
-      if (!status.ok()) tensors[i] = at::Tensor();
-    }
-  }
-  if (!status.ok() && !is_of_one(status)) {
-    read_ahead_ = absl::Status(status.code(), absl::StrCat("cannot load ", NameOf(plan_), ": ",
-                                                           status.message(),
-                                                           ". Nothing was changed"));
-    tensors.assign(nodes.size(), at::Tensor());
-  }
-  return tensors;
+  absl::StatusOr<std::vector<at::Tensor>> tensors = reads_.Ahead(nodes);
+  if (tensors.ok()) return *std::move(tensors);
+  read_ahead_ = absl::Status(
+      tensors.status().code(), absl::StrCat("cannot load ", NameOf(plan_), ": ",
+                                            tensors.status().message(), ". Nothing was changed"));
+  return std::vector<at::Tensor>(nodes.size());
 }
 
 void LoadPlan::Restored(const CheckpointNode& node) {
@@ -377,10 +332,10 @@ absl::Status LoadPlan::Check() {
     return absl::OkStatus();  // Read checks the rest before it reads
   }
   const bool state_fits = complaints.empty();
-  const absl::Status readable = plan_.Check(ReadTargets());
+  const absl::Status readable = reads_.Check();
   if (!readable.ok()) complaints.push_back(absl::StrCat("cannot be read: ", readable.message()));
   if (complaints.empty()) return absl::OkStatus();  // what is lost is not wanted
-  if (absl::IsDataLoss(readable)) NoteUnreadable();
+  if (absl::IsDataLoss(readable)) reads_.NoteUnreadable();
   const std::string text = absl::StrCat("cannot load ", NameOf(plan_), ": ",
                                         absl::StrJoin(complaints, "; "), ". Nothing was changed",
                                         hints_.empty() ? "" : ". ", absl::StrJoin(hints_, ". "));
@@ -390,141 +345,20 @@ absl::Status LoadPlan::Check() {
                                           : absl::InvalidArgumentError(text);
 }
 
-void LoadPlan::NoteUnreadable() {
-  for (const ReadTarget& target : ReadTargets()) {
-    if (!absl::IsDataLoss(plan_.Check({&target, 1}))) continue;
-    report_.damaged.push_back(PrintKey(plan_.leaves()[target.leaf_number].leaf().key()));
-  }
-}
-
-// Targets may be views of the same memory without being the same tensor: reading into them at once
-// would be a race, so all of them get buffers, which are copied one after another.
-void LoadPlan::SeparateOverlaps() {
-  struct Interval {
-    const std::byte* begin;
-    const std::byte* end;
-    size_t target;
-  };
-  std::vector<Interval> intervals;
-  for (size_t i = 0; i < targets_.size(); ++i) {
-    const at::Tensor& buffer = targets_[i].buffer;
-    if (buffer.numel() == 0) continue;
-    const auto* begin = static_cast<const std::byte*>(buffer.data_ptr());
-    intervals.push_back({begin, begin + buffer.nbytes(), i});
-  }
-  std::sort(intervals.begin(), intervals.end(),
-            [](const Interval& a, const Interval& b) { return a.begin < b.begin; });
-  for (size_t first = 0, next; first < intervals.size(); first = next) {
-    const std::byte* end = intervals[first].end;
-    for (next = first + 1; next < intervals.size() && intervals[next].begin < end; ++next) {
-      end = std::max(end, intervals[next].end);
-    }
-    for (size_t i = first; next - first > 1 && i < next; ++i) {
-      Target& target = targets_[intervals[i].target];
-      target.buffer = NewTensor(target.buffer.scalar_type(), target.region.extent);
-    }
-  }
-}
-
-std::vector<ReadTarget> LoadPlan::ReadTargets() const {
-  std::vector<ReadTarget> reads;
-  for (const Target& target : targets_) {
-    if (target.region.empty()) continue;
-    reads.push_back(
-        {target.leaf_number, target.region, static_cast<std::byte*>(target.buffer.data_ptr())});
-  }
-  return reads;
-}
-
-absl::Status LoadPlan::ReadInto(absl::Span<const ReadTarget> targets) {
-  ReadStatistics statistics;
-  const absl::Status status = plan_.Read(targets, &statistics);
-  ReadStatistics& sum = report_.bytes;
-  sum.bytes_asked += statistics.bytes_asked;
-  sum.bytes_read += statistics.bytes_read;
-  sum.bytes_from_memory += statistics.bytes_from_memory;
-  sum.bytes_from_disk += statistics.bytes_from_disk;
-  sum.bytes_hashed += statistics.bytes_hashed;
-  sum.reads += statistics.reads;
-  return status;
-}
-
 absl::Status LoadPlan::Read() {
   try {
-    SeparateOverlaps();
-    const absl::Status status = ReadInto(ReadTargets());
+    const absl::Status status = reads_.Read();
     read_ = status.ok();
-    if (absl::IsFailedPrecondition(status)) {
-      return absl::FailedPreconditionError(absl::StrCat("cannot load ", NameOf(plan_),
-                                                        ": cannot be read: ", status.message(),
-                                                        ". Nothing was changed"));
-    }
-    if (!status.ok()) TellAutograd();
-    return absl::IsDataLoss(status) ? FindDamage(status) : status;
+    return status;
   } catch (const std::exception& error) {
     return absl::InternalError(absl::StrCat("LibTorch failed: ", error.what()));
   }
 }
 
-// Bytes that are read in place change behind its back.
-void LoadPlan::TellAutograd() const {
-  for (const Target& target : targets_) {
-    if (!target.target.defined() || !target.buffer.is_same(target.target)) continue;
-    if (!target.target.is_inference()) target.target.unsafeGetTensorImpl()->bump_version();
-  }
-}
-
-absl::Status LoadPlan::FindDamage(const absl::Status& first) {
-  std::vector<std::string> texts;
-  std::vector<std::pair<uint32_t, std::string>> whole;
-  size_t tensors = 0;
-  for (const Target& target : targets_) {
-    if (target.region.empty()) continue;
-    ++tensors;
-    const std::string key = PrintKey(plan_.leaves()[target.leaf_number].leaf().key());
-    const ReadTarget read{target.leaf_number, target.region,
-                          static_cast<std::byte*>(target.buffer.data_ptr())};
-    const absl::Status status = plan_.Read({&read, 1});
-    if (!status.ok() && !absl::IsDataLoss(status)) {
-      report_.damaged.clear();  // nobody knows of all of it
-      return absl::Status(
-          status.code(),
-          absl::StrCat("loading ", NameOf(plan_), ": ", status.message(),
-                       ". That was while looking for all that is damaged, after ", first.message(),
-                       ". Any tensor may have been touched: load again"));
-    }
-    const bool in_place =
-        target.callers && target.target.defined() && target.buffer.is_same(target.target);
-    if (status.ok()) {
-      if (in_place) whole.emplace_back(target.leaf_number, key);
-      continue;
-    }
-    report_.damaged.push_back(key);
-    if (texts.size() < kSuggestionsMax) texts.emplace_back(status.message());
-  }
-  if (texts.empty()) texts.emplace_back(first.message());  // whole the second time: a failing disk
-  std::sort(whole.begin(), whole.end());
-  for (auto& [number, key] : whole) report_.restored.push_back(std::move(key));
-  return absl::DataLossError(absl::StrCat(
-      "loading ", NameOf(plan_), ": ", report_.damaged.size(), " of ", tensors,
-      " tensors are damaged: ", absl::StrJoin(texts, "; "),
-      report_.damaged.size() > texts.size() ? "; and more" : "", ". ", report_.restored.size(),
-      " tensors of yours now have the checkpoint's bytes, the damaged ones may have parts of it, "
-      "everything else is as it was: LoadOptions::report tells which. Load another checkpoint over "
-      "them; `latest-valid` is the newest that verifies"));
-}
-
 absl::Status LoadPlan::Commit() {
   try {
     at::NoGradGuard no_grad;
-    TellAutograd();
-    for (const Target& target : targets_) {
-      if (!target.target.defined() || target.buffer.is_same(target.target)) continue;
-      const at::Tensor destination = target.target;
-      std::optional<c10::InferenceMode> inference;  // what was made in it changes only there
-      if (destination.is_inference()) inference.emplace();
-      destination.copy_(target.buffer);
-    }
+    reads_.Copy();
     for (const auto& action : commits_) CKPT_RETURN_IF_ERROR(action());
   } catch (const std::exception& error) {
     return absl::InternalError(absl::StrCat("LibTorch failed: ", error.what()));

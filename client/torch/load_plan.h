@@ -23,7 +23,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -31,6 +30,7 @@
 #include "client/restore/restore.h"
 #include "client/torch/checkpoint_tree.h"
 #include "client/torch/checkpointer.h"
+#include "client/torch/load_reads.h"
 #include "client/torch/load_rules.h"
 #include "client/torch/selected_boxes.h"
 #include "common/box.h"
@@ -119,23 +119,6 @@ class LoadPlan {
   LoadReport TakeReport();
 
  private:
-  struct Target {
-    uint32_t leaf_number;
-    Box region;
-    at::Tensor target;  // undefined: only `buffer` is wanted
-    at::Tensor buffer;  // dense; the target itself where it can be read into directly
-    bool callers = false;
-  };
-  // Counts what it reads.
-  absl::Status ReadInto(absl::Span<const ReadTarget> targets);
-  void SeparateOverlaps();
-  std::vector<ReadTarget> ReadTargets() const;
-  // Of a plan whose files are not all there: which targets are lost, for the report.
-  void NoteUnreadable();
-  // Reads again, one tensor at a time, after a read that found damage: which are whole. What else
-  // goes wrong then, ends it.
-  absl::Status FindDamage(const absl::Status& first);
-  void TellAutograd() const;
   LeafFacts FactsOfName(const std::string& printed) const;
   LeafFacts FactsOfNode(const CheckpointNode& node) const;
 
@@ -143,9 +126,7 @@ class LoadPlan {
   RestorePlan& plan_;
   const SelectedBoxes boxes_;
   std::string top_level_;
-  std::vector<Target> targets_;
-  absl::flat_hash_map<const void*, size_t> target_by_tensor_;  // tied tensors: the last name wins
-  std::map<std::pair<uint32_t, Box>, at::Tensor> raw_;         // by leaf number and region
+  std::map<std::pair<uint32_t, Box>, at::Tensor> raw_;  // by leaf number and region
   std::vector<std::function<absl::Status()>> commits_;
   // Complaints that make the load fail.
   std::vector<std::string> missing_;
@@ -160,6 +141,7 @@ class LoadPlan {
   bool read_ = false;
   std::vector<std::pair<uint32_t, std::string>> restored_;  // leaf number, printed key
   LoadReport report_;
+  LoadReads reads_{plan_, report_};
 };
 
 // optimizer_load.cc: plans the restoring of an optimizer, in place, from `node`, which is a

@@ -263,11 +263,15 @@ absl::StatusOr<std::shared_ptr<Session>> Connection::Impl::MakeSession() {
     absl::StatusOr<std::shared_ptr<Session>> made = Session::Connect(options.socket, options.name);
     if (made.ok()) {
       // The daemon may open its two sockets one after the other.
-      if (Connect(std::move(wire), deadline)) return made;
-      return absl::UnavailableError(
-          absl::StrCat("the daemon's session socket answers, but not ", options.socket));
+      if (!Connect(std::move(wire), deadline)) {
+        return absl::UnavailableError(
+            absl::StrCat("the daemon's session socket answers, but not ", options.socket));
+      }
+      if (!(*made)->broken()) return made;
+      // It died meanwhile, and who answers the channel is another one, which knows no such session.
     }
-    const absl::Status& status = made.status();
+    const absl::Status status =
+        made.ok() ? absl::UnavailableError("the daemon ended the session") : made.status();
     if (absl::IsPermissionDenied(status)) {
       return absl::PermissionDeniedError(
           absl::StrCat("no access to the daemon: ", status.message(),

@@ -77,6 +77,12 @@ Session::~Session() {
   if (files_ != nullptr) files_->Close(absl::CancelledError("the session was closed"));
 }
 
+bool Session::broken() const {
+  if (broken_.load(std::memory_order_acquire)) return true;
+  pollfd peer{socket_.number(), POLLRDHUP, 0};  // the session's thread may not have run yet
+  return poll(&peer, 1, 0) > 0;
+}
+
 void Session::Receive() {
   absl::Status status;
   while (status.ok()) {

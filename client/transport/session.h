@@ -31,7 +31,8 @@ class Session {
   const std::string& token() const { return token_; }  // raw bytes, for RPCs
   const std::string& daemon_version() const { return daemon_version_; }
   const std::string& daemon_instance() const { return daemon_instance_; }
-  bool broken() const { return broken_.load(std::memory_order_acquire); }
+  // Asks the kernel: true as soon as the daemon has closed its end, or died. Cost: a system call.
+  bool broken() const;
   GrantedFiles& files() { return *files_; }
 
  private:

@@ -5,18 +5,15 @@
 //   auto bounds = std::make_shared<ReflectionBounds>(options);   // outlives the server
 //   interceptors.push_back(bounds->MakeInterceptors());          // for the server's builder
 //
-// Thread-safe. One thread looks at what has been open for too long.
+// Thread-safe.
 #ifndef CKPT_SERVER_DAEMON_REFLECTION_BOUNDS_H_
 #define CKPT_SERVER_DAEMON_REFLECTION_BOUNDS_H_
 
-#include <list>
 #include <memory>
-#include <thread>
 
 #include "absl/time/time.h"
-#include "common/mutex.h"
-#include "grpcpp/server_context.h"
 #include "grpcpp/support/server_interceptor.h"
+#include "server/rpc/overdue_calls.h"
 
 namespace ckpt {
 
@@ -27,8 +24,8 @@ struct ReflectionLimits {
 
 class ReflectionBounds {
  public:
-  explicit ReflectionBounds(ReflectionLimits limits = {});
-  ~ReflectionBounds();
+  explicit ReflectionBounds(ReflectionLimits limits = {})
+      : streams_max_(limits.streams_max), streams_(limits.lifetime) {}
 
   // Of all calls; it looks at those of reflection alone.
   std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface> MakeInterceptors();
@@ -36,23 +33,9 @@ class ReflectionBounds {
  private:
   class Factory;
   class Stream;
-  struct Open {
-    grpc::ServerContextBase* call;
-    absl::Time since;
-    bool cancelled = false;
-  };
-  using Streams = std::list<Open>;
 
-  Streams::iterator Begin(grpc::ServerContextBase* call);
-  void End(Streams::iterator stream);
-  void Run();
-
-  const ReflectionLimits limits_;
-  Mutex mutex_;
-  CondVar stop_;
-  Streams streams_ ABSL_GUARDED_BY(mutex_);  // the longest first
-  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  std::thread thread_;
+  const size_t streams_max_;
+  OverdueCalls streams_;
 };
 
 }  // namespace ckpt

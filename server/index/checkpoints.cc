@@ -168,6 +168,7 @@ absl::Status RocksIndex::Tombstone(CheckpointUid uid) {
   batch.Put(families_[kTasks], uid.bytes(), row);
   batch.Delete(families_[kCheckpoints], key);
   batch.Delete(families_[kAttempts], uid.bytes());
+  batch.Delete(families_[kDefault], index_keys::Damage(uid));
   for (const std::string& tag : record.labels.tags()) {
     const std::string tag_key = index_keys::Tag(run_name, tag);
     auto owner = Get(kTags, tag_key);

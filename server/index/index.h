@@ -10,7 +10,8 @@
 // count), leaves (digest printed-key -> some dozens of leaves from that key on, with their
 // shards), files (file id uid -> nothing: who references a file), runs (run -> totals), tags (run
 // 0x00 tag -> uid), aborted (run 0x00 step incarnation uid -> CheckpointInfo), tasks (uid ->
-// CheckpointRecord of a deletion to be finished). "Newest step of a run" and "keys with a prefix"
+// CheckpointRecord of a deletion to be finished), and the default one, with the format's number and
+// what is damaged (uid -> DamageRecord). "Newest step of a run" and "keys with a prefix"
 // are seeks, and one leaf of a million costs as much as one of ten.
 #ifndef CKPT_SERVER_INDEX_INDEX_H_
 #define CKPT_SERVER_INDEX_INDEX_H_
@@ -43,6 +44,13 @@ struct CheckpointRecord {
   // With the checkpoint before it, once it has been compared: PutComparison.
   std::optional<uint64_t> compared_step;
   uint64_t identical_bytes = 0;
+};
+
+// What the last whole read of a checkpoint has found damaged.
+struct DamageRecord {
+  uint32_t places = 0;
+  std::string first;         // file, key and offset
+  bool labels_only = false;  // restores as it was saved
 };
 
 // Some of a part's plain values: all those whose leaves' printed keys lie in [from, until).
@@ -81,6 +89,9 @@ class Index {
   // lost with a power cut or a rebuilt index, and then only unset.
   virtual absl::Status PutComparison(CheckpointUid uid, uint64_t compared_step,
                                      uint64_t identical_bytes) = 0;
+  // What is damaged of it; nullopt: nothing, any more. No manifest says so: a rebuilt index knows of
+  // none. Goes with the checkpoint. NOT_FOUND.
+  virtual absl::Status PutDamage(CheckpointUid uid, const std::optional<DamageRecord>& damage) = 0;
   // Hides the checkpoint and remembers that its files must go (a tombstone): one batch. NOT_FOUND.
   virtual absl::Status Tombstone(CheckpointUid uid) = 0;
   // Forgets it altogether, once its files are gone. OK where there is none.
@@ -127,6 +138,8 @@ class Index {
   // layout.
   virtual absl::StatusOr<std::unique_ptr<LeafCursor>> OpenLeaves(
       const std::string& layout_digest) = 0;
+  virtual absl::Status ForEachDamage(
+      absl::FunctionRef<void(CheckpointUid, const DamageRecord&)> visit) = 0;
   virtual absl::StatusOr<std::vector<CheckpointUid>> Tombstones() = 0;
   virtual absl::StatusOr<CheckpointRecord> GetTombstone(CheckpointUid uid) = 0;  // NOT_FOUND
   // Data files and part manifests with the checkpoint that references them, tombstoned ones

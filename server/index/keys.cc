@@ -43,6 +43,7 @@ std::string Leaves(const std::string& digest, absl::string_view first_printed_ke
 }
 std::string File(FileId file, CheckpointUid uid) { return file.bytes() + uid.bytes(); }
 std::string Tag(const std::string& run, const std::string& tag) { return RunPrefix(run) + tag; }
+std::string Damage(CheckpointUid uid) { return absl::StrCat(kDamagePrefix, uid.bytes()); }
 
 std::optional<CheckpointKey> ParseCheckpoint(absl::string_view key) {
   const size_t zero = key.find('\0');

@@ -28,6 +28,8 @@ std::string PartValuesPrefix(CheckpointUid uid, uint32_t rank);  // before the p
 std::string Leaves(const std::string& digest, absl::string_view first_printed_key);
 std::string File(FileId file, CheckpointUid uid);
 std::string Tag(const std::string& run, const std::string& tag);
+inline constexpr absl::string_view kDamagePrefix = "damaged ";  // among the index's own rows
+std::string Damage(CheckpointUid uid);
 
 // Of a row in `checkpoints` or `aborted`. nullopt: not such a key.
 struct CheckpointKey {

@@ -160,6 +160,23 @@ absl::StatusOr<AbortedRow> DecodeAborted(absl::string_view row) {
   return out;
 }
 
+std::string Encode(const DamageRecord& damage) {
+  std::string out;
+  PutFixed(out, damage.places);
+  PutFixed(out, damage.labels_only ? 1 : 0);
+  return out + damage.first;
+}
+
+absl::StatusOr<DamageRecord> DecodeDamage(absl::string_view row) {
+  Reader reader(row);
+  DamageRecord out;
+  out.places = static_cast<uint32_t>(reader.Fixed());
+  out.labels_only = reader.Fixed() != 0;
+  out.first = std::string(reader.Rest());
+  if (!reader.Done()) return Damaged("a row about a damaged checkpoint");
+  return out;
+}
+
 std::string EncodeCount(uint64_t count) {
   std::string out;
   PutFixed(out, count);

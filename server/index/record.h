@@ -43,6 +43,9 @@ struct AbortedRow {
 std::string Encode(const AbortedRow& row);
 absl::StatusOr<AbortedRow> DecodeAborted(absl::string_view row);
 
+std::string Encode(const DamageRecord& damage);
+absl::StatusOr<DamageRecord> DecodeDamage(absl::string_view row);
+
 std::string EncodeCount(uint64_t count);
 absl::StatusOr<uint64_t> DecodeCount(absl::string_view row);
 

@@ -23,7 +23,7 @@
 namespace ckpt {
 
 enum Family {
-  kDefault,  // the index's own format version; whether it awaits confirmation
+  kDefault,  // the index's own: format version, whether it awaits confirmation, what is damaged
   kCheckpoints,
   kAttempts,
   kParts,
@@ -60,6 +60,7 @@ class RocksIndex : public Index {
   absl::Status PutLabels(CheckpointUid uid, const v1::Labels& labels) override;
   absl::Status PutComparison(CheckpointUid uid, uint64_t compared_step,
                              uint64_t identical_bytes) override;
+  absl::Status PutDamage(CheckpointUid uid, const std::optional<DamageRecord>& damage) override;
   absl::Status Tombstone(CheckpointUid uid) override;
   absl::Status FinishTombstone(CheckpointUid uid) override;
   absl::Status PutAborted(const v1::CheckpointInfo& info) override;
@@ -86,6 +87,8 @@ class RocksIndex : public Index {
   absl::StatusOr<std::unique_ptr<LeafCursor>> OpenLeaves(
       const std::string& layout_digest) override;
   absl::StatusOr<std::vector<CheckpointUid>> Tombstones() override;
+  absl::Status ForEachDamage(
+      absl::FunctionRef<void(CheckpointUid, const DamageRecord&)> visit) override;
   absl::StatusOr<CheckpointRecord> GetTombstone(CheckpointUid uid) override;
   absl::Status ForEachFile(absl::FunctionRef<bool(FileId, CheckpointUid)> visit) override;
   absl::StatusOr<bool> IsShared(FileId file, CheckpointUid uid) override;

@@ -115,7 +115,7 @@ absl::StatusOr<CheckpointRecord> CheckpointFinder::FindNewest(const std::string&
     CKPT_ASSIGN_OR_RETURN(const Found what, judge(uid, *found));
     if (what == Found::kValid) return found;
     if (what == Found::kGone) continue;  // deleted meanwhile
-    const std::optional<KnownDamage::Damage> damage = damage_.Find(uid);
+    const std::optional<DamageRecord> damage = damage_.Find(uid);
     const uint64_t step = found->manifest.id().step();
     observe::Error("checkpoint is damaged: falling back to an older one",
                    {{"run", run}, {"step", step}, {"first_damage", damage ? damage->first : ""}});

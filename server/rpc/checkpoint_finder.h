@@ -30,7 +30,7 @@ absl::Status ValidateSelector(const v1::Selector& selector);
 class CheckpointFinder {
  public:
   CheckpointFinder(Index* index, DataFolder* folder, const MemoryCopies* memory)
-      : index_(index), folder_(folder), memory_(memory) {}
+      : index_(index), folder_(folder), memory_(memory), damage_(index) {}
 
   // Does not wait for anything to commit. `latest` and `latest_valid` pass over shares that are
   // smaller than their world, and over what is known to be damaged on disk; `latest` does not where

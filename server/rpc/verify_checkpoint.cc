@@ -33,7 +33,7 @@ absl::Status VerifyCheckpoint(Catalog& catalog, const v1::VerifyCheckpointReques
                                      [&](const VerificationProgress& progress) {
                                        return !cancelled() && tell(progress, false);
                                      }));
-  if (catalog.index->GetCheckpoint(uid).ok()) catalog.finder->damage().Found(uid, result);
+  catalog.finder->damage().Found(uid, result);
   do {
     if (!tell(result, true)) return CallerHasGone();
   } while (damage_sent < result.damage.size());

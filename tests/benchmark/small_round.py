@@ -35,6 +35,7 @@ BARS = {
     "commit_small": "<= 6.00",
     "glob over 1,000,000 keys": ">= 2.00",
     "first_tensor": "<= 1.00",
+    "glob_through_daemon": None,
     "list_page": "<= 10.00",
     "resident": "<= 256.00",
     "declare": "<= 2.50",

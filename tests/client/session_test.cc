@@ -74,6 +74,54 @@ TEST_F(SessionTest, ADaemonThatStartsLaterIsWaitedFor) {
   EXPECT_TRUE(client.ok()) << client.status();
 }
 
+// It greets, dies, and another one is there before the channel has connected.
+TEST_F(SessionTest, ADaemonThatDiesWhileOneConnectsLeavesNoSessionToTheNextOne) {
+  daemon_.Stop();
+  const std::string path = daemon_.socket() + ".fd";
+  const int listener = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  ASSERT_EQ(bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  ASSERT_EQ(listen(listener, 1), 0);
+  std::thread first([&] {
+    const int socket = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+    v1::DaemonFrame welcome;
+    welcome.mutable_welcome()->set_protocol_version(1);
+    welcome.mutable_welcome()->set_session_token(SessionToken::Random().bytes());
+    const std::string body = welcome.SerializeAsString();
+    const auto length = static_cast<uint32_t>(body.size());
+    std::string frame(reinterpret_cast<const char*>(&length), 4);
+    frame += body;
+    EXPECT_EQ(send(socket, frame.data(), frame.size(), MSG_NOSIGNAL),
+              static_cast<ssize_t>(frame.size()));
+    close(listener);
+    unlink(path.c_str());
+    close(socket);
+    daemon_.Start();
+  });
+  const auto connection = Connect();
+  first.join();
+  ASSERT_NE(connection, nullptr);
+  const auto session = connection->GetSession();
+  ASSERT_TRUE(session.ok()) << session.status();
+  EXPECT_TRUE((*session)->token() == daemon_.token());
+  EXPECT_EQ(daemon_.sessions_opened(), 1);
+}
+
+// Whoever asks next gets a new session, though nobody has told the old one's thread.
+TEST_F(SessionTest, ASessionIsBrokenAsSoonAsItsDaemonHasGone) {
+  const auto connection = Connect();
+  ASSERT_NE(connection, nullptr);
+  for (int i = 0; i < 200; ++i) {
+    const auto session = connection->GetSession();
+    ASSERT_TRUE(session.ok()) << session.status();
+    EXPECT_TRUE((*session)->token() == daemon_.token()) << i;
+    daemon_.CloseSessions();
+    EXPECT_TRUE((*session)->broken()) << i;
+  }
+}
+
 TEST_F(SessionTest, ARefusalIsPassedOn) {
   daemon_.refuse = "uid 1000 may not";
   const auto client = Client::Connect({.socket = daemon_.socket()});

@@ -34,6 +34,13 @@ class FaultyIndex : public Index {
   absl::Status PutComparison(CheckpointUid uid, uint64_t step, uint64_t bytes) override {
     return real_->PutComparison(uid, step, bytes);
   }
+  absl::Status PutDamage(CheckpointUid uid, const std::optional<DamageRecord>& damage) override {
+    return real_->PutDamage(uid, damage);
+  }
+  absl::Status ForEachDamage(
+      absl::FunctionRef<void(CheckpointUid, const DamageRecord&)> visit) override {
+    return real_->ForEachDamage(visit);
+  }
   absl::Status Tombstone(CheckpointUid uid) override { return real_->Tombstone(uid); }
   absl::Status FinishTombstone(CheckpointUid uid) override { return real_->FinishTombstone(uid); }
   absl::Status PutAborted(const v1::CheckpointInfo& info) override {

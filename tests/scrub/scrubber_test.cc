@@ -3,6 +3,7 @@
 #include <atomic>
 #include <chrono>
 #include <filesystem>
+#include <optional>
 #include <thread>
 
 #include "gmock/gmock.h"
@@ -30,6 +31,7 @@ class ScrubberTest : public ::testing::Test {
     auto store = Store::Open(folder_.path() + "/data", &files_);
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);
+    known_.emplace(&store_->index());
     for (const uint64_t step : {1, 2}) {
       const CheckpointUid uid = CheckpointUid::TimeOrdered();
       ASSERT_TRUE(store_->Save(IdOf("r", step), uid, {9 * kMiB + 5, 70}, 2).ok());
@@ -40,7 +42,7 @@ class ScrubberTest : public ::testing::Test {
 
   std::unique_ptr<Scrubber> Make(ScrubOptions options = {.bytes_per_second = 0,
                                                          .interval = absl::ZeroDuration()}) {
-    return std::make_unique<Scrubber>(&store_->folder(), &store_->index(), &known_, options);
+    return std::make_unique<Scrubber>(&store_->folder(), &store_->index(), &*known_, options);
   }
   std::string DataPath(CheckpointUid uid, uint32_t rank) {
     const auto head = store_->index().GetPartHead(uid, rank);
@@ -57,7 +59,7 @@ class ScrubberTest : public ::testing::Test {
   FaultyFileSystem files_{shadow_.path()};
   std::unique_ptr<Store> store_;
   std::vector<CheckpointUid> uids_;
-  KnownDamage known_;
+  std::optional<KnownDamage> known_;
   Mutex mutex_;
   std::vector<std::string> lines_ ABSL_GUARDED_BY(mutex_);
 };
@@ -80,15 +82,20 @@ TEST_F(ScrubberTest, NamesDamageMarksTheCheckpointAndForgetsItWhenItIsGone) {
   const auto scrubber = Make();
   ASSERT_TRUE(scrubber->Pass().ok());
   EXPECT_EQ(scrubber->status().damaged_places, 1u);
-  ASSERT_TRUE(known_.Find(uids_[0]).has_value());
-  EXPECT_FALSE(known_.Find(uids_[1]).has_value());
-  EXPECT_THAT(known_.Find(uids_[0])->first,
+  ASSERT_TRUE(known_->Find(uids_[0]).has_value());
+  EXPECT_FALSE(known_->Find(uids_[1]).has_value());
+  EXPECT_THAT(known_->Find(uids_[0])->first,
               AllOf(HasSubstr("rank 1"), HasSubstr(std::filesystem::path(path).filename().string()),
                     HasSubstr("t0"), HasSubstr("offset ")));
   EXPECT_THAT(Lines(), Contains(AllOf(HasSubstr("run=r"), HasSubstr("step=1"), HasSubstr("t0"))));
+  known_.emplace(&store_->index());
+  EXPECT_EQ(known_->count(), 1u) << "as after a restart";
+  EXPECT_THAT(known_->Find(uids_[0])->first, HasSubstr("t0"));
   FlipByte(path, offset);
   ASSERT_TRUE(scrubber->Pass().ok());
-  EXPECT_EQ(known_.count(), 0u);
+  EXPECT_EQ(known_->count(), 0u);
+  known_.emplace(&store_->index());
+  EXPECT_EQ(known_->count(), 0u);
 }
 
 TEST_F(ScrubberTest, WhatWasCommittedOrCheckedWithinTheIntervalIsNotDue) {
@@ -110,7 +117,7 @@ TEST_F(ScrubberTest, ADeletionEndsTheReadOfItsCheckpoint) {
   const auto scrubber = Make(options);
   ASSERT_TRUE(scrubber->Pass().ok());
   EXPECT_EQ(scrubber->status().damaged_places, 0u);
-  EXPECT_EQ(known_.count(), 0u);
+  EXPECT_EQ(known_->count(), 0u);
   EXPECT_EQ(store_->FilesOnDisk().size(), 5u) << "the pins are gone";
   EXPECT_LT(scrubber->status().bytes, 3 * (10 * kMiB));
 }
@@ -120,7 +127,7 @@ TEST_F(ScrubberTest, ManifestsAreReadToo) {
       store_->folder().CheckpointsFolder() + "/" + names::CheckpointManifest(uids_[1]);
   FlipByte(manifest, 50);
   ASSERT_TRUE(Make()->Pass().ok());
-  EXPECT_THAT(known_.Find(uids_[1])->first, HasSubstr(names::CheckpointManifest(uids_[1])));
+  EXPECT_THAT(known_->Find(uids_[1])->first, HasSubstr(names::CheckpointManifest(uids_[1])));
 }
 
 // As where an allowed caller has used up all descriptors: that is no damage.
@@ -135,7 +142,7 @@ TEST_F(ScrubberTest, WhatCannotBeReadNowIsNotMarkedAndTheOthersAreRead) {
                   absl::InternalError("open failed: Too many open files"));
     const absl::Status passed = scrubber->Pass();
     EXPECT_TRUE(absl::IsInternal(passed)) << passed;
-    EXPECT_EQ(known_.count(), 0u);
+    EXPECT_EQ(known_->count(), 0u);
     const ScrubStatus status = scrubber->status();
     EXPECT_EQ(status.damaged_places, 0u);
     EXPECT_EQ(status.pass_ended_at, absl::InfinitePast());
@@ -149,7 +156,7 @@ TEST_F(ScrubberTest, WhatCannotBeReadNowIsNotMarkedAndTheOthersAreRead) {
   files_.FailOn(FaultyFileSystem::Call::kRead, data, 1,
                 absl::DataLossError("the device cannot read"), /*times=*/2);
   ASSERT_TRUE(scrubber->Pass().ok());
-  EXPECT_TRUE(known_.Find(uids_[0]).has_value());
+  EXPECT_TRUE(known_->Find(uids_[0]).has_value());
 }
 
 // A tier that has the parts of a store, perhaps damaged.
@@ -177,7 +184,7 @@ TEST_F(ScrubberTest, RepairsFromAnotherTierAndSwapsTheFileIn) {
       Make({.bytes_per_second = 0, .interval = absl::ZeroDuration(), .source = &tier});
   ASSERT_TRUE(scrubber->Pass().ok());
   EXPECT_EQ(scrubber->status().repaired_files, 3u);
-  EXPECT_EQ(known_.count(), 0u);
+  EXPECT_EQ(known_->count(), 0u);
   for (const CheckpointUid uid : uids_) EXPECT_TRUE(store_->Check(uid).ok()) << store_->Check(uid);
   EXPECT_EQ(store_->FilesOnDisk().size(), 10u);
   // Whoever had the old one open still reads that.
@@ -196,17 +203,17 @@ TEST_F(ScrubberTest, ABlockThatIsGoodNowhereIsNotRepairedOver) {
   const ScrubOptions options{
       .bytes_per_second = 0, .interval = absl::ZeroDuration(), .source = &tier};
   ASSERT_TRUE(Make(options)->Pass().ok());
-  EXPECT_TRUE(known_.Find(uids_[0]).has_value());
+  EXPECT_TRUE(known_->Find(uids_[0]).has_value());
   EXPECT_EQ(store_->FilesOnDisk().size(), 10u) << "nothing half made is left";
   // Elsewhere the other tier's damage does no harm: that block is good on disk.
   FlipByte(path, 4096 + 3 * kMiB);
   FlipByte(path, 4096 + 5 * kMiB);
   ASSERT_TRUE(Make(options)->Pass().ok());
-  EXPECT_EQ(known_.count(), 0u);
+  EXPECT_EQ(known_->count(), 0u);
   tier.gone = true;
   FlipByte(path, 4096 + 5 * kMiB);
   ASSERT_TRUE(Make(options)->Pass().ok());
-  EXPECT_TRUE(known_.Find(uids_[0]).has_value());
+  EXPECT_TRUE(known_->Find(uids_[0]).has_value());
 }
 
 TEST_F(ScrubberTest, TheThreadGoesRoundAndEndsAtOnce) {

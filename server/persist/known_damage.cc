@@ -1,0 +1,72 @@
+#include "server/persist/known_damage.h"
+
+#include <utility>
+
+#include "server/observe/log.h"
+
+namespace ckpt {
+namespace {
+
+constexpr size_t kCheckpointsMax = 4096;
+
+}  // namespace
+
+KnownDamage::KnownDamage(Index* index) : index_(index) {
+  absl::flat_hash_map<CheckpointUid, DamageRecord> known;
+  const absl::Status read = index_->ForEachDamage(
+      [&](CheckpointUid uid, const DamageRecord& damage) { known.emplace(uid, damage); });
+  if (!read.ok()) observe::Error("what is known of damage cannot be read", {{"error", read}});
+  damage_ = std::move(known);
+}
+
+void KnownDamage::Found(CheckpointUid uid, const VerificationProgress& read) {
+  MutexLock writing(writing_);
+  std::optional<DamageRecord> damage;
+  if (!read.damage.empty()) {
+    damage = {static_cast<uint32_t>(read.damage.size()), read.damage.front(), read.labels_only};
+  }
+  {
+    MutexLock lock(mutex_);
+    const bool known = damage_.contains(uid);
+    if (!known && (!damage.has_value() || damage_.size() >= kCheckpointsMax)) return;
+  }
+  const absl::Status kept = index_->PutDamage(uid, damage);
+  if (!kept.ok() && !absl::IsNotFound(kept)) {
+    observe::Error("what is known of damage cannot be kept: a restart forgets it",
+                   {{"error", kept}});
+  }
+  MutexLock lock(mutex_);
+  if (!damage.has_value() || absl::IsNotFound(kept)) {
+    damage_.erase(uid);
+  } else {
+    damage_[uid] = *std::move(damage);
+  }
+}
+
+void KnownDamage::Forget(CheckpointUid uid) {
+  MutexLock lock(mutex_);
+  damage_.erase(uid);
+}
+
+void KnownDamage::KeepOnly(const absl::flat_hash_set<CheckpointUid>& there) {
+  MutexLock lock(mutex_);
+  absl::erase_if(damage_, [&](const auto& entry) { return !there.contains(entry.first); });
+}
+
+std::optional<DamageRecord> KnownDamage::Find(CheckpointUid uid) const {
+  MutexLock lock(mutex_);
+  const auto it = damage_.find(uid);
+  return it == damage_.end() ? std::nullopt : std::make_optional(it->second);
+}
+
+bool KnownDamage::IsDamaged(CheckpointUid uid) const {
+  const std::optional<DamageRecord> damage = Find(uid);
+  return damage.has_value() && !damage->labels_only;
+}
+
+size_t KnownDamage::count() const {
+  MutexLock lock(mutex_);
+  return damage_.size();
+}
+
+}  // namespace ckpt
