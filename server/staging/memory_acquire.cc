@@ -115,7 +115,7 @@ MemoryTierImpl::Step MemoryTierImpl::TryAcquire(const Request& request,
     return step;
   }
   const bool my_turn = waiters_.empty() || waiters_.front() == waiter;
-  const bool fits = file_bytes_ + wanted <= budget_bytes_;
+  const bool fits = UsedBytes() + wanted <= budget_bytes_;
   int own_files = 0;
   for (const auto& [id, slot] : slots_) {
     if (session != nullptr && slot->owner == session->token() && slot->file->bytes() >= bytes &&
@@ -140,7 +140,7 @@ MemoryTierImpl::Step MemoryTierImpl::TryAcquire(const Request& request,
   }
   if (request.on_full == v1::ON_FULL_RING && !must_ring) {
     if (recycle(FindRing(request, UINT64_MAX))) return step;
-    const uint64_t room = budget_bytes_ - std::min(budget_bytes_, file_bytes_);
+    const uint64_t room = budget_bytes_ - std::min(budget_bytes_, UsedBytes());
     const uint64_t ring = std::min(RingBytes(), room / kPageBytes * kPageBytes);
     if (ring >= std::min(kRingBytesMin, RingBytes())) {
       step.allocate_bytes = ring;
@@ -287,7 +287,7 @@ absl::StatusOr<MemoryTier::Prepared> MemoryTierImpl::Prepare(
     {
       MutexLock lock(mutex_);
       CollectUnlinked();
-      fits = waiters_.empty() && file_bytes_ + wanted <= budget_bytes_;
+      fits = waiters_.empty() && UsedBytes() + wanted <= budget_bytes_;
       if (fits) {
         file_bytes_ += wanted;
       } else {

@@ -29,6 +29,11 @@ int MemoryTierImpl::VictimClass(const Slot& slot) const {
   return IsNewest(slot) ? 5 : 3;
 }
 
+// What goes with it.
+uint64_t MemoryTierImpl::PagesOf(const Slot& slot) {
+  return slot.file->bytes() + (slot.folder == nullptr ? 0 : slot.folder->record_bytes());
+}
+
 bool MemoryTierImpl::Reclaim(uint64_t bytes, int class_max, const Session* own,
                              std::vector<Revocation>& revocations) {
   CollectUnlinked();
@@ -51,9 +56,9 @@ bool MemoryTierImpl::Reclaim(uint64_t bytes, int class_max, const Session* own,
                       slot->file->bytes() < bytes;
     if (rank_class == kNoVictim || (rank_class > class_max && !ours)) continue;
     victims.push_back({rank_class, slot->sequence, slot.get()});
-    possible += slot->file->bytes();
+    possible += PagesOf(*slot);
   }
-  const uint64_t after = file_bytes_ + bytes;
+  const uint64_t after = UsedBytes() + bytes;
   if (after <= budget_bytes_ + coming) return true;
   uint64_t missing = after - budget_bytes_ - coming;
   if (possible < missing) return false;
@@ -63,7 +68,7 @@ bool MemoryTierImpl::Reclaim(uint64_t bytes, int class_max, const Session* own,
   for (const Victim& victim : victims) {
     if (missing == 0) break;
     Slot& slot = *victim.slot;
-    missing -= std::min(missing, slot.file->bytes());
+    missing -= std::min(missing, PagesOf(slot));
     GiveUp(slot, revocations);
   }
   return true;

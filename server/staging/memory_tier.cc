@@ -132,17 +132,25 @@ absl::Status MemoryTierImpl::Scan() {
   return absl::OkStatus();
 }
 
+uint64_t MemoryTierImpl::RecordBytes() const {
+  uint64_t bytes = 0;
+  for (const auto& [id, slot] : slots_) {
+    if (slot->folder != nullptr) bytes += slot->folder->record_bytes();
+  }
+  return bytes;
+}
+
 MemoryUsage MemoryTierImpl::usage() {
   MutexLock lock(mutex_);
   CollectUnlinked();
   MemoryUsage usage;
   usage.budget_bytes = budget_bytes_;
-  usage.used_bytes = file_bytes_;
+  usage.record_bytes = RecordBytes();
+  usage.used_bytes = file_bytes_ + usage.record_bytes;
   usage.files = slots_.size() + unlinked_.size();
   usage.huge_pages = huge_pages_ != HugePages::kNone;
   for (const auto& [id, slot] : slots_) {
     if (slot->use == Use::kInUse) usage.not_durable_bytes += slot->file->bytes();
-    if (slot->folder != nullptr) usage.used_bytes += slot->folder->record_bytes();
   }
   return usage;
 }

@@ -61,7 +61,11 @@ struct MemoryTierOptions {
 
 struct MemoryUsage {
   uint64_t budget_bytes = 0;
-  uint64_t used_bytes = 0;         // every page that exists, unlinked ones and records too
+  // Every page that exists, unlinked ones and records too. Records of parts that had their file
+  // before are written whatever the budget: it may be passed by so much, until the next part needs
+  // room, which waits for it or makes it.
+  uint64_t used_bytes = 0;
+  uint64_t record_bytes = 0;       // of these: plans, layouts and marks of parts that are here
   uint64_t not_durable_bytes = 0;  // of files in use
   uint64_t files = 0;
   bool huge_pages = false;

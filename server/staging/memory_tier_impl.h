@@ -132,6 +132,13 @@ class MemoryTierImpl : public MemoryTier {
   std::string NotGivenBack() const ABSL_LOCKS_EXCLUDED(mutex_);
   void Unlink(Slot& slot) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // the slot is gone afterwards
   void CollectUnlinked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Of plan, layout and marks beside the slots' files.
+  uint64_t RecordBytes() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static uint64_t PagesOf(const Slot& slot);
+  // What the budget is compared with.
+  uint64_t UsedBytes() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return file_bytes_ + RecordBytes();
+  }
 
   const MemoryTierOptions options_;
   const uint64_t budget_bytes_;

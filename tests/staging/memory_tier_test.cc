@@ -191,6 +191,34 @@ TEST_F(MemoryTierTest, APinnedCopyIsNotGivenUpForMemory) {
   EXPECT_TRUE(Acquire(nullptr, 10 * kMiB, v1::ON_FULL_REFUSE).ok());
 }
 
+// As where a small part has very many shards.
+TEST_F(MemoryTierTest, RecordsOfACopyCountAgainstTheBudget) {
+  const auto folder = tier().NewFolder();
+  ASSERT_TRUE(folder.ok()) << folder.status();
+  const auto check = [] { return absl::OkStatus(); };
+  auto first = tier().Acquire(
+      {nullptr, "a", 8 * kMiB, v1::ON_FULL_REFUSE, absl::InfiniteFuture(), check}, *folder);
+  ASSERT_TRUE(first.ok()) << first.status();
+  staging::StagedPlan plan;
+  plan.mutable_values()->add_entries()->mutable_value()->set_raw(std::string(3 * kMiB, 'v'));
+  ASSERT_TRUE((*folder)->WritePlan(plan).ok());
+  const CheckpointUid uid = CheckpointUid::TimeOrdered();
+  const FileId id = (*first)->id();
+  first = absl::UnknownError("given away");
+  ASSERT_TRUE(tier().SetCopy(id, "a", uid, 0));
+  EXPECT_GE(tier().usage().record_bytes, 3 * kMiB);
+  EXPECT_GE(tier().usage().used_bytes, 11 * kMiB);
+  {
+    const auto fits = Acquire(nullptr, 4 * kMiB, v1::ON_FULL_REFUSE, "b");
+    ASSERT_TRUE(fits.ok()) << fits.status();
+    EXPECT_TRUE(tier().Has(uid, 0)) << "there was room beside it";
+  }
+  const auto second = Acquire(nullptr, 4 * kMiB, v1::ON_FULL_REFUSE, "c");
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_FALSE(tier().Has(uid, 0)) << "it had to make room";
+  EXPECT_LE(tier().usage().used_bytes, 16 * kMiB);
+}
+
 TEST_F(MemoryTierTest, ASecondDaemonOnTheSameFolderIsRefused) {
   MemoryTierOptions options;
   options.folder = rig_.memory_folder();
