@@ -42,6 +42,8 @@ class LoadPlan {
   // `plan` must outlive it.
   LoadPlan(LoadRules rules, RestorePlan& plan, SelectedBoxes boxes = {})
       : rules_(std::move(rules)), plan_(plan), boxes_(std::move(boxes)) {}
+  LoadPlan(const LoadPlan&) = delete;  // its reads refer to its report
+  LoadPlan& operator=(const LoadPlan&) = delete;
 
   // `region` of the stored tensor `node` shall go into `target`, which has the region's shape.
   // Complains where dtype or global shape differ. The whole tensor, or the selected box of it where

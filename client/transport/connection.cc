@@ -263,7 +263,7 @@ absl::StatusOr<std::shared_ptr<Session>> Connection::Impl::MakeSession() {
     absl::StatusOr<std::shared_ptr<Session>> made = Session::Connect(options.socket, options.name);
     if (made.ok()) {
       // The daemon may open its two sockets one after the other.
-      if (!Connect(std::move(wire), deadline)) {
+      if (!Connect(std::move(wire), deadline) && !(*made)->broken()) {
         return absl::UnavailableError(
             absl::StrCat("the daemon's session socket answers, but not ", options.socket));
       }

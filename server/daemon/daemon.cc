@@ -95,7 +95,7 @@ class RunningDaemon final : public Daemon {
                          .persister = persister_.get(),
                          .settings = std::move(retention)});
     CKPT_RETURN_IF_ERROR(OpenTable());
-    StartRetention();
+    CKPT_RETURN_IF_ERROR(StartRetention());
     return Serve();
   }
 
@@ -182,8 +182,9 @@ class RunningDaemon final : public Daemon {
     return absl::OkStatus();
   }
 
-  void StartRetention() {
+  absl::Status StartRetention() {
     finder_ = std::make_unique<CheckpointFinder>(index_.get(), folder_.get(), tier_.get());
+    CKPT_RETURN_IF_ERROR(finder_->damage().Load());  // else the last good one might be deleted
     retention_->Start(
         {.activity =
              [this](const std::string& run) {
@@ -195,6 +196,7 @@ class RunningDaemon final : public Daemon {
                CheckpointDeleted(record, *tier_, *table_, finder_->damage());
              },
          .damaged = [this](CheckpointUid uid) { return finder_->damage().IsDamaged(uid); }});
+    return absl::OkStatus();
   }
 
   absl::Status Serve() {

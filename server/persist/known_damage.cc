@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "common/status_macros.h"
 #include "server/observe/log.h"
 
 namespace ckpt {
@@ -11,12 +12,13 @@ constexpr size_t kCheckpointsMax = 4096;
 
 }  // namespace
 
-KnownDamage::KnownDamage(Index* index) : index_(index) {
+absl::Status KnownDamage::Load() {
   absl::flat_hash_map<CheckpointUid, DamageRecord> known;
-  const absl::Status read = index_->ForEachDamage(
-      [&](CheckpointUid uid, const DamageRecord& damage) { known.emplace(uid, damage); });
-  if (!read.ok()) observe::Error("what is known of damage cannot be read", {{"error", read}});
+  CKPT_RETURN_IF_ERROR(index_->ForEachDamage(
+      [&](CheckpointUid uid, const DamageRecord& damage) { known.emplace(uid, damage); }));
+  MutexLock lock(mutex_);
   damage_ = std::move(known);
+  return absl::OkStatus();
 }
 
 void KnownDamage::Found(CheckpointUid uid, const VerificationProgress& read) {
@@ -32,8 +34,9 @@ void KnownDamage::Found(CheckpointUid uid, const VerificationProgress& read) {
   }
   const absl::Status kept = index_->PutDamage(uid, damage);
   if (!kept.ok() && !absl::IsNotFound(kept)) {
-    observe::Error("what is known of damage cannot be kept: a restart forgets it",
-                   {{"error", kept}});
+    observe::Error("what a read found of a checkpoint cannot be kept",
+                   {{"uid", uid.hex()}, {"damaged", damage.has_value()}, {"error", kept}});
+    if (!damage.has_value()) return;  // the index still says so: the next read tries again
   }
   MutexLock lock(mutex_);
   if (!damage.has_value() || absl::IsNotFound(kept)) {
@@ -44,6 +47,7 @@ void KnownDamage::Found(CheckpointUid uid, const VerificationProgress& read) {
 }
 
 void KnownDamage::Forget(CheckpointUid uid) {
+  MutexLock writing(writing_);  // after whoever has just found something
   MutexLock lock(mutex_);
   damage_.erase(uid);
 }

@@ -17,12 +17,15 @@ namespace ckpt {
 
 class KnownDamage {
  public:
-  // With what the index knows. `index` must outlive it.
-  explicit KnownDamage(Index* index);
+  // `index` must outlive it.
+  explicit KnownDamage(Index* index) : index_(index) {}
+  // Takes in what the index knows; before anything is decided by it. DATA_LOSS with the way out.
+  absl::Status Load();
 
   // What a whole read of it has found: damage, or none, which forgets earlier damage. Nothing is
   // remembered of a checkpoint that is gone by now, nor, once 4096 are damaged, of further ones.
-  // Where the index cannot take it, that is logged, and a restart forgets it.
+  // Where the index cannot take it, that is logged: damage is known until a restart, and what is
+  // whole again stays marked until it is read again.
   void Found(CheckpointUid uid, const VerificationProgress& read);
   void Forget(CheckpointUid uid);  // it was deleted, and with it what the index knew
   // All but these are gone.

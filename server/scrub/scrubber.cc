@@ -105,7 +105,8 @@ absl::StatusOr<std::vector<CheckpointUid>> Scrubber::Due() {
     if (const auto known = checked_at_.find(uid); known != checked_at_.end()) {
       last = known->second;
       checked[uid] = last;
-    } else {
+    } else if (!known_->Find(uid).has_value()) {  // a mark of an earlier process: at once
+
       const absl::StatusOr<CheckpointRecord> record = index_->GetCheckpoint(uid);
       if (absl::IsNotFound(record.status())) continue;  // deleted meanwhile
       CKPT_RETURN_IF_ERROR(record.status());

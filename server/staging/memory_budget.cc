@@ -29,7 +29,7 @@ int MemoryTierImpl::VictimClass(const Slot& slot) const {
   return IsNewest(slot) ? 5 : 3;
 }
 
-// What goes with it.
+// What is counted of it: a durable part keeps its records until it commits, uncounted.
 uint64_t MemoryTierImpl::PagesOf(const Slot& slot) {
   return slot.file->bytes() + (slot.folder == nullptr ? 0 : slot.folder->record_bytes());
 }

@@ -57,6 +57,9 @@ class TierPin : public MemoryPin {
   const int descriptor_;  // the slot's: lives as long as a pin does
 };
 
+// Of the budget that records may have beside files that fill it.
+constexpr uint64_t kRecordsShare = 16;
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<MemoryTier>> MemoryTier::Open(MemoryTierOptions options) {
@@ -138,6 +141,11 @@ uint64_t MemoryTierImpl::RecordBytes() const {
     if (slot->folder != nullptr) bytes += slot->folder->record_bytes();
   }
   return bytes;
+}
+
+uint64_t MemoryTierImpl::UsedBytes() const {
+  const uint64_t records = RecordBytes();
+  return file_bytes_ + records - std::min(records, budget_bytes_ / kRecordsShare);
 }
 
 MemoryUsage MemoryTierImpl::usage() {

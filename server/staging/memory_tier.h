@@ -19,8 +19,10 @@
 //
 // The budget counts the pages of all of them. An unlinked file counts until the kernel says that
 // nobody else has it open (a write lease can be taken), so a client that lies about unmapping
-// cannot make the daemon allocate more than it may. Small records (plan, layout) are counted in
-// what is reported as used; they are not held against a part that would just fit.
+// cannot make the daemon allocate more than it may. Records (plan, layout, marks) of parts whose
+// file is here are counted in what is reported as used; a sixteenth of the budget of them is not
+// held against a part that would just fit, what goes beyond is. Records that stay when the file of
+// a durable part is given up, until it commits, are not counted.
 //
 // When the budget is full: first pages that nobody waits for (ended sessions, idle files, older
 // copies, durable parts, newest copies, in that order) are unlinked or revoked; what is held by
@@ -61,9 +63,7 @@ struct MemoryTierOptions {
 
 struct MemoryUsage {
   uint64_t budget_bytes = 0;
-  // Every page that exists, unlinked ones and records too. Records of parts that had their file
-  // before are written whatever the budget: it may be passed by so much, until the next part needs
-  // room, which waits for it or makes it.
+  // Every page that exists, unlinked ones and records too: it may pass the budget by the records.
   uint64_t used_bytes = 0;
   uint64_t record_bytes = 0;       // of these: plans, layouts and marks of parts that are here
   uint64_t not_durable_bytes = 0;  // of files in use

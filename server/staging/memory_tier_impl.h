@@ -135,10 +135,8 @@ class MemoryTierImpl : public MemoryTier {
   // Of plan, layout and marks beside the slots' files.
   uint64_t RecordBytes() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static uint64_t PagesOf(const Slot& slot);
-  // What the budget is compared with.
-  uint64_t UsedBytes() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return file_bytes_ + RecordBytes();
-  }
+  // What the budget is compared with: all files, and of the records what goes beyond a share of it.
+  uint64_t UsedBytes() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const MemoryTierOptions options_;
   const uint64_t budget_bytes_;

@@ -88,6 +88,8 @@ TEST_F(SessionTest, ADaemonThatDiesWhileOneConnectsLeavesNoSessionToTheNextOne) 
   ASSERT_EQ(listen(listener, 1), 0);
   std::thread first([&] {
     const int socket = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+    char hello[512];
+    EXPECT_GT(recv(socket, hello, sizeof(hello), 0), 0);
     v1::DaemonFrame welcome;
     welcome.mutable_welcome()->set_protocol_version(1);
     welcome.mutable_welcome()->set_session_token(SessionToken::Random().bytes());

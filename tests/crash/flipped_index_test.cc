@@ -66,7 +66,7 @@ class Answers {
   }
 
   // What only the index remembers, and forgets with a rebuild: why something was aborted, what was
-  // compared.
+  // compared, what is damaged.
   absl::StatusOr<std::string> OfItsOwn() {
     text_.clear();
     CKPT_RETURN_IF_ERROR(index_->ForEachAborted("", [&](const v1::CheckpointInfo& info) {
@@ -77,6 +77,9 @@ class Answers {
     absl::StrAppend(&text_, newest.has_value() ? newest->hex() : "none");
     CKPT_ASSIGN_OR_RETURN(const CheckpointRecord record, index_->FindStep("a", 2, std::nullopt));
     absl::StrAppend(&text_, " ", record.compared_step.value_or(0), " ", record.identical_bytes);
+    CKPT_RETURN_IF_ERROR(index_->ForEachDamage([&](CheckpointUid uid, const DamageRecord& damage) {
+      absl::StrAppend(&text_, " ", uid.hex(), " ", damage.places, " ", damage.first);
+    }));
     return text_;
   }
 
@@ -196,6 +199,7 @@ class FlippedIndex : public testing::TestWithParam<bool> {
       ASSERT_TRUE(store.folder().WriteLabels(uid, labels).ok());
       ASSERT_TRUE(store.index().PutLabels(uid, labels).ok());
       ASSERT_TRUE(store.index().PutComparison(uid, 1, 7).ok());
+      ASSERT_TRUE(store.index().PutDamage(uid, DamageRecord{2, "a file", false}).ok());
     }
     v1::CheckpointInfo aborted;
     *aborted.mutable_id() = IdOf("a", 9, 5).ToProto();
@@ -267,7 +271,7 @@ TEST_P(FlippedIndex, IsReportedOrChangesNoAnswer) {
     bits_.Flip(file, FlipsPerRegion(96) / 12, [&](const Region&, uint64_t) { return Start(); });
   }
   std::printf(
-      "flipped bits: of the harmless ones %llu cost the reason of an abort or a comparison\n",
+      "flipped bits: of the harmless ones %llu cost the reason of an abort, a comparison or a mark of damage\n",
       static_cast<unsigned long long>(forgotten_));
 }
 

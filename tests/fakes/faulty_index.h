@@ -35,6 +35,7 @@ class FaultyIndex : public Index {
     return real_->PutComparison(uid, step, bytes);
   }
   absl::Status PutDamage(CheckpointUid uid, const std::optional<DamageRecord>& damage) override {
+    if (full_) return absl::ResourceExhaustedError("the index's disk is full");
     return real_->PutDamage(uid, damage);
   }
   absl::Status ForEachDamage(

@@ -45,15 +45,5 @@ TEST_F(DamageRows, GoWithTheirCheckpoint) {
   EXPECT_TRUE(All().empty());
 }
 
-TEST_F(DamageRows, ARebuiltIndexStillAwaitsConfirmationBesideThem) {
-  const CheckpointUid a = Put(IdOf("r", 1));
-  ASSERT_TRUE(index_->PutDamage(a, DamageRecord{1, "a file", false}).ok());
-  EXPECT_TRUE(index_->AwaitsConfirmation().value());
-  ASSERT_TRUE(index_->Confirm().ok());
-  Reopen();
-  EXPECT_FALSE(index_->AwaitsConfirmation().value());
-  EXPECT_EQ(All().size(), 1u);
-}
-
 }  // namespace
 }  // namespace ckpt

@@ -168,7 +168,11 @@ TEST_F(RetentionOfRuns, ADamagedCheckpointDoesNotCostTheLastGoodOne) {
   EXPECT_FALSE(Verify("r@500").ok());
   daemon().Kill();  // the next one has not read it, and knows
   DropClients();
+  std::filesystem::remove_all(daemon().memory_folder());  // a reboot: memory serves nothing
   CKPT_ASSERT_OK(daemon().Restart());
+  const auto latest = Connect()->PlanRestore(*ParseSelector("r@latest"), {});
+  ASSERT_TRUE(latest.ok()) << latest.status();
+  EXPECT_EQ((*latest)->checkpoint().id().step(), 400u);
   Save("r", 600);
   v1::PlanRetentionRequest request;
   request.set_run("r");

@@ -89,12 +89,14 @@ TEST_F(ScrubberTest, NamesDamageMarksTheCheckpointAndForgetsItWhenItIsGone) {
                     HasSubstr("t0"), HasSubstr("offset ")));
   EXPECT_THAT(Lines(), Contains(AllOf(HasSubstr("run=r"), HasSubstr("step=1"), HasSubstr("t0"))));
   known_.emplace(&store_->index());
+  ASSERT_TRUE(known_->Load().ok());
   EXPECT_EQ(known_->count(), 1u) << "as after a restart";
   EXPECT_THAT(known_->Find(uids_[0])->first, HasSubstr("t0"));
   FlipByte(path, offset);
   ASSERT_TRUE(scrubber->Pass().ok());
   EXPECT_EQ(known_->count(), 0u);
   known_.emplace(&store_->index());
+  ASSERT_TRUE(known_->Load().ok());
   EXPECT_EQ(known_->count(), 0u);
 }
 
@@ -103,6 +105,19 @@ TEST_F(ScrubberTest, WhatWasCommittedOrCheckedWithinTheIntervalIsNotDue) {
   ASSERT_TRUE(scrubber->Pass().ok());
   EXPECT_EQ(scrubber->status().bytes, 0u);
   EXPECT_EQ(scrubber->status().pass_ended_at, absl::InfinitePast());
+}
+
+// Its files may have been put back by hand.
+TEST_F(ScrubberTest, AMarkOfAnEarlierProcessIsDueAtOnce) {
+  VerificationProgress found;
+  found.damage = {"a file"};
+  known_->Found(uids_[0], found);
+  known_.emplace(&store_->index());
+  ASSERT_TRUE(known_->Load().ok());
+  const auto scrubber = Make({.bytes_per_second = 0, .interval = absl::Hours(1)});
+  ASSERT_TRUE(scrubber->Pass().ok());
+  EXPECT_GT(scrubber->status().bytes, 0u);
+  EXPECT_EQ(known_->count(), 0u);
 }
 
 // Deletion is not held up, and what it takes away is no damage.

@@ -219,6 +219,25 @@ TEST_F(MemoryTierTest, RecordsOfACopyCountAgainstTheBudget) {
   EXPECT_LE(tier().usage().used_bytes, 16 * kMiB);
 }
 
+// A budget of two parts holds two: what their plans and marks take is not held against the second.
+TEST_F(MemoryTierTest, SmallRecordsKeepOutNoPartThatJustFits) {
+  const auto check = [] { return absl::OkStatus(); };
+  std::vector<std::shared_ptr<StagingFile>> files;
+  for (int i = 0; i < 2; ++i) {
+    const auto folder = tier().NewFolder();
+    ASSERT_TRUE(folder.ok()) << folder.status();
+    auto file = tier().Acquire(
+        {nullptr, "a", 8 * kMiB, v1::ON_FULL_REFUSE, absl::InfiniteFuture(), check}, *folder);
+    ASSERT_TRUE(file.ok()) << i << ": " << file.status();
+    files.push_back(*std::move(file));
+    staging::StagedPlan plan;
+    plan.mutable_values()->add_entries()->mutable_value()->set_raw(std::string(20'000, 'v'));
+    ASSERT_TRUE((*folder)->WritePlan(plan).ok());
+  }
+  EXPECT_GT(tier().usage().used_bytes, 16 * kMiB);
+  EXPECT_TRUE(absl::IsResourceExhausted(Acquire(nullptr, kMiB, v1::ON_FULL_REFUSE).status()));
+}
+
 TEST_F(MemoryTierTest, ASecondDaemonOnTheSameFolderIsRefused) {
   MemoryTierOptions options;
   options.folder = rig_.memory_folder();
