@@ -186,6 +186,16 @@ bool LeafFilter::Matches(const LeafFacts& leaf) const {
   return included && std::none_of(exclude_.begin(), exclude_.end(), holds);
 }
 
+std::vector<uint32_t> LeafFilter::included_ranks() const {
+  std::vector<uint32_t> ranks;
+  for (const Match& match : include_) {
+    ranks.insert(ranks.end(), match.ranks.begin(), match.ranks.end());
+  }
+  std::sort(ranks.begin(), ranks.end());
+  ranks.erase(std::unique(ranks.begin(), ranks.end()), ranks.end());
+  return ranks;
+}
+
 std::vector<std::string> LeafFilter::Prefixes() const {
   if (include_.empty() && exact_.empty()) return {""};
   std::vector<std::string> all = exact_;

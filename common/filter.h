@@ -50,6 +50,8 @@ class LeafFilter {
   // These, the keys of slices and those that must exist (printed, sorted): what a caller is told is
   // missing.
   const std::vector<std::string>& named_keys() const { return named_; }
+  // Whose PER_RANK leaves some include asks for (sorted).
+  std::vector<uint32_t> included_ranks() const;
   // Every leaf that may match has a key that begins with one of these. Sorted, none begins with
   // another; {""} where nothing is known. An exact key stands as it is.
   std::vector<std::string> Prefixes() const;

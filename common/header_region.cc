@@ -25,7 +25,6 @@ constexpr uint64_t kTensorBytesMax = 512;
 constexpr uint64_t kNameBytesGrowMax = 6;  // of a byte in JSON
 constexpr uint64_t kAroundValuesBytes = 8192;
 
-constexpr absl::string_view kMetadataKey = "__metadata__";
 
 // Counts what a Writer would write.
 class Counter {
@@ -134,7 +133,7 @@ class FileNames {
     if (leaf != leaf_) {
       leaf_ = leaf;
       next_number_ = 1;
-      if (key != kMetadataKey) return Take(key);
+      if (key != kSafetensorsMetadata) return Take(key);
     }
     if (!looked_) {
       // Only keys that look like a generated name can be in the way of one.

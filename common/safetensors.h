@@ -21,6 +21,8 @@ namespace ckpt {
 
 // The size field that a file begins with.
 inline constexpr uint64_t kLengthPrefixBytes = 8;
+// The name in a header that is no tensor's: texts by name, what the file says of itself.
+inline constexpr char kSafetensorsMetadata[] = "__metadata__";
 
 // The header region (length prefix, JSON, padding) of data file `file` of a part. __metadata__:
 // format "ckptd", format_version, run, step, incarnation, rank, world_size, `shards` (JSON: global

@@ -77,7 +77,7 @@ class HeaderSax {
       return true;
     }
     if (place_ != Place::kRoot) return Unexpected("an object");
-    if (tensor_.name == "__metadata__") {
+    if (tensor_.name == kSafetensorsMetadata) {
       place_ = Place::kMetadata;
     } else {
       place_ = Place::kTensor;

@@ -10,7 +10,6 @@
 namespace ckpt {
 namespace {
 
-constexpr absl::string_view kMetadataName = "__metadata__";
 
 // ,"NAME":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]}
 void AppendTensor(absl::string_view quoted_name, DType dtype, absl::Span<const uint64_t> shape,
@@ -88,7 +87,7 @@ std::string MakePlainHeaderRegion(absl::Span<const SafetensorsTensor> tensors,
   for (const SafetensorsTensor& tensor : tensors) {
     uint64_t length = DTypeBytes(tensor.dtype);
     for (const uint64_t extent : tensor.shape) length *= extent;
-    AppendTensor(Quote(tensor.name == kMetadataName ? "__metadata__#1" : tensor.name),
+    AppendTensor(Quote(tensor.name == kSafetensorsMetadata ? "__metadata__#1" : tensor.name),
                  tensor.dtype, tensor.shape, offset, offset + length, json);
     offset += length;
   }

@@ -79,6 +79,10 @@ absl::StatusOr<ExportTarget> ChooseTarget(const Arguments& arguments) {
   }
   ExportTarget target{.path = arguments.positionals()[1], .force = arguments.Has("force")};
   if (target.path.empty()) return absl::InvalidArgumentError("FILE-or-DIR is empty");
+  if (target.path == "-") {
+    return absl::InvalidArgumentError(
+        "an export cannot be written to standard output: name a file, or ./- for one of that name");
+  }
   std::error_code error;
   const bool is_folder = fs::is_directory(target.path, error);
   target.folder = is_folder || arguments.Has("shard-size") || absl::EndsWith(target.path, "/");
@@ -157,7 +161,7 @@ std::map<std::string, std::string> WithSlices(std::map<std::string, std::string>
 absl::StatusOr<std::vector<std::string>> WriteExport(
     const ExportTarget& target, RestorePlan& plan,
     const std::vector<std::vector<ExportTensor>>& files, uint64_t bytes_total) {
-  std::map<std::string, std::string> metadata = ExportMetadata(plan);
+  CKPT_ASSIGN_OR_RETURN(auto metadata, ExportMetadata(plan));
   if (target.folder) {
     CKPT_RETURN_IF_ERROR(
         CheckReplaceable(absl::StrCat(target.path, "/", kExportIndexName), target.force));
@@ -306,7 +310,9 @@ Verb CheckpointExport() {
                "leaves nothing behind.\n\nsafetensors: what each rank has of its own is called "
                "KEY.rankN when there are several ranks. Plain values are\none JSON object, "
                "`values`, in __metadata__, and what --slice left of KEY stands there as "
-               "ckptd.slice.KEY.\nA folder gets model-00001-of-0000N.safetensors and "
+               "ckptd.slice.KEY. What an imported file said of itself\nthere is there again. C64 "
+               "becomes F32 with a last dimension of 2. A tensor whose name is taken gets a\n\"_\" "
+               "behind it. A folder gets model-00001-of-0000N.safetensors and "
                "model.safetensors.index.json.\n\ntorch: one file for torch.load, with nested "
                "dictionaries and lists, plain values in their places, and aliases\nthat share a "
                "storage (where --slice leaves the same of them). It is of one rank's state. With "

@@ -16,6 +16,7 @@
 #include "client/cli/verb.h"
 #include "common/checkpoint_id.h"
 #include "common/key.h"
+#include "common/safetensors.h"
 #include "common/status_macros.h"
 
 namespace ckpt::cli {
@@ -62,7 +63,7 @@ Part MakeImportPart(const ImportSet& set) {
     v1::Value value;
     value.set_text(text);
     part.leaves.push_back(
-        ValueLeaf(MakeKey({"__metadata__", name}), std::move(value), v1::PLACEMENT_REPLICATED));
+        ValueLeaf(MakeKey({kSafetensorsMetadata, name}), std::move(value), v1::PLACEMENT_REPLICATED));
   }
   return part;
 }

@@ -29,6 +29,29 @@ std::string NameOfLeaf(const RestorePlan& plan, const v1::PlannedLeaf& leaf) {
   return name;
 }
 
+// The name of an entry of __metadata__ that was imported; null: it is something else.
+const std::string* FileNote(const v1::Leaf& leaf) {
+  const auto& segments = leaf.key().segments();
+  const bool text =
+      leaf.kind() == v1::LEAF_KIND_VALUE || leaf.kind() == v1::LEAF_KIND_STRING_BYTES;
+  return text && segments.size() == 2 && segments[0].name() == kSafetensorsMetadata &&
+                 segments[1].kind_case() == v1::KeySegment::kName
+             ? &segments[1].name()
+             : nullptr;
+}
+
+absl::StatusOr<std::string> NoteText(RestorePlan& plan, const v1::PlannedLeaf& leaf) {
+  if (leaf.leaf().kind() == v1::LEAF_KIND_VALUE) return leaf.value().text();
+  const Box whole = Box::Whole({leaf.leaf().shape().data(),
+                                static_cast<size_t>(leaf.leaf().shape_size())});
+  std::string text(whole.volume(), '\0');
+  ReadTarget target{.leaf_number = leaf.leaf_number(),
+                    .region = whole,
+                    .out = reinterpret_cast<std::byte*>(text.data())};
+  CKPT_RETURN_IF_ERROR(plan.Read({&target, 1}));
+  return text;
+}
+
 // C64 is two F32 to safetensors.
 SafetensorsTensor HeaderEntry(const ExportTensor& tensor) {
   SafetensorsTensor entry;
@@ -94,9 +117,10 @@ ExportTensor MakeExportTensor(const v1::PlannedLeaf& leaf, const SliceBoxes& box
 
 std::vector<ExportTensor> ExportTensors(const RestorePlan& plan, const SliceBoxes& boxes) {
   std::vector<ExportTensor> tensors;
-  std::set<std::string> taken = {"__metadata__"};
+  std::set<std::string> taken = {kSafetensorsMetadata};
   for (const v1::PlannedLeaf& planned : plan.leaves()) {
     if (!planned.selected() || !IsTensorKind(planned.leaf().kind())) continue;
+    if (FileNote(planned.leaf()) != nullptr) continue;
     ExportTensor tensor = MakeExportTensor(planned, boxes);
     tensor.name = NameOfLeaf(plan, planned);
     while (!taken.insert(tensor.name).second) tensor.name += "_";
@@ -105,21 +129,26 @@ std::vector<ExportTensor> ExportTensors(const RestorePlan& plan, const SliceBoxe
   return tensors;
 }
 
-std::map<std::string, std::string> ExportMetadata(const RestorePlan& plan) {
+absl::StatusOr<std::map<std::string, std::string>> ExportMetadata(RestorePlan& plan) {
   using Json = nlohmann::ordered_json;
   const v1::CheckpointId& id = plan.checkpoint().id();
-  std::map<std::string, std::string> metadata = {
-      {"format", "pt"},
-      {"ckptd.run", id.run()},
-      {"ckptd.step", absl::StrCat(id.step())},
-      {"ckptd.incarnation", absl::BytesToHexString(id.incarnation())}};
+  std::map<std::string, std::string> metadata;
   Json values = Json::object();
   for (const v1::PlannedLeaf& planned : plan.leaves()) {
-    if (!planned.selected() || planned.leaf().kind() != v1::LEAF_KIND_VALUE) continue;
+    if (!planned.selected()) continue;
+    if (const std::string* note = FileNote(planned.leaf()); note != nullptr) {
+      CKPT_ASSIGN_OR_RETURN(metadata[*note], NoteText(plan, planned));
+      continue;
+    }
+    if (planned.leaf().kind() != v1::LEAF_KIND_VALUE) continue;
     const std::string text = ValueToJson(planned.value());
     Json value = Json::parse(text, nullptr, false);
     values[NameOfLeaf(plan, planned)] = value.is_discarded() ? Json(text) : std::move(value);
   }
+  metadata.try_emplace("format", "pt");
+  metadata["ckptd.run"] = id.run();
+  metadata["ckptd.step"] = absl::StrCat(id.step());
+  metadata["ckptd.incarnation"] = absl::BytesToHexString(id.incarnation());
   if (!values.empty()) {
     metadata["values"] = values.dump(-1, ' ', false, Json::error_handler_t::replace);
   }

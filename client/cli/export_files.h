@@ -11,6 +11,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "client/cli/output_file.h"
@@ -33,14 +34,16 @@ struct ExportTensor {
 // A tensor-like leaf, or the box of it; without a name.
 ExportTensor MakeExportTensor(const v1::PlannedLeaf& leaf, const SliceBoxes& boxes);
 
-// Every selected tensor-like leaf, or the box of it. PER_RANK leaves of a checkpoint of several
+// Every selected tensor-like leaf, or the box of it, but for what a safetensors file said of itself
+// when it was imported: that is in ExportMetadata. PER_RANK leaves of a checkpoint of several
 // ranks are called KEY.rankN; an alias is written out like any other tensor, so that every key is
 // there. A name that is taken (or reserved) gets a trailing "_".
 std::vector<ExportTensor> ExportTensors(const RestorePlan& plan, const SliceBoxes& boxes);
 
-// Which checkpoint this was, its plain values as one JSON object (`values`), and format "pt", which
-// the common loaders ask for.
-std::map<std::string, std::string> ExportMetadata(const RestorePlan& plan);
+// What an imported safetensors file said of itself, as it stood there; which checkpoint this was;
+// its plain values as one JSON object (`values`); and format "pt", which the common loaders ask for,
+// where the file said no other. Errors as RestorePlan::Read.
+absl::StatusOr<std::map<std::string, std::string>> ExportMetadata(RestorePlan& plan);
 
 // Fills files in checkpoint order up to `file_bytes_max` of tensors each (a larger tensor gets a
 // file of its own); at least one file. Within a file: descending element size, then name, so that

@@ -45,9 +45,11 @@ absl::StatusOr<uint64_t> SizeOf(const Arguments& arguments, absl::string_view fl
   return absl::InvalidArgumentError(absl::StrCat("--", flag, ": ", bytes.status().message()));
 }
 
-// Values of a flag that may be repeated and may hold several, with commas between them.
+// Values of a flag that may be repeated and may hold several, with commas between them. Empty ones
+// too, to be refused: a script's unset variable must not select everything.
 std::vector<std::string> ListOf(const Arguments& arguments, absl::string_view flag) {
-  return absl::StrSplit(absl::StrJoin(arguments.All(flag), ","), ',', absl::SkipEmpty());
+  if (!arguments.Has(flag)) return {};
+  return absl::StrSplit(absl::StrJoin(arguments.All(flag), ","), ',');
 }
 
 void AddDTypes(const Arguments& arguments, absl::string_view flag, v1::LeafMatch& match,

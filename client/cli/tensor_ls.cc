@@ -46,13 +46,14 @@ absl::StatusOr<Box> BoxOf(const v1::Leaf& leaf, const std::string& key, const Sl
   return BoxOf(slice->second, shape);
 }
 
-// Bytes of what is listed.
+// Bytes of what is listed; none of an alias, as another tensor has them.
 uint64_t AddTensorRow(RecordPrinter& printer, const v1::TensorInfo& tensor, const Slices& slices,
                       const Box& box) {
   const v1::Leaf& leaf = tensor.leaf();
   const std::string key = PrintKey(leaf.key());
   const bool tensor_like = IsTensorKind(leaf.kind());
   const bool sliced = slices.contains(key);
+  const bool is_alias = leaf.alias_of_plus_one() != 0;
   const uint64_t bytes = sliced ? box.volume() * DTypeBytes(leaf.dtype()) : tensor.data_bytes();
   Json json;
   json["key"] = key;
@@ -64,7 +65,7 @@ uint64_t AddTensorRow(RecordPrinter& printer, const v1::TensorInfo& tensor, cons
       json["slice_bytes"] = bytes;
     }
     json["shard_count"] = tensor.shard_count();
-    json["is_alias"] = leaf.alias_of_plus_one() != 0;
+    json["is_alias"] = is_alias;
   }
   if (leaf.placement() == v1::PLACEMENT_PER_RANK) json["rank"] = tensor.rank();
   const bool is_value = leaf.kind() == v1::LEAF_KIND_VALUE;
@@ -75,9 +76,11 @@ uint64_t AddTensorRow(RecordPrinter& printer, const v1::TensorInfo& tensor, cons
   printer.Add(json, {sliced ? absl::StrCat(key, box.ToString()) : key, TypeText(leaf),
                      ShapeText(leaf), PlacementText(leaf, tensor.rank()),
                      tensor_like ? PrintByteSize(bytes) : "-",
-                     tensor_like ? absl::StrCat(tensor.shard_count()) : "-",
+                     is_alias      ? "alias"
+                     : tensor_like ? absl::StrCat(tensor.shard_count())
+                                   : "-",
                      is_value ? ValueText(tensor.value()) : ""});
-  return bytes;
+  return is_alias ? 0 : bytes;
 }
 
 absl::StatusOr<ExitCode> ListTensors(VerbContext& context) {

@@ -22,7 +22,8 @@ namespace ckpt {
 struct RestoreOptions {
   // Empty: everything. A key that it names exactly must be there, or planning is NOT_FOUND with the
   // first ten that are not, each with the nearest that are, and how many more; a caller who takes
-  // what there is uses a pattern.
+  // what there is uses a pattern. A slice selects nothing: it bounds what of its key is planned,
+  // to the stored boxes that meet it, so more than the slice can be read where those are larger.
   v1::Selection selection;
   std::optional<v1::RestoreGroup> group;
   // Ranks that restore from this checkpoint at the same time, this one included. What by counting
@@ -123,7 +124,7 @@ class RestorePlan {
   // The disk tier's file, never memory, also where the plan names memory. Of any size in well under
   // a millisecond: no byte is read. INVALID_ARGUMENT as Read. FAILED_PRECONDITION: the region is
   // not one contiguous run of one stored shard (the text names the largest part that is; Read
-  // copies the whole), the plan did not select it, or there is no file on this node to map: a
+  // copies the whole), the plan did not select the leaf, or there is no file on this node to map: a
   // remote daemon, `stream`, or a disk copy that cannot be opened. DATA_LOSS: the file is shorter
   // than its manifest says. RESOURCE_EXHAUSTED: no more mappings.
   virtual absl::StatusOr<TensorView> View(uint32_t leaf_number, const Box& region) const = 0;

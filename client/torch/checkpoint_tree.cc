@@ -43,7 +43,7 @@ CheckpointNode* Child(CheckpointNode& parent, const v1::KeySegment& segment) {
   if (is_new) {
     auto child = std::make_unique<CheckpointNode>();
     child->printed =
-        parent.printed.empty() ? key.ToString() : absl::StrCat(parent.printed, ".", key.ToString());
+        parent.root ? key.ToString() : absl::StrCat(parent.printed, ".", key.ToString());
     child->key = std::move(key);
     parent.children.push_back(std::move(child));
   }
@@ -130,6 +130,7 @@ absl::StatusOr<std::unique_ptr<CheckpointNode>> BuildCheckpointTree(
     absl::Span<const v1::PlannedLeaf> leaves, std::optional<uint32_t> per_rank_source) {
   auto root = std::make_unique<CheckpointNode>();
   root->kind = Kind::kDict;
+  root->root = true;
   for (const Chosen& chosen : ChooseLeaves(leaves, per_rank_source)) {
     const v1::PlannedLeaf& leaf = *chosen.leaf;
     const bool needs_rank_rule =

@@ -21,7 +21,8 @@ struct CheckpointNode {
   enum class Kind { kUnknown, kLeaf, kDict, kList };
   Kind kind = Kind::kUnknown;
   StateKey key = "";    // in the parent; the position in a list
-  std::string printed;  // the whole key
+  std::string printed;  // the whole key; empty, too, at a key whose one name is empty
+  bool root = false;
   const v1::PlannedLeaf* leaf = nullptr;
   // PER_RANK, and nobody said whose to take: this is the first one found. A leaf even where some
   // rank has a dictionary or a list here, and `leaf` is then one of those below it.

@@ -146,7 +146,9 @@ struct LoadOptions {
   bool strict = true;
   enum class Mismatch { kError, kSkip, kCast };
   // A tensor of another shape or dtype, when not strict (strict: always an error). kCast converts
-  // the dtype; another shape is an error still.
+  // the dtype as at::Tensor::to does, so that what the other one cannot hold is lost (fractions,
+  // imaginary parts, large numbers), and the report says which it did that to; another shape is an
+  // error still.
   Mismatch mismatch = Mismatch::kError;
   // Exceptions from `strict` and `mismatch`, strict or not: of those that match a leaf the first
   // that says something about the case decides.
@@ -179,6 +181,7 @@ struct LoadReport {
   std::vector<std::string> missing;      // asked for, not in the checkpoint
   std::vector<std::string> unexpected;   // in the checkpoint under a module, unknown to it
   std::vector<std::string> mismatched;   // "key: what it is and what was expected"
+  std::vector<std::string> cast;         // "key: I64 to I32", of what is restored so
   std::vector<std::string> unreadable;   // "key: why", of what a policy tolerates
   std::vector<std::string> other_ranks;  // PER_RANK leaves that stayed out for want of a rule
   std::vector<std::string> damaged;      // only of a load that failed for it: see DATA_LOSS at Load
@@ -238,7 +241,8 @@ class Checkpointer {
                                   const TorchSaveOptions& options = {});
 
   // Restores into the modules, optimizers, tensors and Stateful objects of `state`, in place (same
-  // tensors, same addresses); plain values in `state` are replaced. A null, an empty dictionary and
+  // tensors, same addresses); plain values in `state` are replaced. Where two keys ask for the same
+  // memory, it has what the later one says, and `restored` names both. A null, an empty dictionary and
   // an empty list in `state` stand for whatever the checkpoint has there. Everything is checked
   // before anything is touched, and all complaints are in one error:
   //   NOT_FOUND            run or step unknown (says what exists); requested keys that the

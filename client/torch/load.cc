@@ -14,6 +14,7 @@
 #include "client/torch/module_entries.h"
 #include "client/torch/selected_boxes.h"
 #include "client/torch/tensor_bytes.h"
+#include "common/safetensors.h"
 #include "common/status_macros.h"
 
 namespace ckpt {
@@ -132,7 +133,7 @@ class Matcher {
     for (const auto& child : node.children) {
       if (child->taken) continue;
       // Not a parameter: what an imported safetensors file says of itself.
-      const bool file_note = node.printed.empty() && child->printed == "__metadata__";
+      const bool file_note = node.root && child->printed == kSafetensorsMetadata;
       if (file_note) {
         plan_.Keep(*child);
         continue;
@@ -143,7 +144,7 @@ class Matcher {
     const std::string rename = PrefixThatFits(missing, unexpected);
     if (rename.empty()) return;
     plan_.Hint(absl::StrCat("LoadOptions::renames = {", rename, "} would find all names of ",
-                            node.printed.empty() ? "the module" : node.printed));
+                            node.root ? "the module" : node.printed));
   }
 
   void MatchStateful(Stateful* object, CheckpointNode& node) {
@@ -162,7 +163,7 @@ class Matcher {
     if (node.kind != Kind::kDict) return plan_.Mismatched(node, "expected a dictionary");
     plan_.RenameChildren(node, /*is_module=*/false);
     for (StateEntry& entry : dict) {
-      if (node.printed.empty()) plan_.set_top_level(entry.key.ToString());
+      if (node.root) plan_.set_top_level(entry.key.ToString());
       if (CheckpointNode* child = node.Find(entry.key)) {
         Match(entry.value, *child);
       } else {

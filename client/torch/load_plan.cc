@@ -128,6 +128,10 @@ bool LoadPlan::Accepts(CheckpointNode& node, const at::Tensor& target, const Ext
                             ", expected ", Describe(DTypeName(wanted), global_shape)));
     return false;
   }
+  if (cast) {
+    report_.cast.push_back(absl::StrCat(node.printed, ": ", std::string(DTypeName(leaf.dtype())),
+                                        " to ", std::string(DTypeName(wanted))));
+  }
   const auto stored_type = ScalarTypeOf(leaf.dtype());
   if (!stored_type.ok()) Problem(node.printed, stored_type.status().message());
   return stored_type.ok() && Readable(node, region);

@@ -66,7 +66,7 @@ absl::Status LeafCursor::ReadEntry() {
   leaf_ = reader.Text();
   alias_target_ = reader.Text();
   shards_ = reader.Text();
-  if (!reader.ok() || key_.empty() || top_level_bytes_ > key_.size()) {
+  if (!reader.ok() || top_level_bytes_ > key_.size()) {
     return index_records::Damaged("a row of leaves");
   }
   rest_ = reader.rest();

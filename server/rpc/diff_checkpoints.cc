@@ -76,10 +76,10 @@ class Comparison {
     CKPT_ASSIGN_OR_RETURN(const CheckpointRecord new_record, Find(request_.after()));
     *summary_.mutable_before() = old_record.manifest.id();
     *summary_.mutable_after() = new_record.manifest.id();
-    if (!filter_.named_keys().empty()) {
+    if (!filter_.named_keys().empty() || !filter_.included_ranks().empty()) {
       CKPT_ASSIGN_OR_RETURN(LeafMerge old_leaves, Merged(old_record));
       CKPT_ASSIGN_OR_RETURN(LeafMerge new_leaves, Merged(new_record));
-      CKPT_RETURN_IF_ERROR(selection.CheckNamedKeys({&old_leaves, &new_leaves}));
+      CKPT_RETURN_IF_ERROR(selection.CheckNamed({&old_leaves, &new_leaves}));
     }
     CKPT_ASSIGN_OR_RETURN(const auto before, Open(old_record, selection));
     CKPT_ASSIGN_OR_RETURN(const auto after, Open(new_record, selection));

@@ -33,6 +33,13 @@ absl::StatusOr<LeafMerge> LeafMerge::Open(Index* index, DataFolder* folder,
   return LeafMerge(std::move(parts));
 }
 
+std::vector<uint32_t> LeafMerge::ranks() const {
+  std::vector<uint32_t> ranks;
+  for (const auto& part : parts_) ranks.push_back(part->rank());
+  std::sort(ranks.begin(), ranks.end());
+  return ranks;
+}
+
 absl::Status LeafMerge::Seek(absl::string_view key) {
   const std::string to(key);  // it may be a view of a leaf that is left now
   heap_.clear();

@@ -33,6 +33,7 @@ class LeafMerge {
   absl::Status Next();
   bool valid() const { return !group_.empty(); }
   size_t part_count() const { return parts_.size(); }
+  std::vector<uint32_t> ranks() const;  // of the parts, ascending
 
   // Of the leaf at hand. The parts that declare it, by rank: each stands at it.
   absl::Span<CommittedPart* const> parts() const { return group_; }

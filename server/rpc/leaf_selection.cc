@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <set>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -18,6 +19,16 @@ namespace {
 
 constexpr size_t kSlicesMax = 65536;
 constexpr uint64_t kLeavesPerLook = 4096;  // between looks at whether the caller is still there
+
+// "rank 0", "ranks 0-7", or "8 ranks between 0 and 63" where it is a node's share with holes.
+std::string RanksText(const std::set<uint32_t>& ranks) {
+  if (ranks.empty()) return "no ranks";
+  const uint32_t first = *ranks.begin();
+  const uint32_t last = *ranks.rbegin();
+  if (first == last) return absl::StrCat("rank ", first);
+  if (last - first + 1 == ranks.size()) return absl::StrCat("ranks ", first, "-", last);
+  return absl::StrCat(ranks.size(), " ranks between ", first, " and ", last);
+}
 
 }  // namespace
 
@@ -86,7 +97,16 @@ const std::vector<Box>* LeafSelection::BoxesOf(absl::string_view printed_key) co
   return slices == slices_.end() ? nullptr : &slices->second;
 }
 
-absl::Status LeafSelection::CheckNamedKeys(absl::Span<LeafMerge* const> checkpoints) const {
+absl::Status LeafSelection::CheckNamed(absl::Span<LeafMerge* const> checkpoints) const {
+  std::set<uint32_t> there;
+  for (const LeafMerge* checkpoint : checkpoints) {
+    for (const uint32_t rank : checkpoint->ranks()) there.insert(rank);
+  }
+  for (const uint32_t rank : filter_.included_ranks()) {
+    if (there.contains(rank)) continue;
+    return absl::NotFoundError(absl::StrCat(
+        "the checkpoint has nothing of rank ", rank, ": it has ", RanksText(there)));
+  }
   return CheckKeysExist(filter_.named_keys(), checkpoints);
 }
 

@@ -41,9 +41,9 @@ class LeafSelection {
 
   const LeafFilter& filter() const { return filter_; }
 
-  // NOT_FOUND where keys that were named exactly (see LeafFilter::named_keys) are in none of the
-  // checkpoints: names them, each with the nearest that are there.
-  absl::Status CheckNamedKeys(absl::Span<LeafMerge* const> checkpoints) const;
+  // NOT_FOUND where ranks, or keys that were named exactly (see LeafFilter::named_keys), are in none
+  // of the checkpoints: names them, each key with the nearest that are there.
+  absl::Status CheckNamed(absl::Span<LeafMerge* const> checkpoints) const;
 
  private:
   explicit LeafSelection(LeafFilter filter) : filter_(std::move(filter)) {}

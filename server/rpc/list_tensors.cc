@@ -124,7 +124,7 @@ absl::Status ListTensors(Catalog& catalog, const v1::ListTensorsRequest& request
   }
   CKPT_RETURN_IF_ERROR(record.status());
   CKPT_ASSIGN_OR_RETURN(LeafMerge leaves, LeafMerge::Open(catalog.index, catalog.folder, *record));
-  if (!after) CKPT_RETURN_IF_ERROR(selection.CheckNamedKeys({&leaves}));
+  if (!after) CKPT_RETURN_IF_ERROR(selection.CheckNamed({&leaves}));
 
   *response.mutable_id() = record->manifest.id();
   TensorPage page(leaves, items_max, response);

@@ -71,7 +71,7 @@ class Planning {
     if (absl::IsNotFound(opened.status())) return deleted();
     CKPT_RETURN_IF_ERROR(opened.status());
     LeafMerge& leaves = *opened;
-    CKPT_RETURN_IF_ERROR(selection.CheckNamedKeys({&leaves}));
+    CKPT_RETURN_IF_ERROR(selection.CheckNamed({&leaves}));
 
     std::shared_ptr<OpenPlan> plan;
     if (!request_.leaves_only() && !request_.summary_only()) {

@@ -18,11 +18,22 @@ class CkptctlImport : public Ckptctl {
  protected:
   // A safetensors file of one U8 tensor of four bytes.
   std::string MakeFile() {
-    const std::string json = R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})";
+    return MakeFile(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}})", "abcd");
+  }
+  std::string MakeFile(const std::string& json, const std::string& data) {
     const std::string file = folder_ / "a.safetensors";
-    std::ofstream(file, std::ios::binary) << std::string(1, static_cast<char>(json.size()))
-                                          << std::string(7, '\0') << json << "abcd";
+    std::string length(8, '\0');
+    for (size_t i = 0; i < 8; ++i) length[i] = static_cast<char>(uint64_t{json.size()} >> (8 * i));
+    std::ofstream(file, std::ios::binary) << length << json << data;
     return file;
+  }
+  static SafetensorsHeader HeaderOf(const std::string& path) {
+    const std::string bytes = ReadWholeFile(path);
+    const auto region = SafetensorsRegionBytes(bytes.substr(0, 8), bytes.size());
+    EXPECT_TRUE(region.ok()) << region.status();
+    const auto header = ParseSafetensorsHeader(bytes.substr(0, *region), bytes.size());
+    EXPECT_TRUE(header.ok()) << header.status();
+    return *header;
   }
 };
 
@@ -43,12 +54,9 @@ TEST_F(CkptctlImport, ImportsWhatItExported) {
   std::map<std::string, std::string> tensors[2];
   for (int i = 0; i < 2; ++i) {
     const std::string bytes = ReadWholeFile(folder_ / (i == 0 ? "a" : "b"));
-    const auto region = SafetensorsRegionBytes(bytes.substr(0, 8), bytes.size());
-    ASSERT_TRUE(region.ok()) << region.status();
-    const auto header = ParseSafetensorsHeader(bytes.substr(0, *region), bytes.size());
-    ASSERT_TRUE(header.ok()) << header.status();
-    for (const auto& t : header->tensors) {
-      tensors[i][t.name] = bytes.substr(*region + t.begin, t.end - t.begin);
+    const SafetensorsHeader header = HeaderOf(folder_ / (i == 0 ? "a" : "b"));
+    for (const auto& t : header.tensors) {
+      tensors[i][t.name] = bytes.substr(header.header_region_bytes + t.begin, t.end - t.begin);
     }
   }
   EXPECT_EQ(tensors[0].size(), state.tensors.size());
@@ -59,6 +67,49 @@ TEST_F(CkptctlImport, ImportsWhatItExported) {
   // The step exists now.
   EXPECT_EQ(Run({"checkpoint", "import", "base/model@7", out}).exit_status, 5);
   EXPECT_EQ(Run({"checkpoint", "import", "base/model@7", out, "--force"}).exit_status, 0);
+}
+
+// Short notes are values of the checkpoint, long ones tensors; out they come as they went in, however
+// often, and beside them is only where they come from.
+TEST_F(CkptctlImport, WhatAFileSaysOfItselfIsThereAgain) {
+  std::map<std::string, std::string> metadata = {
+      {"format", "mlx"}, {"title", "x"}, {"tags", std::string(5000, 't')}, {"values", R"({"n":1})"}};
+  Json json = {{"a", {{"dtype", "U8"}, {"shape", {4}}, {"data_offsets", {0, 4}}}},
+               {"__metadata__", metadata}};
+  std::string file = MakeFile(json.dump(), "abcd");
+  for (int round = 1; round <= 2; ++round) {
+    const std::string step = absl::StrCat("run@", round);
+    const CommandResult imported = Run({"checkpoint", "import", step, file});
+    ASSERT_EQ(imported.exit_status, 0) << imported.errors;
+    file = folder_ / absl::StrCat("out", round);
+    ASSERT_EQ(Run({"checkpoint", "export", step, file}).exit_status, 0);
+    const SafetensorsHeader header = HeaderOf(file);
+    ASSERT_EQ(header.tensors.size(), 1u);
+    for (const auto& [name, text] : metadata) EXPECT_EQ(header.metadata.at(name), text) << name;
+    EXPECT_EQ(header.metadata.size(), metadata.size() + 3);
+    EXPECT_EQ(header.metadata.at("ckptd.step"), absl::StrCat(round));
+  }
+}
+
+// A name that prints as nothing is one like any other, and the rest of its checkpoint can be had.
+TEST_F(CkptctlImport, ANameOfNoLetters) {
+  const std::string file = MakeFile(R"({"":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                                    R"("w":{"dtype":"U8","shape":[3],"data_offsets":[1,4]}})",
+                                    "abcd");
+  ASSERT_EQ(Run({"checkpoint", "import", "run@1", file}).exit_status, 0);
+  const Json listed = RunJson({"tensor", "ls", "run@1"});
+  ASSERT_EQ(listed.size(), 2u);
+  EXPECT_EQ(listed[0]["key"], "");
+  EXPECT_EQ(RunJson({"tensor", "ls", "run@1", "--key", ""}).size(), 1u);
+  for (const std::string key : {"", "w"}) {
+    const CommandResult exported =
+        Run({"checkpoint", "export", "run@1", folder_ / "out", "--key", key, "-f"});
+    ASSERT_EQ(exported.exit_status, 0) << exported.errors;
+    const SafetensorsHeader header = HeaderOf(folder_ / "out");
+    ASSERT_EQ(header.tensors.size(), 1u);
+    EXPECT_EQ(header.tensors[0].name, key);
+  }
+  EXPECT_EQ(Run({"checkpoint", "diff", "run@1", "run@1"}).exit_status, 0);
 }
 
 TEST_F(CkptctlImport, ImportRefusesHostileFilesAndSavesNothing) {

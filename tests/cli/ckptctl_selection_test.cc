@@ -91,6 +91,22 @@ TEST_F(CkptctlSelection, AKeyThatIsNotThereIsAnErrorWhateverElseIsAsked) {
   EXPECT_EQ(other.output, "nothing matches\n");
 }
 
+TEST_F(CkptctlSelection, ARankThatIsNotThereIsAnError) {
+  const std::string out = folder_ / "out.safetensors";
+  for (const std::vector<std::string>& words :
+       std::vector<std::vector<std::string>>{{"tensor", "ls", "run@100"},
+                                             {"tensor", "ls", "run@100", "--summary"},
+                                             {"checkpoint", "export", "run@100", out},
+                                             {"checkpoint", "diff", "run@100", "run@100"}}) {
+    std::vector<std::string> asked = words;
+    asked.insert(asked.end(), {"--rank", "1,9"});
+    const CommandResult result = Run(asked);
+    EXPECT_EQ(result.exit_status, 3) << words[1];
+    EXPECT_THAT(result.errors, HasSubstr("nothing of rank 9: it has ranks 0-1"));
+  }
+  EXPECT_FALSE(std::filesystem::exists(out));
+}
+
 TEST_F(CkptctlSelection, AllThatIsWrongIsToldAtOnce) {
   const CommandResult words =
       Run({"tensor", "ls", "run@100", "--slice", "a[", "--slice", "b", "--regex", "x(y", "--regex",

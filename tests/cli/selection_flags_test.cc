@@ -117,6 +117,11 @@ TEST(SelectionFlags, SayWhichFlagIsWrong) {
   EXPECT_THAT(Selected({"--rank", "-1"})[0], HasSubstr("--rank"));
   EXPECT_THAT(Selected({"--exclude-dtype", "F99", "--exclude-rank", "x"})[0],
               AllOf(HasSubstr("--exclude-dtype"), HasSubstr("--exclude-rank")));
+  // An empty one is no "all": a script's variable may be unset.
+  for (const char* flag : {"--dtype", "--exclude-dtype", "--rank", "--exclude-rank"}) {
+    EXPECT_THAT(Selected({flag, ""})[0], HasSubstr(flag));
+    EXPECT_THAT(Selected({flag, ","})[0], HasSubstr(flag));
+  }
   EXPECT_THAT(Selected({"--slice", "w"})[0], HasSubstr("KEY[0:100,:]"));
   EXPECT_THAT(Selected({"--regex", "a(b"})[0], HasSubstr("missing )"));
   EXPECT_THAT(

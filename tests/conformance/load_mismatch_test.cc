@@ -94,8 +94,11 @@ TEST_F(Conformance, load_shape_mismatch) {
   EXPECT_TRUE(BitEqual(b, torch::ones(3)));
   EXPECT_EQ(skipped->report.mismatched.size(), 1u);
   options.mismatch = LoadOptions::Mismatch::kCast;
-  ASSERT_OK(Load(1, state, options).status());
+  const auto cast = Load(1, state, options);
+  ASSERT_OK(cast.status());
   EXPECT_TRUE(BitEqual(a, torch::full({2}, 1.5, torch::kFloat64)));
+  EXPECT_THAT(cast->report.cast, ElementsAre("a: F32 to F64"));
+  EXPECT_THAT(cast->report.restored, ElementsAre("a", "b"));
   StateDict other_shape{{"b", torch::zeros(4)}};
   EXPECT_TRUE(absl::IsInvalidArgument(Load(1, other_shape, options).status()));
 }

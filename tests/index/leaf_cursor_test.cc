@@ -25,6 +25,8 @@ std::shared_ptr<const PartLayout> RandomLayout(uint32_t seed, int leaves) {
     for (uint32_t depth = 1 + below(4); depth > 0; --depth) {
       if (below(3) == 0) {
         key.add_segments()->set_index(below(12));
+      } else if (below(12) == 0) {
+        key.add_segments()->set_name("");  // alone, it prints as nothing
       } else {
         key.add_segments()->set_name(absl::StrCat(below(2) == 0 ? "layer" : "l", below(20)));
       }

@@ -52,6 +52,21 @@ TEST(LoadInPlace, TensorsMadeInInferenceMode) {
   EXPECT_TRUE(BitEqual(cast, torch::ones(3, torch::kFloat64)));
 }
 
+// A key may print as nothing, alone or with more below it; it is no other name for the state.
+TEST(LoadInPlace, NamesOfNoLetters) {
+  const StateDict saved{{"", torch::ones(2)}, {"w", StateDict{{"", torch::zeros(1)}}}};
+  StateDict state{{"", torch::zeros(2)}, {"w", StateDict{{"", torch::ones(1)}}}};
+  ASSERT_OK(LoadFrom(Saved(saved), state).status());
+  EXPECT_TRUE(BitEqual(*state[""].If<at::Tensor>(), torch::ones(2)));
+  EXPECT_TRUE(BitEqual(*(*state["w"].If<StateDict>())[""].If<at::Tensor>(), torch::zeros(1)));
+  StateDict below{{"", StateDict{{"a", torch::zeros(2)}}}};
+  ASSERT_OK(LoadFrom(Saved({{"", StateDict{{"a", torch::ones(2)}}}}), below).status());
+  EXPECT_TRUE(BitEqual(*(*below[""].If<StateDict>())["a"].If<at::Tensor>(), torch::ones(2)));
+  StateDict missing{{"a", torch::zeros(2)}};
+  EXPECT_TRUE(absl::IsNotFound(
+      LoadFrom(Saved({{"", StateDict{{"a", torch::ones(2)}}}}), missing).status()));
+}
+
 class LoadDType : public ::testing::TestWithParam<c10::ScalarType> {};
 
 TEST_P(LoadDType, BitsComeBack) {

@@ -83,7 +83,7 @@ absl::Status PlanOfParts::Check(absl::Span<const ReadTarget> targets) const {
     const Extents shape(leaf.leaf().shape().begin(), leaf.leaf().shape().end());
     if (absl::Status status = ValidateBox(target.region, shape); !status.ok()) return status;
     if (PrintKey(leaf.leaf().key()) == lost_) {
-      return absl::DataLossError(absl::StrCat("lost: ", lost_));
+      return absl::DataLossError(absl::StrCat("lost: ", *lost_));
     }
     uint64_t covered = 0;
     for (const Stored& stored : stored_[number]) {
@@ -115,7 +115,7 @@ absl::Status PlanOfParts::Read(absl::Span<const ReadTarget> targets, ReadStatist
           });
     }
     if (PrintKey(leaf.leaf().key()) == damaged_) {
-      return absl::DataLossError(absl::StrCat("damaged: ", damaged_));
+      return absl::DataLossError(absl::StrCat("damaged: ", *damaged_));
     }
   }
   return absl::OkStatus();

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,7 @@ class PlanOfParts : public RestorePlan {
   const v1::CheckpointInfo& checkpoint() const override { return checkpoint_; }
   absl::Span<const v1::PlannedLeaf> leaves() const override { return leaves_; }
   absl::StatusOr<uint32_t> Find(const std::string& printed_key, uint32_t rank) const override;
-  bool has_unreadable() const override { return !lost_.empty(); }
+  bool has_unreadable() const override { return lost_.has_value(); }
   absl::Status Check(absl::Span<const ReadTarget> targets) const override;
   absl::Status Read(absl::Span<const ReadTarget> targets, ReadStatistics* statistics) override;
   const v1::PlanSummary& summary() const override { return summary_; }
@@ -51,8 +52,8 @@ class PlanOfParts : public RestorePlan {
   uint64_t elements_read_ = 0;
   absl::Status fail_ = absl::OkStatus();
   int reads_before_fail_ = 0;
-  std::string damaged_;
-  std::string lost_;
+  std::optional<std::string> damaged_;
+  std::optional<std::string> lost_;
 };
 
 }  // namespace ckpt::testing
