@@ -21,7 +21,7 @@ constexpr char kHelp[] =
   ckptutil rebuild-index DATA_FOLDER       make the index anew from the manifests
 
 Options:
-  -o json        dump: JSON instead of a table
+  -o json        dump, verify: JSON instead of text
   -q, --quiet    verify: no progress on stderr
   -h, --help     this text
       --version  which ckptutil this is
@@ -93,9 +93,8 @@ absl::StatusOr<Arguments> Parse(const std::vector<std::string>& given) {
     arguments.selector = plain[2];
     CKPT_RETURN_IF_ERROR(ParseSelector(arguments.selector).status());
   }
-  if (arguments.json && arguments.verb != "dump") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("-o json: ", arguments.verb, " prints text only"));
+  if (arguments.json && arguments.verb == "rebuild-index") {
+    return absl::InvalidArgumentError("-o json: rebuild-index prints text only");
   }
   return arguments;
 }
@@ -107,6 +106,10 @@ absl::StatusOr<ExitCode> Run(const Arguments& arguments, const Output& output) {
 }
 
 }  // namespace
+
+std::string Printed(const Json& json) {
+  return json.dump(2, ' ', false, Json::error_handler_t::replace);
+}
 
 absl::StatusOr<std::unique_ptr<DataFolder>> OpenFolder(const std::string& path) {
   auto folder = DataFolder::OpenExisting(PosixFileSystem(), path);

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "nlohmann/json.hpp"
 #include "server/persist/persister.h"
 #include "server/storage/data_folder.h"
 
@@ -26,6 +27,11 @@ enum ExitCode : int {
   kExitNoRoom = 9,    // the disk is full
   kExitDenied = 10,   // permissions
 };
+
+using Json = nlohmann::ordered_json;
+
+// Keys and values are the user's own: bytes that are no UTF-8 must not end the program.
+std::string Printed(const Json& json);
 
 struct Arguments {
   std::string verb;

@@ -11,14 +11,11 @@
 #include "common/safetensors.h"
 #include "common/status_macros.h"
 #include "google/protobuf/util/time_util.h"
-#include "nlohmann/json.hpp"
 #include "server/offline/command.h"
 #include "server/storage/names.h"
 
 namespace ckpt::offline {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 struct Found {
   v1::CheckpointManifest manifest;
@@ -204,11 +201,6 @@ absl::StatusOr<const Found*> Select(const std::vector<Found>& all, const std::st
   return chosen;
 }
 
-std::string Text(const Json& json) {
-  // Keys and values are the user's own: bytes that are no UTF-8 must not end the program.
-  return json.dump(2, ' ', false, Json::error_handler_t::replace);
-}
-
 }  // namespace
 
 absl::StatusOr<ExitCode> Dump(const Arguments& arguments, const Output& output) {
@@ -219,7 +211,7 @@ absl::StatusOr<ExitCode> Dump(const Arguments& arguments, const Output& output) 
     if (arguments.json) {
       Json list = Json::array();
       for (const Found& found : all) list.push_back(ToJson(found));
-      output.text << Text(list) << "\n";
+      output.text << Printed(list) << "\n";
     } else {
       PrintList(all, output);
     }
@@ -233,7 +225,7 @@ absl::StatusOr<ExitCode> Dump(const Arguments& arguments, const Output& output) 
     json["parts"].push_back(std::move(part));
   }
   if (arguments.json) {
-    output.text << Text(json) << "\n";
+    output.text << Printed(json) << "\n";
   } else {
     PrintOne(json, output);
   }

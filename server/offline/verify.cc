@@ -15,8 +15,8 @@ namespace {
 
 class Verification {
  public:
-  Verification(DataFolder* folder, const Output& output, bool progress)
-      : folder_(folder), output_(output), progress_(progress) {}
+  Verification(DataFolder* folder, const Output& output, bool json, bool progress)
+      : folder_(folder), output_(output), json_(json), progress_(progress) {}
 
   absl::StatusOr<ExitCode> Run() {
     CKPT_ASSIGN_OR_RETURN(std::vector<CheckpointUid> uids, folder_->ListCheckpointManifests());
@@ -29,10 +29,8 @@ class Verification {
     }
     CKPT_RETURN_IF_ERROR(Read(names::kRetention, folder_->ReadRetention().status()));
     if (progress_) output_.errors << "\r\033[K";
-    output_.text << uids.size() << (uids.size() == 1 ? " checkpoint, " : " checkpoints, ")
-                 << PrintByteSize(bytes_) << " read, " << damage_
-                 << (damage_ == 1 ? " place" : " places") << " damaged\n";
-    return damage_ > 0 ? kExitDamaged : kExitOk;
+    Summarize(uids.size());
+    return damage_.empty() ? kExitOk : kExitDamaged;
   }
 
  private:
@@ -67,25 +65,39 @@ class Verification {
   }
 
   void Damage(absl::string_view where, absl::string_view what) {
-    ++damage_;
+    damage_.push_back({{"where", std::string(where)}, {"what", std::string(what)}});
+    if (json_) return;
     if (progress_) output_.errors << "\r\033[K";
     output_.text << "damaged: " << std::string(where) << ": " << std::string(what) << "\n";
+  }
+
+  void Summarize(size_t checkpoints) {
+    if (json_) {
+      const Json all = {{"checkpoints", checkpoints}, {"bytes", bytes_}, {"damage", damage_}};
+      output_.text << Printed(all) << "\n";
+      return;
+    }
+    output_.text << checkpoints << (checkpoints == 1 ? " checkpoint, " : " checkpoints, ")
+                 << PrintByteSize(bytes_) << " read, " << damage_.size()
+                 << (damage_.size() == 1 ? " place" : " places") << " damaged\n";
   }
 
   static constexpr uint64_t kStepBytes = 64 << 20;
   DataFolder* const folder_;
   const Output& output_;
+  const bool json_;
   const bool progress_;
   std::string checkpoint_;
   uint64_t bytes_ = 0;
-  uint64_t damage_ = 0;
+  Json damage_ = Json::array();  // each: where, what
 };
 
 }  // namespace
 
 absl::StatusOr<ExitCode> Verify(const Arguments& arguments, const Output& output) {
   CKPT_ASSIGN_OR_RETURN(const std::unique_ptr<DataFolder> folder, OpenFolder(arguments.folder));
-  return Verification(folder.get(), output, output.progress && !arguments.quiet).Run();
+  const bool progress = output.progress && !arguments.quiet;
+  return Verification(folder.get(), output, arguments.json, progress).Run();
 }
 
 }  // namespace ckpt::offline

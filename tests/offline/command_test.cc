@@ -72,7 +72,6 @@ TEST_F(Ckptutil, SaysHowItIsUsed) {
                                              {"dump", path_, "-o", "xml"},
                                              {"dump", path_, "-o"},
                                              {"dump", path_, "nonsense"},
-                                             {"verify", path_, "-o", "json"},
                                              {"rebuild-index", "-o", "json", path_},
                                              {"verify", "--fast", path_}}) {
     EXPECT_EQ(Run(wrong), 2);
@@ -117,6 +116,14 @@ TEST_F(Ckptutil, VerifyNamesCheckpointRankFileKeyAndOffset) {
   EXPECT_THAT(text_, HasSubstr("t0"));
   EXPECT_THAT(text_, HasSubstr(absl::StrCat("offset ", header_ + (1 << 20))));
   EXPECT_THAT(text_, HasSubstr("1 place damaged"));
+  EXPECT_EQ(Run({"verify", path_, "-o", "json"}), 6);
+  const nlohmann::json json = nlohmann::json::parse(text_, nullptr, false);
+  ASSERT_TRUE(json.is_object()) << text_;
+  EXPECT_EQ(json["checkpoints"], 2);
+  EXPECT_GT(json["bytes"], 2000000);
+  ASSERT_EQ(json["damage"].size(), 1u);
+  EXPECT_EQ(json["damage"][0]["where"], "team/run@5");
+  EXPECT_THAT(std::string(json["damage"][0]["what"]), HasSubstr(file_.hex()));
 }
 
 TEST_F(Ckptutil, VerifyFindsDamagedManifestsToo) {
