@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -17,6 +18,7 @@ namespace {
 constexpr uint32_t kProtocolVersion = 1;
 constexpr size_t kFramePrefixBytes = 4;
 constexpr size_t kClientNameBytesMax = 100;
+constexpr absl::Duration kTooManyPause = absl::Milliseconds(10);
 
 std::string Framed(const v1::DaemonFrame& frame) {
   std::string bytes(kFramePrefixBytes, '\0');
@@ -168,16 +170,19 @@ absl::Status SessionConnection::SendLocked(const std::string& bytes, int attache
       continue;
     }
     if (written < 0 && errno == EINTR) continue;
-    // ETOOMANYREFS: too many descriptors in flight to clients that do not read.
-    if (written < 0 && errno != EAGAIN && errno != ETOOMANYREFS) {
+    // Too many descriptors are in flight to clients that do not read. This socket has room, so that
+    // waiting for it would not wait.
+    const bool too_many = errno == ETOOMANYREFS;
+    if (errno != EAGAIN && !too_many) {
       return absl::UnavailableError(absl::StrCat("the session has ended: ", std::strerror(errno)));
     }
     const absl::Duration left = deadline - absl::Now();
     if (left <= absl::ZeroDuration()) {
       return absl::UnavailableError("the client does not read its session socket; cut off");
     }
-    pollfd wanted{descriptor_, POLLOUT, 0};
-    poll(&wanted, 1, static_cast<int>(absl::ToInt64Milliseconds(left)) + 1);
+    pollfd wanted{descriptor_, static_cast<short>(too_many ? 0 : POLLOUT), 0};
+    const absl::Duration wait = too_many ? std::min(left, kTooManyPause) : left;
+    poll(&wanted, 1, static_cast<int>(absl::ToInt64Milliseconds(wait)) + 1);
     if (wanted.revents & (POLLHUP | POLLERR)) {
       return absl::UnavailableError("the session has ended");
     }
