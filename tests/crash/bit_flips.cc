@@ -4,12 +4,11 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <random>
 
-#include "absl/strings/numbers.h"
 #include "gtest/gtest.h"
+#include "tests/fixtures/setting.h"
 
 namespace ckpt {
 namespace {
@@ -31,10 +30,7 @@ Region WholeFile(const std::string& name, const std::string& path) {
 }
 
 uint64_t FlipsPerRegion(uint64_t usual) {
-  const char* given = std::getenv("CKPT_FLIPPED_BITS");
-  uint64_t flips = usual;
-  if (given != nullptr && !absl::SimpleAtoi(given, &flips)) std::abort();
-  return flips;
+  return TestSetting("CKPT_FLIPPED_BITS", usual);
 }
 
 void BitFlips::Flip(const Region& region, uint64_t flips, const Check& check) {

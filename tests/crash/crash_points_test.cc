@@ -14,6 +14,7 @@
 
 #include "gtest/gtest.h"
 #include "tests/crash/protocols.h"
+#include "tests/fixtures/setting.h"
 
 namespace ckpt::crash {
 namespace {
@@ -84,8 +85,8 @@ class CrashPoints : public testing::TestWithParam<std::tuple<size_t, Fate>> {
 
 TEST_P(CrashPoints, EachLosesNothing) {
   ASSERT_NO_FATAL_FAILURE(Prepare());
-  const uint64_t first_seed = Setting("CKPT_CRASH_SEED", 1);
-  const uint64_t rounds = Setting("CKPT_CRASH_ROUNDS", 1);
+  const uint64_t first_seed = TestSetting("CKPT_CRASH_SEED", 1);
+  const uint64_t rounds = TestSetting("CKPT_CRASH_ROUNDS", 1);
   const uint64_t every = Every(protocol());
   uint64_t points = 0;
   uint64_t passed = 0;

@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "server/storage/names.h"
 #include "tests/crash/protocols.h"
+#include "tests/fixtures/setting.h"
 
 namespace ckpt::crash {
 namespace {
@@ -86,7 +87,7 @@ TEST_P(FailedCalls, EachIsReportedOrSurvived) {
   Machine base(folder_.path() + "/base", protocol().memtables_bytes_max);
   ASSERT_TRUE(protocol().prepare(base).ok());
   base.Stop();
-  const uint64_t seed = Setting("CKPT_CRASH_SEED", 1);
+  const uint64_t seed = TestSetting("CKPT_CRASH_SEED", 1);
   const uint64_t every = Every(protocol());
   uint64_t points = 0;
   uint64_t passed = 0;

@@ -1,11 +1,10 @@
 #include "tests/crash/protocols.h"
 
-#include <cstdlib>
-
 #include "common/digest.h"
 #include "common/status_macros.h"
 #include "server/offline/command.h"
 #include "server/storage/names.h"
+#include "tests/fixtures/setting.h"
 
 namespace ckpt::crash {
 namespace {
@@ -177,11 +176,6 @@ constexpr size_t kFlushAlways = 1;
 
 }  // namespace
 
-uint64_t Setting(const char* name, uint64_t otherwise) {
-  const char* value = std::getenv(name);
-  return value != nullptr ? std::strtoull(value, nullptr, 10) : otherwise;
-}
-
 uint64_t Every(const Protocol& protocol) {
 #ifdef CKPT_SANITIZED
   constexpr uint64_t kFewer = 5;  // all is slow
@@ -189,7 +183,7 @@ uint64_t Every(const Protocol& protocol) {
   constexpr uint64_t kFewer = 1;
 #endif
   const bool flushes = protocol.memtables_bytes_max == kFlushAlways;  // many calls, and slow ones
-  return Setting("CKPT_CRASH_EVERY", (flushes ? 29 : 7) * kFewer);
+  return TestSetting("CKPT_CRASH_EVERY", (flushes ? 29 : 7) * kFewer);
 }
 
 const std::vector<Protocol>& Protocols() {

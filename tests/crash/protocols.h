@@ -28,8 +28,6 @@ struct Protocol {
 
 const std::vector<Protocol>& Protocols();
 
-// A number from the environment.
-uint64_t Setting(const char* name, uint64_t otherwise);
 // Which of the protocol's calls are tried: every so-manieth.
 uint64_t Every(const Protocol& protocol);
 

@@ -4,17 +4,16 @@
 // for more rounds: 360 are what a job that saves every ten seconds does in an hour.
 #include <signal.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "ckpt/v1/save.grpc.pb.h"
 #include "grpcpp/client_context.h"
+#include "tests/fixtures/setting.h"
 #include "tests/integration/integration_test.h"
 #include "tests/integration/rank_process.h"
 
@@ -32,12 +31,6 @@ constexpr int kWarmUp = 12;  // pools, arenas and caches have their size by then
 constexpr uint64_t kGrowthMax = 24 << 20;
 // Pools of threads and connections that are closing differ by a few; a leak by each round.
 constexpr size_t kSome = 8;
-
-int Rounds() {
-  const char* asked = std::getenv("CKPT_ENDURANCE_ROUNDS");
-  int rounds = 0;
-  return asked != nullptr && absl::SimpleAtoi(asked, &rounds) ? rounds : kRounds;
-}
 
 // What the kernel says that a process holds.
 struct Held {
@@ -136,10 +129,11 @@ TEST_F(Endurance, WhatClientsComeAndGoWithDoesNotStay) {
   rounds(kWarmUp);
   ASSERT_FALSE(HasFatalFailure());
   const Held before = AtRest();
-  rounds(Rounds());
+  const auto asked = static_cast<int>(TestSetting("CKPT_ENDURANCE_ROUNDS", kRounds));
+  rounds(asked);
   ASSERT_FALSE(HasFatalFailure());
   const Held after = AtRest();
-  std::cout << "endurance: " << Rounds() << " rounds: descriptors " << before.descriptors << " -> "
+  std::cout << "endurance: " << asked << " rounds: descriptors " << before.descriptors << " -> "
             << after.descriptors << ", threads " << before.threads << " -> " << after.threads
             << ", memory " << (before.bytes >> 10) << " -> " << (after.bytes >> 10) << " KiB\n";
   EXPECT_LT(after.descriptors, before.descriptors + kSome);

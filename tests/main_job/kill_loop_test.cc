@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
 #include <filesystem>
 #include <iostream>
 #include <iterator>
@@ -24,6 +23,7 @@
 #include "nlohmann/json.hpp"
 #include "tests/fixtures/daemon.h"
 #include "tests/fixtures/process.h"
+#include "tests/fixtures/setting.h"
 #include "tests/main_job/job.h"
 
 namespace ckpt::testing {
@@ -32,11 +32,6 @@ namespace {
 constexpr int kKills = 10;
 constexpr int kSteps = 400;  // more than ten kills can use up, on a slow machine too
 constexpr int kSaveEvery = 3;
-
-uint64_t Seed() {
-  if (const char* given = std::getenv("CKPT_SEED")) return std::strtoull(given, nullptr, 10);
-  return std::random_device()();
-}
 
 std::vector<std::string> TrainingFlags() {
   return {"--layers=2", "--width=192", "--context=32", absl::StrCat("--steps=", kSteps),
@@ -100,7 +95,7 @@ class MainJobKillLoopTest : public ::testing::Test {
 };
 
 TEST_F(MainJobKillLoopTest, NothingCommittedIsLostAndNothingUncommittedIsVisible) {
-  const uint64_t seed = Seed();
+  const uint64_t seed = TestSetting("CKPT_SEED", std::random_device()());
   std::cout << "CKPT_SEED=" << seed << std::endl;
   std::mt19937_64 random(seed);
   const auto below = [&random](uint64_t bound) { return random() % bound; };

@@ -2,12 +2,10 @@
 // every step the newest committed checkpoint is there, every pinned and every tagged one too, and
 // each of them byte for byte; after every crash all have the labels that were answered.
 // CKPT_PROPERTY_STEPS makes it longer, CKPT_PROPERTY_SEED makes it another one.
-#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <random>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "google/protobuf/util/message_differencer.h"
@@ -15,18 +13,13 @@
 #include "server/retention/retention.h"
 #include "server/storage/names.h"
 #include "tests/fakes/faulty_rocks.h"
+#include "tests/fixtures/setting.h"
 #include "tests/persist/persist_fixture.h"
 
 namespace ckpt {
 namespace {
 
 using ::google::protobuf::util::MessageDifferencer;
-
-uint32_t FromEnvironment(const char* name, uint32_t otherwise) {
-  const char* text = std::getenv(name);
-  uint32_t value = 0;
-  return text != nullptr && absl::SimpleAtoi(text, &value) ? value : otherwise;
-}
 
 const std::vector<uint64_t> kSizes = {5000, 3};
 
@@ -245,11 +238,11 @@ class RetentionProperty : public testing::TestWithParam<uint32_t> {
 };
 
 TEST_P(RetentionProperty, NewestPinnedAndTaggedOnesAreAlwaysThere) {
-  const uint32_t seed = FromEnvironment("CKPT_PROPERTY_SEED", GetParam());
-  const uint32_t steps = FromEnvironment("CKPT_PROPERTY_STEPS", 150);
+  const uint64_t seed = TestSetting("CKPT_PROPERTY_SEED", GetParam());
+  const uint64_t steps = TestSetting("CKPT_PROPERTY_STEPS", 150);
   random_.seed(seed);
   ASSERT_NO_FATAL_FAILURE(Open());
-  for (uint32_t i = 0; i < steps; ++i) {
+  for (uint64_t i = 0; i < steps; ++i) {
     SCOPED_TRACE(absl::StrCat("CKPT_PROPERTY_SEED=", seed, ", step ", i));
     if (Below(8) == 0) {
       Crash();
