@@ -25,7 +25,6 @@ constexpr uint64_t kTensorBytesMax = 512;
 constexpr uint64_t kNameBytesGrowMax = 6;  // of a byte in JSON
 constexpr uint64_t kAroundValuesBytes = 8192;
 
-
 // Counts what a Writer would write.
 class Counter {
  public:

@@ -10,7 +10,6 @@
 namespace ckpt {
 namespace {
 
-
 // ,"NAME":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]}
 void AppendTensor(absl::string_view quoted_name, DType dtype, absl::Span<const uint64_t> shape,
                   uint64_t begin, uint64_t end, std::string& json) {

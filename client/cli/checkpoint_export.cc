@@ -294,17 +294,16 @@ Verb CheckpointExport() {
                  .count_min = 0,
                  .is_path = true}},
            .flags = WithSelectionFlags(
-                    {{.name = "format",
-                      .value = "FORMAT",
-                      .help = "safetensors or torch (default: torch for .pt, .pth and .bin)"},
-                     {.name = "shard-size",
-                      .value = "SIZE",
-                      .help =
-                          "a folder of files of at most 2GiB, ... of tensors (default there: 5GB)"},
-                     {.name = "force", .help = "replace the files that are there", .letter = 'f'},
-                     {.name = "dry-run",
-                      .help = "write nothing: say how much would be read, and from which tier"},
-                     SliceFlag()}),
+               {{.name = "format",
+                 .value = "FORMAT",
+                 .help = "safetensors or torch (default: torch for .pt, .pth and .bin)"},
+                {.name = "shard-size",
+                 .value = "SIZE",
+                 .help = "a folder of files of at most 2GiB, ... of tensors (default there: 5GB)"},
+                {.name = "force", .help = "replace the files that are there", .letter = 'f'},
+                {.name = "dry-run",
+                 .help = "write nothing: say how much would be read, and from which tier"},
+                SliceFlag()}),
            .details =
                "Shards are merged to whole tensors. Every block is verified; an export that fails "
                "leaves nothing behind.\n\nsafetensors: what each rank has of its own is called "

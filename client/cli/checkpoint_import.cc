@@ -62,8 +62,8 @@ Part MakeImportPart(const ImportSet& set) {
   for (const auto& [name, text] : set.metadata) {
     v1::Value value;
     value.set_text(text);
-    part.leaves.push_back(
-        ValueLeaf(MakeKey({kSafetensorsMetadata, name}), std::move(value), v1::PLACEMENT_REPLICATED));
+    part.leaves.push_back(ValueLeaf(MakeKey({kSafetensorsMetadata, name}), std::move(value),
+                                    v1::PLACEMENT_REPLICATED));
   }
   return part;
 }

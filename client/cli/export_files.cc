@@ -32,8 +32,7 @@ std::string NameOfLeaf(const RestorePlan& plan, const v1::PlannedLeaf& leaf) {
 // The name of an entry of __metadata__ that was imported; null: it is something else.
 const std::string* FileNote(const v1::Leaf& leaf) {
   const auto& segments = leaf.key().segments();
-  const bool text =
-      leaf.kind() == v1::LEAF_KIND_VALUE || leaf.kind() == v1::LEAF_KIND_STRING_BYTES;
+  const bool text = leaf.kind() == v1::LEAF_KIND_VALUE || leaf.kind() == v1::LEAF_KIND_STRING_BYTES;
   return text && segments.size() == 2 && segments[0].name() == kSafetensorsMetadata &&
                  segments[1].kind_case() == v1::KeySegment::kName
              ? &segments[1].name()
@@ -42,8 +41,8 @@ const std::string* FileNote(const v1::Leaf& leaf) {
 
 absl::StatusOr<std::string> NoteText(RestorePlan& plan, const v1::PlannedLeaf& leaf) {
   if (leaf.leaf().kind() == v1::LEAF_KIND_VALUE) return leaf.value().text();
-  const Box whole = Box::Whole({leaf.leaf().shape().data(),
-                                static_cast<size_t>(leaf.leaf().shape_size())});
+  const Box whole =
+      Box::Whole({leaf.leaf().shape().data(), static_cast<size_t>(leaf.leaf().shape_size())});
   std::string text(whole.volume(), '\0');
   ReadTarget target{.leaf_number = leaf.leaf_number(),
                     .region = whole,

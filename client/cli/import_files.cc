@@ -15,6 +15,7 @@
 #include "client/cli/output_file.h"
 #include "client/cli/torch_file/torch_reader.h"
 #include "common/byte_size.h"
+#include "common/collected_errors.h"
 #include "common/key.h"
 #include "common/quoted.h"
 #include "common/safetensors.h"
@@ -133,34 +134,35 @@ absl::Status AddIndex(const std::string& path, TopNames& names, ImportSet& set) 
   std::set<std::string> files;
   for (const auto& [tensor, file] : map) files.insert(file);
   std::map<std::string, std::string> found;
+  CollectedErrors errors;
   for (const std::string& file : files) {
     const size_t first = set.leaves.size();
     const absl::Status added = AddFile(absl::StrCat(FolderOf(path), "/", file), names, set);
-    if (absl::IsNotFound(added)) {
-      return absl::NotFoundError(
-          absl::StrCat(path, " names ", Quoted(file), ", which is not there"));
-    }
-    CKPT_RETURN_IF_ERROR(added);
+    errors.Add(!absl::IsNotFound(added)
+                   ? added
+                   : absl::NotFoundError(
+                         absl::StrCat(path, " names ", Quoted(file), ", which is not there")));
     for (size_t i = first; i < set.leaves.size(); ++i) {
       found[PrintKey(set.leaves[i].key)] = file;
     }
   }
+  CKPT_RETURN_IF_ERROR(errors.ToStatus());
   for (const auto& [tensor, file] : map) {
     const auto where = found.find(tensor);
     if (where == found.end() || where->second != file) {
-      return absl::InvalidArgumentError(absl::StrCat(path, ": \"", absl::Utf8SafeCEscape(tensor),
-                                                     "\" should be in ", absl::CEscape(file),
-                                                     ", but is not"));
+      errors.Add(absl::InvalidArgumentError(
+          absl::StrCat(path, ": \"", absl::Utf8SafeCEscape(tensor), "\" should be in ",
+                       absl::CEscape(file), ", but is not")));
     }
   }
   for (const auto& [tensor, file] : found) {
     if (!map.contains(tensor)) {
-      return absl::InvalidArgumentError(
+      errors.Add(absl::InvalidArgumentError(
           absl::StrCat(path, ": ", absl::CEscape(file), " has a tensor \"",
-                       absl::Utf8SafeCEscape(tensor), "\" that the index doesn't name"));
+                       absl::Utf8SafeCEscape(tensor), "\" that the index doesn't name")));
     }
   }
-  return absl::OkStatus();
+  return errors.ToStatus();
 }
 
 absl::Status AddPath(const std::string& path, TopNames& names, ImportSet& set) {
@@ -187,7 +189,9 @@ absl::Status AddPath(const std::string& path, TopNames& names, ImportSet& set) {
 absl::StatusOr<ImportSet> OpenImportSet(absl::Span<const std::string> paths) {
   ImportSet set;
   TopNames names;
-  for (const std::string& path : paths) CKPT_RETURN_IF_ERROR(AddPath(path, names, set));
+  CollectedErrors errors;
+  for (const std::string& path : paths) errors.Add(AddPath(path, names, set));
+  CKPT_RETURN_IF_ERROR(errors.ToStatus());
   return set;
 }
 

@@ -73,13 +73,13 @@ uint64_t AddTensorRow(RecordPrinter& printer, const v1::TensorInfo& tensor, cons
     json["value_type"] = ValueTypeName(tensor.value());
     json["value"] = ValueRecord(tensor.value());
   }
-  printer.Add(json, {sliced ? absl::StrCat(key, box.ToString()) : key, TypeText(leaf),
-                     ShapeText(leaf), PlacementText(leaf, tensor.rank()),
-                     tensor_like ? PrintByteSize(bytes) : "-",
-                     is_alias      ? "alias"
-                     : tensor_like ? absl::StrCat(tensor.shard_count())
-                                   : "-",
-                     is_value ? ValueText(tensor.value()) : ""});
+  printer.Add(json,
+              {sliced ? absl::StrCat(key, box.ToString()) : key, TypeText(leaf), ShapeText(leaf),
+               PlacementText(leaf, tensor.rank()), tensor_like ? PrintByteSize(bytes) : "-",
+               is_alias      ? "alias"
+               : tensor_like ? absl::StrCat(tensor.shard_count())
+                             : "-",
+               is_value ? ValueText(tensor.value()) : ""});
   return is_alias ? 0 : bytes;
 }
 

@@ -242,8 +242,8 @@ class Checkpointer {
 
   // Restores into the modules, optimizers, tensors and Stateful objects of `state`, in place (same
   // tensors, same addresses); plain values in `state` are replaced. Where two keys ask for the same
-  // memory, it has what the later one says, and `restored` names both. A null, an empty dictionary and
-  // an empty list in `state` stand for whatever the checkpoint has there. Everything is checked
+  // memory, it has what the later one says, and `restored` names both. A null, an empty dictionary
+  // and an empty list in `state` stand for whatever the checkpoint has there. Everything is checked
   // before anything is touched, and all complaints are in one error:
   //   NOT_FOUND            run or step unknown (says what exists); requested keys that the
   //                        checkpoint lacks, all of them, the first 20 with the nearest names that

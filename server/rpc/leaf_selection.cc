@@ -104,8 +104,8 @@ absl::Status LeafSelection::CheckNamed(absl::Span<LeafMerge* const> checkpoints)
   }
   for (const uint32_t rank : filter_.included_ranks()) {
     if (there.contains(rank)) continue;
-    return absl::NotFoundError(absl::StrCat(
-        "the checkpoint has nothing of rank ", rank, ": it has ", RanksText(there)));
+    return absl::NotFoundError(
+        absl::StrCat("the checkpoint has nothing of rank ", rank, ": it has ", RanksText(there)));
   }
   return CheckKeysExist(filter_.named_keys(), checkpoints);
 }

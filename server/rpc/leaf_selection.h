@@ -41,8 +41,8 @@ class LeafSelection {
 
   const LeafFilter& filter() const { return filter_; }
 
-  // NOT_FOUND where ranks, or keys that were named exactly (see LeafFilter::named_keys), are in none
-  // of the checkpoints: names them, each key with the nearest that are there.
+  // NOT_FOUND where ranks, or keys that were named exactly (see LeafFilter::named_keys), are in
+  // none of the checkpoints: names them, each key with the nearest that are there.
   absl::Status CheckNamed(absl::Span<LeafMerge* const> checkpoints) const;
 
  private:

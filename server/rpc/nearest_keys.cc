@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "common/glob.h"
 #include "common/nearest_names.h"
 #include "common/quoted.h"
 #include "common/status_macros.h"
@@ -119,6 +120,16 @@ class KeyWalk {
   size_t steps_;
 };
 
+// A dictionary or a list, and no leaf: what is in it has keys that go on behind a dot.
+absl::StatusOr<bool> ContainsKeys(absl::Span<LeafMerge* const> checkpoints, absl::string_view key) {
+  const std::string below = absl::StrCat(key, ".");
+  for (LeafMerge* leaves : checkpoints) {
+    CKPT_RETURN_IF_ERROR(leaves->Seek(below));
+    if (leaves->valid() && absl::StartsWith(leaves->printed_key(), below)) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 absl::Status FindNearestKeys(LeafMerge& leaves, absl::Span<NearestSearch> searches) {
@@ -155,9 +166,15 @@ absl::Status CheckKeysExist(absl::Span<const std::string> named,
   }
   std::vector<std::string> told;
   for (const NearestSearch& search : searches) {
+    const std::string key = Quoted(search.name());
+    CKPT_ASSIGN_OR_RETURN(const bool contains, ContainsKeys(checkpoints, search.name()));
+    if (contains) {
+      told.push_back(absl::StrCat(key, " (but keys below it: a glob takes them all, ",
+                                  Quoted(absl::StrCat(LiteralGlob(search.name()), ".**")), ")"));
+      continue;
+    }
     std::vector<std::string> nearest = search.Names();
     for (std::string& name : nearest) name = Quoted(name);
-    const std::string key = Quoted(search.name());
     told.push_back(nearest.empty()
                        ? key
                        : absl::StrCat(key, " (nearest: ", absl::StrJoin(nearest, ", "), ")"));

@@ -69,11 +69,13 @@ TEST_F(CkptctlImport, ImportsWhatItExported) {
   EXPECT_EQ(Run({"checkpoint", "import", "base/model@7", out, "--force"}).exit_status, 0);
 }
 
-// Short notes are values of the checkpoint, long ones tensors; out they come as they went in, however
-// often, and beside them is only where they come from.
+// Short notes are values of the checkpoint, long ones tensors; out they come as they went in,
+// however often, and beside them is only where they come from.
 TEST_F(CkptctlImport, WhatAFileSaysOfItselfIsThereAgain) {
-  std::map<std::string, std::string> metadata = {
-      {"format", "mlx"}, {"title", "x"}, {"tags", std::string(5000, 't')}, {"values", R"({"n":1})"}};
+  std::map<std::string, std::string> metadata = {{"format", "mlx"},
+                                                 {"title", "x"},
+                                                 {"tags", std::string(5000, 't')},
+                                                 {"values", R"({"n":1})"}};
   Json json = {{"a", {{"dtype", "U8"}, {"shape", {4}}, {"data_offsets", {0, 4}}}},
                {"__metadata__", metadata}};
   std::string file = MakeFile(json.dump(), "abcd");

@@ -84,6 +84,8 @@ TEST_F(CkptctlSelection, AKeyThatIsNotThereIsAnErrorWhateverElseIsAsked) {
       EXPECT_THAT(result.errors, Not(HasSubstr("'model.norm.bias'"))) << asked;
     }
   }
+  EXPECT_THAT(Run({"tensor", "ls", "run@100", "--key", "model"}).errors,
+              HasSubstr("no key 'model' (but keys below it: a glob takes them all, 'model.**')"));
   // There, but of another type: that selects nothing, and is no error of a list.
   const CommandResult other =
       Run({"tensor", "ls", "run@100", "--key", "model.mask", "--dtype", "F64"});

@@ -159,6 +159,19 @@ TEST_F(ImportFiles, AnIndexThatDisagreesWithItsFilesIsRefused) {
               HasSubstr("that the index doesn't name"));
 }
 
+TEST_F(ImportFiles, AllThatIsWrongIsToldAtOnce) {
+  const std::string index =
+      Put("i.json", R"({"weight_map":{"a":"gone.safetensors","b":"away.bin"}})");
+  const std::string told = Refusal({Put("bad", "nonsense"), index, folder_ / "none"});
+  for (const char* name : {"bad", "'gone.safetensors'", "'away.bin'", "none"}) {
+    EXPECT_THAT(told, HasSubstr(name));
+  }
+  PutTensor("one.safetensors", "a");
+  const std::string lacking =
+      Refusal({Put("i.json", R"({"weight_map":{"q1":"one.safetensors","q2":"one.safetensors"}})")});
+  for (const char* name : {"\"q1\"", "\"q2\"", "\"a\""}) EXPECT_THAT(lacking, HasSubstr(name));
+}
+
 TEST_F(ImportFiles, WhatIsNoIndexIsRefused) {
   for (const char* text : {"", "[]", "nonsense", "{\"weight_map\":[]}",
                            "{\"weight_map\":{\"a\":1}}", "{}", "{\"weight_map\":"}) {

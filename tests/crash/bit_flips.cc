@@ -29,9 +29,7 @@ Region WholeFile(const std::string& name, const std::string& path) {
   return {name, path, 0, std::filesystem::file_size(path)};
 }
 
-uint64_t FlipsPerRegion(uint64_t usual) {
-  return TestSetting("CKPT_FLIPPED_BITS", usual);
-}
+uint64_t FlipsPerRegion(uint64_t usual) { return TestSetting("CKPT_FLIPPED_BITS", usual); }
 
 void BitFlips::Flip(const Region& region, uint64_t flips, const Check& check) {
   const int descriptor = open(region.path.c_str(), O_RDWR | O_CLOEXEC);

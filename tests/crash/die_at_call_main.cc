@@ -35,7 +35,8 @@ enum class Kind { kAlways, kDescriptor, kOpen, kOpenAt };
 
 struct Call {
   long number;
-  Kind kind;  // kDescriptor: where the first argument is that of a file; kOpen*: where it may make one
+  Kind kind;  // kDescriptor: where the first argument is that of a file; kOpen*: where it may make
+              // one
 };
 
 constexpr Call kCalls[] = {

@@ -5,7 +5,8 @@
 #   tests/crash/run.sh [--matrix 1] [--points ROUNDS] [--runs N] [--power-cuts N] [--bits N] [--load ROUNDS] [--fuzz-runs N] [--parallel P]
 #
 #   --matrix 1        each test that the matrix names, once (1)
-#   --points ROUNDS   each protocol stopped at every call, so many rounds (2: before each call, and after it), and with each call failing
+#   --points ROUNDS   each protocol stopped at every call, so many rounds (2: before each call, and after it), and with each call failing;
+#                     the real daemon killed at every system call that changes a file
 #   --runs N          the kill loop (10000)
 #   --power-cuts N    the kill loop with the power cut; needs root and loop devices (500)
 #   --bits N          bits flipped in each region of each kind of file (12000)
@@ -19,7 +20,7 @@ cd "$(dirname "$0")/../.."
 declare -A count=([matrix]=1 [points]=2 [runs]=10000 [power-cuts]=500 [bits]=12000 [load]=360 [fuzz-runs]=10000000 [parallel]=$(nproc))
 while [[ $# -gt 0 ]]; do
   name=${1#--}
-  if [[ $1 == -h || $1 == --help ]]; then sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 0; fi
+  if [[ $1 == -h || $1 == --help ]]; then sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 0; fi
   [[ $1 == --* && -n ${count[$name]:-} ]] || { echo "tests/crash/run.sh: no argument '$1'; see --help" >&2; exit 2; }
   [[ ${2:-} =~ ^[0-9]+$ ]] || { echo "tests/crash/run.sh: $1 needs a number" >&2; exit 2; }
   count[$name]=$2
@@ -45,6 +46,9 @@ if ((count[points])); then
   echo "=== every crash point"
   CKPT_CRASH_EVERY=1 CKPT_CRASH_ROUNDS=${count[points]} $bin/crash_points_test | tee "$out/points"
   sed -n 's/^\(crash points\|failed calls\): \(.*\): \([0-9]* of [0-9]*\).*/| \1, \2 | \3 |/p' "$out/points" >>"$table"
+  echo "=== every system call"
+  CKPT_CRASH_EVERY=1 CKPT_CRASH_ROUNDS=${count[points]} $bin/system_calls_test | tee "$out/calls"
+  figure "system calls" "^system calls: " "$out/calls"
   echo "=== time until serving"
   $bin/serving_test | tee "$out/serving"
   figure "time until serving" "checkpoints and" "$out/serving"

@@ -26,7 +26,7 @@ namespace {
 
 constexpr uint32_t kRanks = 2;
 constexpr uint64_t kPartBytes = 40000;
-constexpr size_t kForTheNext = 2;  // checkpoints for a life to delete
+constexpr size_t kForTheNext = 2;       // checkpoints for a life to delete
 constexpr uint64_t kCallsMax = 100000;  // a daemon that does not come to rest
 constexpr absl::Duration kLook = absl::Milliseconds(5);
 constexpr absl::Duration kHang = absl::Seconds(60);
@@ -116,9 +116,8 @@ class SystemCalls : public IntegrationTest {
   }
 
   Attempt Begin(uint64_t step) {
-    const Attempt attempt{.id = {"team/killed", step, launch_},
-                          .plan = {.part_bytes = kPartBytes},
-                          .ranks = kRanks};
+    const Attempt attempt{
+        .id = {"team/killed", step, launch_}, .plan = {.part_bytes = kPartBytes}, .ranks = kRanks};
     history_.Begin(attempt);
     return attempt;
   }
@@ -131,11 +130,13 @@ class SystemCalls : public IntegrationTest {
     current_ = attempt;
     saves_ = Saves(attempt, options);
     for (SaveHandle& save : saves_) {
-      CKPT_RETURN_IF_ERROR(UnlessItDies([&save](absl::Duration wait) { return save.AwaitStaged(wait); }));
+      CKPT_RETURN_IF_ERROR(
+          UnlessItDies([&save](absl::Duration wait) { return save.AwaitStaged(wait); }));
     }
     history_.Staged(attempt.id);
     for (SaveHandle& save : saves_) {
-      CKPT_RETURN_IF_ERROR(UnlessItDies([&save](absl::Duration wait) { return save.AwaitCommitted(wait); }));
+      CKPT_RETURN_IF_ERROR(
+          UnlessItDies([&save](absl::Duration wait) { return save.AwaitCommitted(wait); }));
     }
     CKPT_RETURN_IF_ERROR(history_.SawCommitted(attempt.id).status());
     saves_.clear();
