@@ -2,7 +2,7 @@
 # Installs what is missing, builds the stages below and runs their tests. Exits non-zero at the first that fails.
 #
 #   tests/run.sh                     everything (what CI runs)
-#   tests/run.sh release             one or more of: release minimal asan fuzz tsan, and dev (release without optimisation)
+#   tests/run.sh release             one or more of: release minimal asan fuzz tsan, and dev (release without optimisation), asan_torch
 #   tests/run.sh release -- -R Save  arguments after -- go to ctest
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,12 +14,13 @@ declare -A what=(
   [asan]="clang: -Wthread-safety as errors, AddressSanitizer and UndefinedBehaviorSanitizer, all that doesn't need LibTorch"
   [fuzz]="libFuzzer, with what asan built: each target of tests/fuzz for 10 s"
   [tsan]="ThreadSanitizer, all that doesn't need LibTorch and has threads"
+  [asan_torch]="AddressSanitizer and UndefinedBehaviorSanitizer over what needs LibTorch; only when named"
   [dev]="everything, without optimisation: what is quick to build while working; only when named")
 stages=()
 while [[ $# -gt 0 && $1 != -- ]]; do
   case $1 in
     -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) [[ -n ${what[$1]:-} ]] || { echo "tests/run.sh: no stage '$1'; there are: ${all[*]} dev" >&2; exit 2; }
+    *) [[ -n ${what[$1]:-} ]] || { echo "tests/run.sh: no stage '$1'; there are: ${all[*]} asan_torch dev" >&2; exit 2; }
        stages+=("$1"); shift ;;
   esac
 done

@@ -170,7 +170,8 @@ struct LoadOptions {
   bool agree_on_latest = true;
   // A tensor that one of `restore.selection.slices` names is that box of it, in the box's shape:
   // where it is made anew, as a StoredTensor, and where the caller's tensor has that shape. Several
-  // slices of one tensor are INVALID_ARGUMENT there.
+  // slices of one tensor are INVALID_ARGUMENT there. A target that wants more of the tensor than
+  // its one slice is a mismatch.
   RestoreOptions restore;
   // If set, the report is put there too, also by a load that fails. Not by the raw one.
   LoadReport* report = nullptr;

@@ -128,6 +128,12 @@ bool LoadPlan::Accepts(CheckpointNode& node, const at::Tensor& target, const Ext
                             ", expected ", Describe(DTypeName(wanted), global_shape)));
     return false;
   }
+  // However the checkpoint is cut: beside the slice there may be bytes in the plan, or not.
+  if (const auto selected = RegionOf(node); selected.ok() && !Contains(*selected, region)) {
+    Mismatched(node, absl::StrCat("a slice of the selection takes ", selected->ToString(),
+                                  " of it, and ", region.ToString(), " is to be loaded"));
+    return false;
+  }
   if (cast) {
     report_.cast.push_back(absl::StrCat(node.printed, ": ", std::string(DTypeName(leaf.dtype())),
                                         " to ", std::string(DTypeName(wanted))));

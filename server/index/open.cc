@@ -21,6 +21,9 @@ constexpr size_t kMemtableBytes = 16 << 20;
 constexpr uint64_t kWalBytesMax = 128 << 20;
 constexpr size_t kCopyBytes = 1 << 20;
 constexpr char kCopySuffix[] = ".copy";
+// A start reads the logs and writes no tables, so that it serves soon, and begins another log. Of
+// so many it makes tables all the same: they are read, and copied, at every start.
+constexpr size_t kLogsMax = 8;
 
 const char* const kFamilyNames[kFamilyCount] = {"default", "checkpoints", "attempts", "parts",
                                                 "layouts", "leaves",      "files",    "runs",
@@ -39,7 +42,7 @@ rocksdb::ColumnFamilyOptions FamilyOptions(const std::shared_ptr<rocksdb::Cache>
   return options;
 }
 
-rocksdb::DBOptions DatabaseOptions(const IndexEnvironment& environment) {
+rocksdb::DBOptions DatabaseOptions(const IndexEnvironment& environment, bool keep_logs) {
   rocksdb::DBOptions options;
   options.env = environment.env;
   options.create_if_missing = true;
@@ -51,7 +54,7 @@ rocksdb::DBOptions DatabaseOptions(const IndexEnvironment& environment) {
   options.info_log = MakeRocksLog();
   options.max_open_files = 256;
   options.stats_dump_period_sec = 0;
-  options.avoid_flush_during_recovery = true;  // a start reads the log, and writes no tables
+  options.avoid_flush_during_recovery = keep_logs;
   return options;
 }
 
@@ -83,8 +86,9 @@ rocksdb::Status Sync(rocksdb::Env* env, const std::string& path) {
 // The last process may have left batches in its logs that were never synced. RocksDB replays those
 // and goes on in a new log; a power cut that then took them would leave a gap, and what follows in
 // the new log would be taken, too, or counted behind it as if nothing were missing. To sync them is
-// not enough: where a sync has failed, the pages still read, and no later one writes them.
-rocksdb::Status MakeLogsLast(rocksdb::Env* env, const std::string& path) {
+// not enough: where a sync has failed, the pages still read, and no later one writes them. Counts
+// the logs.
+rocksdb::Status MakeLogsLast(rocksdb::Env* env, const std::string& path, size_t& logs) {
   std::vector<std::string> names;
   rocksdb::Status status = env->GetChildren(path, &names);
   for (const std::string& name : names) {
@@ -94,6 +98,7 @@ rocksdb::Status MakeLogsLast(rocksdb::Env* env, const std::string& path) {
       env->DeleteFile(log).PermitUncheckedError();
     }
     if (!absl::EndsWith(name, ".log")) continue;
+    ++logs;
     const std::string copy = log + kCopySuffix;
     status = Copy(env, log, copy);
     if (status.ok()) {
@@ -144,15 +149,21 @@ absl::StatusOr<std::unique_ptr<Index>> Index::Open(const std::string& path,
   if (environment == nullptr) environment = &real;
   // RocksDB makes it too, but calls it an error that it was missing.
   environment->env->CreateDirIfMissing(path).PermitUncheckedError();
-  const rocksdb::Status lasting = MakeLogsLast(environment->env, path);
+  size_t logs = 0;
+  const rocksdb::Status lasting = MakeLogsLast(environment->env, path, logs);
   if (!lasting.ok()) return OpenError(lasting, path);
   const std::shared_ptr<rocksdb::Cache> cache = rocksdb::NewLRUCache(kBlockCacheBytes);
   std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
   for (const char* name : kFamilyNames) descriptors.emplace_back(name, FamilyOptions(cache));
   std::vector<rocksdb::ColumnFamilyHandle*> handles;
   rocksdb::DB* db = nullptr;
-  const rocksdb::Status opened =
-      rocksdb::DB::Open(DatabaseOptions(*environment), path, descriptors, &handles, &db);
+  const auto open = [&](bool keep_logs) {
+    return rocksdb::DB::Open(DatabaseOptions(*environment, keep_logs), path, descriptors, &handles,
+                             &db);
+  };
+  const bool keep_logs = logs < kLogsMax;
+  rocksdb::Status opened = open(keep_logs);
+  if (!keep_logs && opened.IsNoSpace()) opened = open(/*keep_logs=*/true);  // it is still read
   if (!opened.ok()) return OpenError(opened, path);
   std::array<rocksdb::ColumnFamilyHandle*, kFamilyCount> families;
   std::copy(handles.begin(), handles.end(), families.begin());

@@ -1,6 +1,7 @@
 #include "server/persist/known_damage.h"
 
 #include <utility>
+#include <vector>
 
 #include "common/status_macros.h"
 #include "server/observe/log.h"
@@ -52,9 +53,18 @@ void KnownDamage::Forget(CheckpointUid uid) {
   damage_.erase(uid);
 }
 
-void KnownDamage::KeepOnly(const absl::flat_hash_set<CheckpointUid>& there) {
-  MutexLock lock(mutex_);
-  absl::erase_if(damage_, [&](const auto& entry) { return !there.contains(entry.first); });
+void KnownDamage::ForgetGone() {
+  MutexLock writing(writing_);  // so that nothing is found between the question and the answer
+  std::vector<CheckpointUid> known;
+  {
+    MutexLock lock(mutex_);
+    for (const auto& [uid, damage] : damage_) known.push_back(uid);
+  }
+  for (const CheckpointUid uid : known) {
+    if (!absl::IsNotFound(index_->GetCheckpoint(uid).status())) continue;
+    MutexLock lock(mutex_);
+    damage_.erase(uid);
+  }
 }
 
 std::optional<DamageRecord> KnownDamage::Find(CheckpointUid uid) const {

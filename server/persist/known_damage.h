@@ -7,7 +7,6 @@
 #include <optional>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/container/flat_hash_set.h"
 #include "common/ids.h"
 #include "common/mutex.h"
 #include "server/index/index.h"
@@ -28,8 +27,7 @@ class KnownDamage {
   // whole again stays marked until it is read again.
   void Found(CheckpointUid uid, const VerificationProgress& read);
   void Forget(CheckpointUid uid);  // it was deleted, and with it what the index knew
-  // All but these are gone.
-  void KeepOnly(const absl::flat_hash_set<CheckpointUid>& there);
+  void ForgetGone();               // those that the index has no longer
 
   std::optional<DamageRecord> Find(CheckpointUid uid) const;
   // Not where its labels alone are.

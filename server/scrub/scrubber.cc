@@ -96,7 +96,7 @@ absl::Status Scrubber::Pass() {
 
 absl::StatusOr<std::vector<CheckpointUid>> Scrubber::Due() {
   CKPT_ASSIGN_OR_RETURN(const std::vector<CheckpointUid> all, index_->AllCheckpoints());
-  known_->KeepOnly({all.begin(), all.end()});
+  known_->ForgetGone();
   const absl::Time now = absl::Now();
   absl::flat_hash_map<CheckpointUid, absl::Time> checked;
   std::vector<std::pair<absl::Time, CheckpointUid>> due;

@@ -185,6 +185,13 @@ TEST_F(Conformance, load_raw_all_of_a_slice) {
   StateDict placeholder{{"table", nullptr}};
   ASSERT_OK(Load(1, placeholder, options).status());
   EXPECT_TRUE(BitEqual(TensorAt(placeholder, "table"), rows));
+  // The whole of it cannot come from a slice, though all of this small one is in a stored block.
+  StateDict whole{{"table", torch::zeros({10, 4})}, {"other", torch::zeros(3)}};
+  const absl::Status more = Load(1, whole, options).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(more)) << more;
+  EXPECT_THAT(std::string(more.message()),
+              HasSubstr("table: a slice of the selection takes [2:7,"));
+  EXPECT_TRUE(BitEqual(TensorAt(whole, "other"), torch::zeros(3)));
   add_slice({{0, 0}, {1, 4}});
   const absl::Status two = LoadAll(1, options).status();
   EXPECT_TRUE(absl::IsInvalidArgument(two)) << two;

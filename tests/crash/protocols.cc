@@ -160,6 +160,16 @@ absl::Status Disorder(Machine& machine) {
 
 absl::Status StartOnly(Machine& machine) { return machine.Start(); }
 
+// So many logs that the next start makes tables of them.
+absl::Status ManyStarts(Machine& machine) {
+  CKPT_RETURN_IF_ERROR(TwoCheckpoints(machine));
+  for (int start = 0; start < 8; ++start) {
+    machine.Stop();
+    CKPT_RETURN_IF_ERROR(machine.Start());
+  }
+  return DeleteOne(machine);
+}
+
 absl::Status AfterADeletion(Machine& machine) {
   CKPT_RETURN_IF_ERROR(TwoCheckpoints(machine));
   return DeleteOne(machine);
@@ -195,6 +205,7 @@ const std::vector<Protocol>& Protocols() {
       {"Tag", TwoCheckpoints, true, MoveTag},
       {"Adopt", HalfPersisted, false, StartAndAdopt, FinishAdopted},
       {"Recover", Disorder, false, StartOnly},
+      {"RecoverManyLogs", ManyStarts, false, StartOnly},
       {"RebuildIndex", AfterADeletion, false, RebuildIndex},
       {"AllWhileTheIndexFlushes", TwoCheckpoints, true, EverythingAfterAnother, nullptr,
        kFlushAlways},

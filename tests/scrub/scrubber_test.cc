@@ -98,6 +98,12 @@ TEST_F(ScrubberTest, NamesDamageMarksTheCheckpointAndForgetsItWhenItIsGone) {
   known_.emplace(&store_->index());
   ASSERT_TRUE(known_->Load().ok());
   EXPECT_EQ(known_->count(), 0u);
+  FlipByte(path, offset);
+  ASSERT_TRUE(scrubber->Pass().ok());
+  EXPECT_EQ(known_->count(), 1u);
+  ASSERT_TRUE(store_->persister().Delete(uids_[0]).ok());  // by one who does not say so
+  ASSERT_TRUE(scrubber->Pass().ok());
+  EXPECT_EQ(known_->count(), 0u);
 }
 
 TEST_F(ScrubberTest, WhatWasCommittedOrCheckedWithinTheIntervalIsNotDue) {
