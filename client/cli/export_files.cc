@@ -30,9 +30,13 @@ std::string NameOfLeaf(const RestorePlan& plan, const v1::PlannedLeaf& leaf) {
 }
 
 // The name of an entry of __metadata__ that was imported; null: it is something else.
-const std::string* FileNote(const v1::Leaf& leaf) {
+const std::string* FileNote(const v1::PlannedLeaf& planned) {
+  const v1::Leaf& leaf = planned.leaf();
   const auto& segments = leaf.key().segments();
-  const bool text = leaf.kind() == v1::LEAF_KIND_VALUE || leaf.kind() == v1::LEAF_KIND_STRING_BYTES;
+  const bool text =
+      leaf.placement() == v1::PLACEMENT_REPLICATED &&
+      (leaf.kind() == v1::LEAF_KIND_STRING_BYTES ||
+       (leaf.kind() == v1::LEAF_KIND_VALUE && planned.value().kind_case() == v1::Value::kText));
   return text && segments.size() == 2 && segments[0].name() == kSafetensorsMetadata &&
                  segments[1].kind_case() == v1::KeySegment::kName
              ? &segments[1].name()
@@ -119,7 +123,7 @@ std::vector<ExportTensor> ExportTensors(const RestorePlan& plan, const SliceBoxe
   std::set<std::string> taken = {kSafetensorsMetadata};
   for (const v1::PlannedLeaf& planned : plan.leaves()) {
     if (!planned.selected() || !IsTensorKind(planned.leaf().kind())) continue;
-    if (FileNote(planned.leaf()) != nullptr) continue;
+    if (FileNote(planned) != nullptr) continue;
     ExportTensor tensor = MakeExportTensor(planned, boxes);
     tensor.name = NameOfLeaf(plan, planned);
     while (!taken.insert(tensor.name).second) tensor.name += "_";
@@ -135,7 +139,7 @@ absl::StatusOr<std::map<std::string, std::string>> ExportMetadata(RestorePlan& p
   Json values = Json::object();
   for (const v1::PlannedLeaf& planned : plan.leaves()) {
     if (!planned.selected()) continue;
-    if (const std::string* note = FileNote(planned.leaf()); note != nullptr) {
+    if (const std::string* note = FileNote(planned); note != nullptr) {
       CKPT_ASSIGN_OR_RETURN(metadata[*note], NoteText(plan, planned));
       continue;
     }

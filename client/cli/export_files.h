@@ -40,9 +40,9 @@ ExportTensor MakeExportTensor(const v1::PlannedLeaf& leaf, const SliceBoxes& box
 // there. A name that is taken (or reserved) gets a trailing "_".
 std::vector<ExportTensor> ExportTensors(const RestorePlan& plan, const SliceBoxes& boxes);
 
-// What an imported safetensors file said of itself, as it stood there; which checkpoint this was;
-// its plain values as one JSON object (`values`); and format "pt", which the common loaders ask
-// for, where the file said no other. Errors as RestorePlan::Read.
+// What an imported safetensors file said of itself, as it stood there; which checkpoint this was
+// (`ckptd.`...); its plain values as one JSON object (`values`); and format "pt", which the common
+// loaders ask for, where the file said no other. Errors as RestorePlan::Read.
 absl::StatusOr<std::map<std::string, std::string>> ExportMetadata(RestorePlan& plan);
 
 // Fills files in checkpoint order up to `file_bytes_max` of tensors each (a larger tensor gets a

@@ -229,6 +229,9 @@ absl::StatusOr<v1::Selection> SelectionOf(const Arguments& arguments) {
   AddExcludes(arguments, selection, errors);
   const std::vector<std::string> keys = NamedKeys(arguments, errors);
   const v1::LeafMatch restriction = Restriction(arguments, errors);
+  for (const std::string& name : arguments.All("top-level")) {
+    if (name.empty()) errors.Add(absl::InvalidArgumentError("--top-level must not be empty"));
+  }
   // Patterns are the daemon's to refuse, but then it would do so after all else was mended.
   const auto checked = [&]() -> absl::StatusOr<v1::Selection> {
     errors.Add(LeafFilter::FromSelection(selection).status());
@@ -250,7 +253,10 @@ absl::StatusOr<v1::Selection> SelectionOf(const Arguments& arguments) {
   std::vector<v1::LeafMatch> named;
   for (const std::string& glob : arguments.All("include")) named.emplace_back().set_glob(glob);
   for (const std::string& regex : arguments.All("regex")) named.emplace_back().set_regex(regex);
-  for (const std::string& key : keys) named.emplace_back().set_glob(LiteralGlob(key));
+  for (const std::string& key : keys) {
+    v1::LeafMatch& match = named.emplace_back();
+    key.empty() ? match.set_regex("^$") : match.set_glob(LiteralGlob(key));  // no glob is none
+  }
   if (named.empty()) named.emplace_back();
   if (top_levels.empty()) top_levels.emplace_back();
   for (v1::LeafMatch& match : named) {

@@ -53,7 +53,7 @@ uint64_t AddTensorRow(RecordPrinter& printer, const v1::TensorInfo& tensor, cons
   const std::string key = PrintKey(leaf.key());
   const bool tensor_like = IsTensorKind(leaf.kind());
   const bool sliced = slices.contains(key);
-  const bool is_alias = leaf.alias_of_plus_one() != 0;
+  const bool is_alias = tensor.has_alias_of();
   const uint64_t bytes = sliced ? box.volume() * DTypeBytes(leaf.dtype()) : tensor.data_bytes();
   Json json;
   json["key"] = key;
@@ -66,6 +66,7 @@ uint64_t AddTensorRow(RecordPrinter& printer, const v1::TensorInfo& tensor, cons
     }
     json["shard_count"] = tensor.shard_count();
     json["is_alias"] = is_alias;
+    if (is_alias) json["alias_of"] = tensor.alias_of();
   }
   if (leaf.placement() == v1::PLACEMENT_PER_RANK) json["rank"] = tensor.rank();
   const bool is_value = leaf.kind() == v1::LEAF_KIND_VALUE;

@@ -22,8 +22,9 @@ namespace ckpt {
 struct RestoreOptions {
   // Empty: everything. A key that it names exactly must be there, or planning is NOT_FOUND with the
   // first ten that are not, each with the nearest that are, and how many more; a caller who takes
-  // what there is uses a pattern. A slice selects nothing: it bounds what of its key is planned,
-  // to the stored boxes that meet it, so more than the slice can be read where those are larger.
+  // what there is uses a pattern. So must a rank of include_matching. A slice selects nothing: it
+  // bounds what of its key is planned, to the stored boxes that meet it, so more than the slice can
+  // be read where those are larger.
   v1::Selection selection;
   std::optional<v1::RestoreGroup> group;
   // Ranks that restore from this checkpoint at the same time, this one included. What by counting

@@ -182,7 +182,7 @@ struct LoadReport {
   std::vector<std::string> missing;      // asked for, not in the checkpoint
   std::vector<std::string> unexpected;   // in the checkpoint under a module, unknown to it
   std::vector<std::string> mismatched;   // "key: what it is and what was expected"
-  std::vector<std::string> cast;         // "key: I64 to I32", of what is restored so
+  std::vector<std::string> cast;         // "key: I64 to I32", of what is to be restored so
   std::vector<std::string> unreadable;   // "key: why", of what a policy tolerates
   std::vector<std::string> other_ranks;  // PER_RANK leaves that stayed out for want of a rule
   std::vector<std::string> damaged;      // only of a load that failed for it: see DATA_LOSS at Load

@@ -129,14 +129,11 @@ bool LoadPlan::Accepts(CheckpointNode& node, const at::Tensor& target, const Ext
     return false;
   }
   // However the checkpoint is cut: beside the slice there may be bytes in the plan, or not.
-  if (const auto selected = RegionOf(node); selected.ok() && !Contains(*selected, region)) {
+  if (const auto selected = RegionOf(node);
+      selected.ok() && !region.empty() && !Contains(*selected, region)) {
     Mismatched(node, absl::StrCat("a slice of the selection takes ", selected->ToString(),
                                   " of it, and ", region.ToString(), " is to be loaded"));
     return false;
-  }
-  if (cast) {
-    report_.cast.push_back(absl::StrCat(node.printed, ": ", std::string(DTypeName(leaf.dtype())),
-                                        " to ", std::string(DTypeName(wanted))));
   }
   const auto stored_type = ScalarTypeOf(leaf.dtype());
   if (!stored_type.ok()) Problem(node.printed, stored_type.status().message());
@@ -166,6 +163,10 @@ void LoadPlan::Take(const CheckpointNode& node, const at::Tensor& target, const 
                     bool callers) {
   Restored(node);
   const v1::Leaf& leaf = node.leaf->leaf();
+  if (const DType wanted = *DTypeOf(target.scalar_type()); wanted != leaf.dtype()) {
+    report_.cast.push_back(absl::StrCat(node.printed, ": ", std::string(DTypeName(leaf.dtype())),
+                                        " to ", std::string(DTypeName(wanted))));
+  }
   reads_.Into(target, node.leaf->leaf_number(), region, *ScalarTypeOf(leaf.dtype()), callers);
 }
 

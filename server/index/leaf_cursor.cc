@@ -64,7 +64,9 @@ absl::Status LeafCursor::ReadEntry() {
   dtype_ = tensor_ ? static_cast<v1::DType>(reader.Varint()) : v1::DTYPE_UNSPECIFIED;
   data_bytes_ = tensor_ ? reader.Varint() : 0;
   leaf_ = reader.Text();
-  alias_target_ = reader.Text();
+  const absl::string_view target = reader.Text();
+  alias_target_.reset();
+  if ((flags & 16) != 0 || !target.empty()) alias_target_ = target;  // rows of before lack the flag
   shards_ = reader.Text();
   if (!reader.ok() || top_level_bytes_ > key_.size()) {
     return index_records::Damaged("a row of leaves");

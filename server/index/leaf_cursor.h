@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -60,8 +61,8 @@ class LeafCursor {
   v1::Placement placement() const { return placement_; }
   // Shares its storage: an alias, or the leaf that holds the bytes of one.
   bool tied() const { return tied_; }
-  // Of an alias: the printed key of the leaf that holds its bytes. Empty: it is none.
-  absl::string_view alias_target() const { return alias_target_; }
+  // Of an alias: the printed key of the leaf that holds its bytes.
+  std::optional<absl::string_view> alias_target() const { return alias_target_; }
   // What a filter asks, with no message parsed.
   LeafFacts Facts(uint32_t rank) const;
   // As in the layout.
@@ -85,7 +86,7 @@ class LeafCursor {
   v1::DType dtype_ = v1::DTYPE_UNSPECIFIED;
   bool tensor_ = false;
   uint64_t data_bytes_ = 0;
-  absl::string_view alias_target_;
+  std::optional<absl::string_view> alias_target_;
   absl::string_view leaf_;
   absl::string_view shards_;
 };

@@ -2,11 +2,11 @@
 //
 // A row is one leaf after another; numbers are varints:
 //   bytes of the printed key that the leaf before it in the row has as well, then the rest: length,
-//   bytes; position in the layout; flags (placement | tied << 2 | tensor << 3); bytes of the first
-//   segment as it prints; of tensors: dtype, bytes of the whole tensor; the Leaf message: length,
-//   bytes; printed key of the leaf whose storage it shares: length (0: none), bytes; shards: length
-//   in bytes, then of each: dimensions << 1 | whole tensor, offsets and extents (unless whole),
-//   length, part offset, region offset, file, first block.
+//   bytes; position in the layout; flags (placement | tied << 2 | tensor << 3 | alias << 4); bytes
+//   of the first segment as it prints; of tensors: dtype, bytes of the whole tensor; the Leaf
+//   message: length, bytes; printed key of the leaf whose storage it shares: length (0, without the
+//   flag: none), bytes; shards: length in bytes, then of each: dimensions << 1 | whole tensor,
+//   offsets and extents (unless whole), length, part offset, region offset, file, first block.
 #include <algorithm>
 #include <cstring>
 #include <map>
@@ -107,7 +107,7 @@ class Packer {
     const bool tensor = IsTensorKind(leaf.kind);
     PutVarint(row_, number);
     PutVarint(row_, static_cast<uint64_t>(leaf.placement) | uint64_t{tied_[number]} << 2 |
-                        uint64_t{tensor} << 3);
+                        uint64_t{tensor} << 3 | uint64_t{leaf.alias_of_plus_one != 0} << 4);
     PutVarint(row_, leaf.top_level.size());
     if (tensor) {
       PutVarint(row_, static_cast<uint64_t>(leaf.dtype));

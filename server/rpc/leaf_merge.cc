@@ -81,7 +81,7 @@ bool LeafMerge::tied() const {
 
 const CommittedPart* LeafMerge::alias() const {
   const auto found = std::find_if(group_.begin(), group_.end(), [](const CommittedPart* part) {
-    return !part->leaf().alias_target().empty();
+    return part->leaf().alias_target().has_value();
   });
   return found == group_.end() ? nullptr : *found;
 }

@@ -7,6 +7,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "common/collected_errors.h"
 #include "common/key.h"
 #include "common/limits.h"
@@ -102,10 +103,14 @@ absl::Status LeafSelection::CheckNamed(absl::Span<LeafMerge* const> checkpoints)
   for (const LeafMerge* checkpoint : checkpoints) {
     for (const uint32_t rank : checkpoint->ranks()) there.insert(rank);
   }
+  std::vector<uint32_t> missing;
   for (const uint32_t rank : filter_.included_ranks()) {
-    if (there.contains(rank)) continue;
-    return absl::NotFoundError(
-        absl::StrCat("the checkpoint has nothing of rank ", rank, ": it has ", RanksText(there)));
+    if (!there.contains(rank)) missing.push_back(rank);
+  }
+  if (!missing.empty()) {
+    return absl::NotFoundError(absl::StrCat(
+        checkpoints.size() > 1 ? "neither checkpoint has anything" : "the checkpoint has nothing",
+        " of rank ", absl::StrJoin(missing, ", "), ": there are ", RanksText(there)));
   }
   return CheckKeysExist(filter_.named_keys(), checkpoints);
 }

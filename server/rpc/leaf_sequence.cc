@@ -37,7 +37,7 @@ class MergedLeaves : public LeafSequence {
       return absl::DataLossError("a part manifest has blocks of no bytes");
     }
     if (const CommittedPart* alias = leaves_.alias(); alias != nullptr) {
-      CKPT_RETURN_IF_ERROR(AddStorage(alias->rank(), std::string(alias->leaf().alias_target())));
+      CKPT_RETURN_IF_ERROR(AddStorage(alias->rank(), std::string(*alias->leaf().alias_target())));
     } else {
       CKPT_RETURN_IF_ERROR(AddShards(leaves_));
     }

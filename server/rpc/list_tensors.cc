@@ -58,8 +58,9 @@ class TensorPage {
     CKPT_ASSIGN_OR_RETURN(const uint32_t shards, leaves_.CountShards());
     info.set_shard_count(shards);
     if (const CommittedPart* alias = leaves_.alias(); alias != nullptr) {
+      info.set_alias_of(std::string(*alias->leaf().alias_target()));
       aliases_.push_back({response_.tensors_size() - 1, alias->rank(),
-                          std::string(alias->leaf().alias_target())});
+                          std::string(*alias->leaf().alias_target())});
     }
     bytes_ += info.ByteSizeLong();
     last_order_ = LeafPosition::OrderOf(leaves_);

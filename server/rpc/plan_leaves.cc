@@ -30,7 +30,7 @@ absl::Status PlanLeaves::AddSelected(v1::PlanSummary& summary) {
   if (leaves_.tied()) {
     const CommittedPart* alias = leaves_.alias();
     const absl::string_view storage =
-        alias == nullptr ? leaves_.printed_key() : alias->leaf().alias_target();
+        alias == nullptr ? leaves_.printed_key() : *alias->leaf().alias_target();
     tied_[std::string(storage)].push_back({std::string(leaves_.printed_key()),
                                            alias == nullptr ? leaves_.rank() : alias->rank()});
     return absl::OkStatus();

@@ -178,7 +178,9 @@ absl::Status SessionConnection::SendLocked(const std::string& bytes, int attache
     }
     const absl::Duration left = deadline - absl::Now();
     if (left <= absl::ZeroDuration()) {
-      return absl::UnavailableError("the client does not read its session socket; cut off");
+      return absl::UnavailableError(
+          too_many ? "too many descriptors are on their way to clients that do not read them"
+                   : "the client does not read its session socket; cut off");
     }
     pollfd wanted{descriptor_, static_cast<short>(too_many ? 0 : POLLOUT), 0};
     const absl::Duration wait = too_many ? std::min(left, kTooManyPause) : left;

@@ -104,7 +104,7 @@ TEST_F(CkptctlSelection, ARankThatIsNotThereIsAnError) {
     asked.insert(asked.end(), {"--rank", "1,9"});
     const CommandResult result = Run(asked);
     EXPECT_EQ(result.exit_status, 3) << words[1];
-    EXPECT_THAT(result.errors, HasSubstr("nothing of rank 9: it has ranks 0-1"));
+    EXPECT_THAT(result.errors, HasSubstr("of rank 9: there are ranks 0-1"));
   }
   EXPECT_FALSE(std::filesystem::exists(out));
 }

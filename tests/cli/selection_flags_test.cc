@@ -122,6 +122,8 @@ TEST(SelectionFlags, SayWhichFlagIsWrong) {
     EXPECT_THAT(Selected({flag, ""})[0], HasSubstr(flag));
     EXPECT_THAT(Selected({flag, ","})[0], HasSubstr(flag));
   }
+  EXPECT_THAT(Selected({"--top-level", "", "--dtype", "F32"})[0], HasSubstr("--top-level"));
+  EXPECT_THAT(Selected({"--key", "", "--dtype", "F32"}), IsEmpty());
   EXPECT_THAT(Selected({"--slice", "w"})[0], HasSubstr("KEY[0:100,:]"));
   EXPECT_THAT(Selected({"--regex", "a(b"})[0], HasSubstr("missing )"));
   EXPECT_THAT(

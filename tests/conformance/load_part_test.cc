@@ -185,6 +185,9 @@ TEST_F(Conformance, load_raw_all_of_a_slice) {
   StateDict placeholder{{"table", nullptr}};
   ASSERT_OK(Load(1, placeholder, options).status());
   EXPECT_TRUE(BitEqual(TensorAt(placeholder, "table"), rows));
+  // A rank that has nothing of it wants nothing beside the slice either.
+  StateDict empty{{"table", Sharded{torch::zeros({0, 4}), {10, 4}, {0, 0}}}};
+  EXPECT_OK(Load(1, empty, options).status());
   // The whole of it cannot come from a slice, though all of this small one is in a stored block.
   StateDict whole{{"table", torch::zeros({10, 4})}, {"other", torch::zeros(3)}};
   const absl::Status more = Load(1, whole, options).status();

@@ -5,11 +5,11 @@
 // (descriptors 1 and 2), sockets, pipes and memory without a name are no files here; nor do syncs
 // count, which change nothing for whoever only dies. Exits as the program does, 137 where it was
 // killed. SIGTERM is passed on; whoever kills this one kills the program.
+// Where it cannot trace: 126.
 //
 // ptrace(2), with a seccomp filter that stops at these calls and lets all others run. The program's
 // threads are one count: with several at work, which call is the Nth is theirs to decide.
 #include <fcntl.h>
-#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>

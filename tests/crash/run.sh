@@ -12,7 +12,7 @@
 #   --bits N          bits flipped in each region of each kind of file (12000)
 #   --load ROUNDS     clients that come and go and vanish so often (360), and ckpt_bench's rows of what verification costs, of fair
 #                     shares and of calls and watchers beside a save; on an idle machine
-#   --fuzz-runs N     executions of each fuzz target (10000000; save_stream runs a whole daemon's inside, some 400 a second)
+#   --fuzz-runs N     executions of each fuzz target (10000000; save_stream runs a whole daemon's inside, some 1,300 a second)
 #   --parallel P      episodes of the kill loop side by side (as many as there are cores)
 set -euo pipefail
 cd "$(dirname "$0")/../.."

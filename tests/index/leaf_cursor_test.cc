@@ -88,7 +88,10 @@ void ExpectLeaf(const PartLayout& layout, const LeafCursor& cursor, uint32_t num
   EXPECT_EQ(facts.bytes, expected.bytes);
   EXPECT_EQ(facts.rank, expected.rank);
   const uint32_t alias = leaf.alias_of_plus_one();
-  EXPECT_EQ(cursor.alias_target(), alias == 0 ? "" : layout.leaves().printed_key(alias - 1));
+  ASSERT_EQ(cursor.alias_target().has_value(), alias != 0);
+  if (alias != 0) {
+    EXPECT_EQ(*cursor.alias_target(), layout.leaves().printed_key(alias - 1));
+  }
   bool tied = alias != 0;
   for (const v1::Leaf& other : proto.leaves()) {
     tied |= other.alias_of_plus_one() == number + 1;

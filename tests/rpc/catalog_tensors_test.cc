@@ -74,6 +74,32 @@ TEST_F(CatalogTest, PagesMayEndAtTheLongestKeys) {
   }
 }
 
+// Also of one whose key prints as nothing.
+TEST_F(CatalogTest, AnAliasNamesTheTensorThatHoldsItsBytes) {
+  v1::Layout layout;
+  for (const char* name : {"", "tied"}) {
+    v1::Leaf* leaf = layout.add_leaves();
+    *leaf->mutable_key() = MakeKey({name});
+    leaf->set_kind(v1::LEAF_KIND_TENSOR);
+    leaf->set_dtype(v1::DTYPE_F32);
+    leaf->add_shape(3);
+    leaf->set_placement(v1::PLACEMENT_REPLICATED);
+  }
+  Box::Whole({3}).ToProto(layout.add_shards()->mutable_box());
+  layout.mutable_leaves(1)->set_alias_of_plus_one(1);
+  SaveLayouts(IdOf("r", 1), {layout});
+  v1::ListTensorsRequest request;
+  *request.mutable_selector() = StepOf("r", 1);
+  v1::ListTensorsResponse page;
+  const absl::Status status = ListTensors(*catalog_, request, Never, page);
+  ASSERT_TRUE(status.ok()) << status;
+  ASSERT_EQ(page.tensors_size(), 2);
+  EXPECT_FALSE(page.tensors(0).has_alias_of());
+  ASSERT_TRUE(page.tensors(1).has_alias_of());
+  EXPECT_EQ(page.tensors(1).alias_of(), "");
+  EXPECT_EQ(page.tensors(1).shard_count(), 1u);
+}
+
 TEST_F(CatalogTest, NearestKeysAreFoundAmongManyByTheirSegments) {
   v1::Layout layout;
   const auto add = [&](const std::vector<absl::string_view>& names) {

@@ -62,6 +62,16 @@ TEST(LoadInPlace, NamesOfNoLetters) {
   StateDict below{{"", StateDict{{"a", torch::zeros(2)}}}};
   ASSERT_OK(LoadFrom(Saved({{"", StateDict{{"a", torch::ones(2)}}}}), below).status());
   EXPECT_TRUE(BitEqual(*(*below[""].If<StateDict>())["a"].If<at::Tensor>(), torch::ones(2)));
+  const auto both = LoadFrom(Saved(saved), state);
+  ASSERT_OK(both.status());
+  EXPECT_THAT(both->report.restored, ElementsAre("", "w."));
+  const auto nested = LoadFrom(Saved({{"", StateDict{{"a", torch::ones(2)}}}}), below);
+  ASSERT_OK(nested.status());
+  EXPECT_THAT(nested->report.restored, ElementsAre(".a"));
+  const at::Tensor shared = torch::ones(2);
+  StateDict tied{{"", torch::zeros(2)}, {"t", torch::zeros(2)}};
+  ASSERT_OK(LoadFrom(Saved({{"", shared}, {"t", shared}}), tied).status());
+  EXPECT_TRUE(BitEqual(*tied["t"].If<at::Tensor>(), shared));
   StateDict missing{{"a", torch::zeros(2)}};
   EXPECT_TRUE(absl::IsNotFound(
       LoadFrom(Saved({{"", StateDict{{"a", torch::ones(2)}}}}), missing).status()));
