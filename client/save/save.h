@@ -54,7 +54,8 @@ struct SaveProgress {
 };
 
 // Copyable; all copies speak of the same save. Thread-safe. A failed save says so here and on no
-// later one.
+// later one. The calls look at what this process knows, at no cost; AwaitCommitted asks the daemon,
+// which answers when the checkpoint has got there.
 class SaveHandle {
  public:
   class Impl;

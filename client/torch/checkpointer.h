@@ -50,7 +50,9 @@ struct CheckpointerOptions {
 };
 
 // (key, value) of each entry of the converted value under one top-level key: names and tensors of a
-// module, `state` and `param_groups` of an optimizer, entries of a dictionary. True: keep it.
+// module, `state` and `param_groups` of an optimizer, entries of a dictionary. True: keep it. Where
+// one is empty, or throws, nothing is saved: INTERNAL, with what it threw. Called once an entry, on
+// the caller's thread, before Save returns.
 using EntryFilter = std::function<bool(const std::string& key, const StateValue& value)>;
 
 struct TorchSaveOptions {

@@ -271,7 +271,8 @@ class StateValue {
   absl::StatusOr<int64_t> AsInt() const;
   absl::StatusOr<double> AsDouble() const;  // integers too
   absl::StatusOr<std::string> AsString() const;
-  absl::StatusOr<at::Tensor> AsTensor() const;  // reads a StoredTensor
+  // Reads a StoredTensor: errors and cost as its Read.
+  absl::StatusOr<at::Tensor> AsTensor() const;
 
   // Set by PerRank and Replicated; PLACEMENT_UNSPECIFIED: the default of its kind. Holds for
   // everything inside that doesn't say otherwise.

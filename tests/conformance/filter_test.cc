@@ -120,6 +120,20 @@ TEST_F(Conformance, filter_sharded) {
   EXPECT_EQ(info->data_bytes(), (35 + 7 + 21 + 8 + 40) * sizeof(float));
 }
 
+// Each rank a process, which filters for itself.
+TEST_F(Conformance, filter_sharded_between_processes) {
+  const RankShape shape{.world_size = 4, .size = 6, .dim = 0};
+  ASSERT_OK(RunRanks("save_filtered", 1, shape));
+  LoadOptions rule;
+  rule.per_rank_source = 2;
+  const auto raw = LoadAll(1, rule);
+  ASSERT_OK(raw.status());
+  EXPECT_THAT(KeysOf(*raw), ElementsAre("model", "optimizer", "sharded", "position", "random"));
+  EXPECT_THAT(KeysOf(Dict(*raw, "model")), ElementsAre("0.weight", "1.weight", "3.weight"));
+  EXPECT_TRUE(BitEqual(TensorAt(*raw, "sharded"), WholeTensor(6, 0)));
+  EXPECT_EQ(*raw->Find("position")->AsInt(), 20);
+}
+
 // Declarative ones as well, where a rank's box is smaller than the bound that the tensor exceeds.
 TEST_F(Conformance, filter_sharded_by_selection) {
   TorchSaveOptions options;

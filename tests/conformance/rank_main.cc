@@ -1,6 +1,7 @@
 // conformance_rank TASK SOCKET RUN STEP INCARNATION RANK WORLD SIZE DIM: one rank of a training job
-// that saves its state of rank_state.h and says how far it is (staged, committed), or loads the
-// step and compares every byte. Its exit status is 0 if all went well.
+// that saves its state of rank_state.h (`save`; `save_filtered`: of the model weights alone) and
+// says how far it is (staged, committed), or loads the step and compares every byte (`load`). Its
+// exit status is 0 if all went well.
 #include <cstdlib>
 #include <iostream>
 
@@ -9,10 +10,11 @@
 namespace ckpt::testing {
 namespace {
 
-absl::Status SaveRank(Checkpointer& checkpointer, uint64_t step, const RankShape& shape) {
+absl::Status SaveRank(Checkpointer& checkpointer, uint64_t step, const RankShape& shape,
+                      const TorchSaveOptions& options) {
   RankState rank(shape, 1);
   TrainStep(rank.model, rank.optimizer, 1);
-  const auto save = checkpointer.Save(step, rank.state);
+  const auto save = checkpointer.Save(step, rank.state, options);
   if (!save.ok()) return save.status();
   SaveHandle handle = *save;
   if (absl::Status staged = handle.AwaitStaged(absl::Minutes(1)); !staged.ok()) return staged;
@@ -55,8 +57,15 @@ absl::Status Run(char** argv) {
   if (!checkpointer.ok()) return checkpointer.status();
   const RankShape shape{options.rank, options.world_size, number(8), number(9)};
   const auto step = static_cast<uint64_t>(number(4));
-  return std::string(argv[1]) == "save" ? SaveRank(**checkpointer, step, shape)
-                                        : LoadRank(**checkpointer, step, shape);
+  const std::string task = argv[1];
+  if (task == "load") return LoadRank(**checkpointer, step, shape);
+  TorchSaveOptions save;
+  if (task == "save_filtered") {
+    save.filters["model"] = [](const std::string& key, const StateValue&) {
+      return key.ends_with("weight");
+    };
+  }
+  return SaveRank(**checkpointer, step, shape, save);
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <iterator>
+
 #include "tests/conformance/conformance_test.h"
 
 namespace ckpt::testing {
@@ -72,15 +74,21 @@ TEST_F(Conformance, load_reshard) {
   }
 }
 
-// Each rank a process: model, optimizer and shards of three ranks go to four, and of four to two.
+// Each rank a process: model, optimizer and shards go from each number of ranks to another one, out
+// of memory and from disk, into uneven and empty shards.
 TEST_F(Conformance, load_reshard_between_processes) {
-  ASSERT_OK(RunRanks("save", 1, {.world_size = 3, .size = 13, .dim = 1}));
-  NewLaunch();
-  EXPECT_OK(RunRanks("load", 1, {.world_size = 4, .size = 13, .dim = 1}));
-  ASSERT_OK(RunRanks("save", 2, {.world_size = 4, .size = 2, .dim = 2}));
-  ForgetMemory();
-  NewLaunch();
-  EXPECT_OK(RunRanks("load", 2, {.world_size = 2, .size = 2, .dim = 2}));
+  constexpr uint32_t kLaunches[] = {1, 8, 3, 4, 2, 1};
+  for (uint64_t step = 1; step < std::size(kLaunches); ++step) {
+    const int64_t size = step % 2 == 0 ? 2 : 13;
+    const int64_t dim = static_cast<int64_t>(step % 3);
+    const uint32_t from = kLaunches[step - 1];
+    const uint32_t to = kLaunches[step];
+    ASSERT_OK(RunRanks("save", step, {.world_size = from, .size = size, .dim = dim}));
+    if (step % 2 == 0) ForgetMemory();
+    NewLaunch();
+    EXPECT_OK(RunRanks("load", step, {.world_size = to, .size = size, .dim = dim}))
+        << from << " ranks to " << to;
+  }
 }
 
 // Ranks of one launch that load a named step say so to the client: what all of them want is read
