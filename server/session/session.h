@@ -34,7 +34,10 @@ class Session {
   // Called once, when the session ends (at once if it has). From the session's thread: must not
   // block for long. Returns a number for Forget.
   virtual uint64_t OnClose(absl::AnyInvocable<void()> closed) = 0;
+  // Waits for a callback that is running, of whatever number: hold nothing that one might want.
   virtual void ForgetOnClose(uint64_t number) = 0;
+  // Does not wait: for callbacks that may come when whom they call has gone.
+  virtual void DropOnClose(uint64_t number) = 0;
 };
 
 struct SessionServerOptions {

@@ -106,6 +106,11 @@ void SessionConnection::ForgetOnClose(uint64_t number) {
   }
 }
 
+void SessionConnection::DropOnClose(uint64_t number) {
+  MutexLock lock(mutex_);
+  on_close_.erase(number);
+}
+
 void SessionConnection::End() {
   shutdown(descriptor_, SHUT_RDWR);  // wakes a sender that waits for the client to read
   {

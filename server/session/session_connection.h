@@ -30,6 +30,7 @@ class SessionConnection : public Session {
   void Revoke(FileId id, absl::AnyInvocable<void()> unmapped) override;
   uint64_t OnClose(absl::AnyInvocable<void()> closed) override;
   void ForgetOnClose(uint64_t number) override;
+  void DropOnClose(uint64_t number) override;
 
   // --- the server's thread
   int descriptor() const { return descriptor_; }

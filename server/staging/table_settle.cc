@@ -401,7 +401,9 @@ void CheckpointTableImpl::LetGo(LiveCheckpoint& checkpoint, LivePart& part, Defe
 void CheckpointTableImpl::ForgetSession(LivePart& part, Deferred& deferred) {
   const uint64_t number = std::exchange(part.on_close, 0);
   if (number == 0 || part.claim.session == nullptr) return;
-  deferred.Add([session = part.claim.session, number] { session->ForgetOnClose(number); });
+  // Without waiting: it may be called from a session's callback, with the lifeline's lock, which
+  // the callback of that session waits for.
+  deferred.Add([session = part.claim.session, number] { session->DropOnClose(number); });
 }
 
 // --- telling

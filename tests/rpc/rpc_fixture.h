@@ -75,6 +75,7 @@ class FakeSession : public Session {
   void Revoke(FileId, absl::AnyInvocable<void()> unmapped) override { unmapped(); }
   uint64_t OnClose(absl::AnyInvocable<void()> closed) override;
   void ForgetOnClose(uint64_t number) override { on_close_.erase(number); }
+  void DropOnClose(uint64_t number) override { on_close_.erase(number); }
 
   void Close();
   // The bytes of each granted file, read through the descriptor that was granted.

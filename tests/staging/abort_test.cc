@@ -1,6 +1,8 @@
 // Ranks that die, fall silent or come back.
+#include <chrono>
 #include <cstring>
 #include <functional>
+#include <future>
 #include <set>
 #include <thread>
 #include <vector>
@@ -36,6 +38,31 @@ TEST_F(AbortTest, ARankThatDiesBeforeFinishAbortsTheOthersAtOnce) {
   EXPECT_TRUE(absl::IsAborted(fate));
   EXPECT_THAT(std::string(fate.message()), HasSubstr("rank 1's process"));
   EXPECT_TRUE(absl::IsAborted(first->stream->Finish(layout_->part_bytes(), Never).status()));
+}
+
+// Two ranks die at the same moment, one of them while it begins: the thread that begins for it
+// aborts the checkpoint, and must not wait for the sessions' thread, which is about to do the same.
+// When it did, no session was made or ended by that daemon any more.
+TEST_F(AbortTest, ARankThatBeginsAsItDiesDoesNotWaitForTheEndOfAnother) {
+  SessionClient dying(rig_.socket_path());
+  auto dead = std::make_unique<SessionClient>(rig_.socket_path());
+  const std::shared_ptr<Session> session = rig_.Find(dying);
+  PartClaim late = rig_.Claim(1, 1, 2, *layout_, dead.get());
+  dead = nullptr;
+  while (!late.session->closed()) std::this_thread::yield();
+  std::promise<void> ending, begun;
+  session->OnClose([&] {  // before the table's own, on the sessions' thread
+    ending.set_value();
+    begun.get_future().wait_for(std::chrono::seconds(60));
+  });
+  auto first = rig_.Open(rig_.Claim(1, 0, 2, *layout_, &dying), layout_);
+  ASSERT_TRUE(first.ok()) << first.status();
+  dying.Close();
+  ending.get_future().wait();
+  (void)rig_.table().Begin(std::move(late), [] {});
+  begun.set_value();
+  EXPECT_TRUE(absl::IsAborted(Fate(1)));
+  const SessionClient next(rig_.socket_path());  // is welcomed
 }
 
 TEST_F(AbortTest, ARankThatDiesAfterItsPartIsStagedLosesNothing) {
