@@ -83,11 +83,11 @@ TEST_F(Conformance, load_reshard_between_processes) {
     const int64_t dim = static_cast<int64_t>(step % 3);
     const uint32_t from = kLaunches[step - 1];
     const uint32_t to = kLaunches[step];
+    SCOPED_TRACE(absl::StrCat(from, " ranks to ", to));
     ASSERT_OK(RunRanks("save", step, {.world_size = from, .size = size, .dim = dim}));
     if (step % 2 == 0) ForgetMemory();
     NewLaunch();
-    EXPECT_OK(RunRanks("load", step, {.world_size = to, .size = size, .dim = dim}))
-        << from << " ranks to " << to;
+    EXPECT_OK(RunRanks("load", step, {.world_size = to, .size = size, .dim = dim}));
   }
 }
 
