@@ -54,7 +54,8 @@ TEST(IndexRestartsOnAFullDisk, AreReadAllTheSame) {
     for (const CheckpointId& id : put) EXPECT_TRUE((*index)->FindAborted(id).ok());
     if (full) continue;
     v1::CheckpointInfo info;
-    *info.mutable_id() = put.emplace_back("run", start, Incarnation::TimeOrdered()).ToProto();
+    put.push_back({"run", static_cast<uint64_t>(start), Incarnation::TimeOrdered()});
+    *info.mutable_id() = put.back().ToProto();
     info.set_checkpoint_uid(CheckpointUid::TimeOrdered().bytes());
     std::string& text = *info.mutable_abort_reason();  // that does not compress
     while (text.size() < kRowBytes) text.push_back(static_cast<char>('!' + random() % 90));
