@@ -17,7 +17,29 @@ constexpr absl::Duration kSettleWithin = absl::Seconds(60);
 constexpr absl::Duration kPoll = absl::Milliseconds(1);
 constexpr size_t kGoneAsked = 4;
 
-// OK with the checkpoints that are there, or what is still going on, or left over.
+// Of each step the attempt that counts: the newest.
+std::map<uint64_t, CheckpointId> WinnersOf(const std::set<CheckpointId>& there) {
+  std::map<uint64_t, CheckpointId> winners;
+  for (const CheckpointId& id : there) winners[id.step] = id;  // ascending by incarnation
+  return winners;
+}
+
+// The steps that are listed; fails if one is not committed (yet).
+absl::StatusOr<std::set<uint64_t>> StepsAllCommitted(DaemonCalls& calls) {
+  CKPT_ASSIGN_OR_RETURN(const std::vector<v1::CheckpointInfo> listed, calls.List(kRun));
+  std::set<uint64_t> steps;
+  for (const v1::CheckpointInfo& info : listed) {
+    if (info.state() != v1::CHECKPOINT_STATE_COMMITTED) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("step ", info.id().step(), " is ", v1::CheckpointState_Name(info.state())));
+    }
+    steps.insert(info.id().step());
+  }
+  return steps;
+}
+
+// OK with the checkpoints that are there, or what is still going on, or left over. The list is
+// asked for again at the end: what retention has begun to delete left it before it left the disk.
 absl::StatusOr<std::set<CheckpointId>> LookAtRest(const Daemon& daemon, DaemonCalls& calls,
                                                   bool retention) {
   CKPT_ASSIGN_OR_RETURN(const v1::GetStatusResponse status, calls.Status());
@@ -26,17 +48,19 @@ absl::StatusOr<std::set<CheckpointId>> LookAtRest(const Daemon& daemon, DaemonCa
         absl::StrCat(status.open_saves(), " open saves, ", status.persisting_parts(),
                      " parts being persisted, ", status.open_plans(), " open plans"));
   }
-  CKPT_ASSIGN_OR_RETURN(const std::vector<v1::CheckpointInfo> listed, calls.List(kRun));
-  for (const v1::CheckpointInfo& info : listed) {
-    if (info.state() == v1::CHECKPOINT_STATE_COMMITTED) continue;
-    return absl::FailedPreconditionError(absl::StrCat(
-        "step ", info.id().step(), " is ", v1::CheckpointState_Name(info.state())));
-  }
+  CKPT_RETURN_IF_ERROR(StepsAllCommitted(calls).status());
   if (retention) {
     CKPT_ASSIGN_OR_RETURN(const uint64_t left, calls.LeftToRetention(kRun));
     if (left > 0) return absl::FailedPreconditionError(absl::StrCat(left, " to be retired"));
   }
-  return CheckpointsAtRest(daemon.data_folder(), daemon.memory_folder());
+  CKPT_ASSIGN_OR_RETURN(std::set<CheckpointId> there,
+                        CheckpointsAtRest(daemon.data_folder(), daemon.memory_folder()));
+  CKPT_ASSIGN_OR_RETURN(const std::set<uint64_t> steps, StepsAllCommitted(calls));
+  for (const auto& [step, id] : WinnersOf(there)) {
+    if (steps.contains(step)) continue;
+    return absl::FailedPreconditionError(absl::StrCat(id.ToString(), " is on disk and not listed"));
+  }
+  return there;
 }
 
 absl::StatusOr<std::set<CheckpointId>> AwaitRest(const Daemon& daemon, DaemonCalls& calls,
@@ -82,22 +106,18 @@ absl::Status Oracle::CheckTags() {
 }
 
 absl::Status Oracle::CheckList(const std::set<CheckpointId>& there) {
-  std::map<uint64_t, CheckpointId> winners;  // by step
-  for (const CheckpointId& id : there) winners[id.step] = id;  // ascending by incarnation
+  const std::map<uint64_t, CheckpointId> winners = WinnersOf(there);
   CKPT_ASSIGN_OR_RETURN(const std::vector<v1::CheckpointInfo> listed, calls_.List(kRun));
-  std::set<uint64_t> steps;
   for (const v1::CheckpointInfo& info : listed) {
     CKPT_ASSIGN_OR_RETURN(const CheckpointId id, CheckpointId::FromProto(info.id()));
     const auto winner = winners.find(id.step);
     if (winner == winners.end() || winner->second != id) {
       return absl::DataLossError(absl::StrCat(id.ToString(), " is listed, and should not be"));
     }
-    steps.insert(id.step);
   }
-  for (const auto& [step, id] : winners) {
-    if (!steps.contains(step)) {
-      return absl::DataLossError(absl::StrCat(id.ToString(), " is on disk and not listed"));
-    }
+  if (listed.size() < winners.size()) {
+    return absl::DataLossError(
+        absl::StrCat(winners.size(), " checkpoints are on disk, and ", listed.size(), " listed"));
   }
   newest_.reset();
   if (winners.empty()) return absl::OkStatus();
