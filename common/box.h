@@ -55,11 +55,11 @@ void ForEachRun(const Box& region, const Box& source, const Box& destination,
                     run);
 
 // OK when the boxes are pairwise disjoint; otherwise FAILED_PRECONDITION with the indices of two
-// that overlap, as "boxes I and J overlap". If `cover` is set they must also tile it exactly. O(n
-// log n) for one- and two-dimensional cuts and for grids; boxes cut so irregularly in three or more
-// dimensions that the check would take too long are refused, RESOURCE_EXHAUSTED. `boxes` may come
-// in any order; empty ones count for nothing.
-absl::Status CheckTiling(absl::Span<const Box> boxes, const Box* cover);
+// that overlap, as "boxes I and J overlap". They may come in any order and have gaps between them;
+// empty ones count for nothing. O(n log n) where they differ in one or two dimensions, and for
+// grids; else O(n log^(d-1) n) in the d dimensions in which they differ. RESOURCE_EXHAUSTED in more
+// than three, when that comes to more than 16 n log^2 n: for boxes made to be hard, from anybody.
+absl::Status CheckDisjoint(absl::Span<const Box> boxes);
 
 }  // namespace ckpt
 

@@ -190,10 +190,10 @@ absl::Status ShardTable::CheckOrderAndOverlap(const LeafTable& leaves) const {
       return BadLayout(absl::StrCat("shard ", i), "out of order, or there twice");
     }
     if (same_leaf) continue;
-    CKPT_RETURN_IF_ERROR(CheckDisjoint(leaves, first_of_leaf, i));
+    CKPT_RETURN_IF_ERROR(CheckLeaf(leaves, first_of_leaf, i));
     first_of_leaf = i;
   }
-  return CheckDisjoint(leaves, first_of_leaf, size());
+  return CheckLeaf(leaves, first_of_leaf, size());
 }
 
 bool ShardTable::ShowLeavesDistinct(const LeafTable& leaves) const {
@@ -206,12 +206,12 @@ bool ShardTable::ShowLeavesDistinct(const LeafTable& leaves) const {
 }
 
 // Shards [first, last) are of one leaf.
-absl::Status ShardTable::CheckDisjoint(const LeafTable& leaves, size_t first, size_t last) const {
+absl::Status ShardTable::CheckLeaf(const LeafTable& leaves, size_t first, size_t last) const {
   if (last - first < 2) return absl::OkStatus();
   std::vector<Box> boxes;
   boxes.reserve(last - first);
   for (size_t i = first; i < last; ++i) boxes.push_back((*this)[i].box());
-  const absl::Status status = CheckTiling(boxes, nullptr);
+  const absl::Status status = CheckDisjoint(boxes);
   if (status.ok()) return status;
   return BadLayout(leaves.Name((*this)[first].leaf), status.message());
 }

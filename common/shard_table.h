@@ -53,7 +53,7 @@ class ShardTable {
     uint32_t numbers_begin;
     uint32_t dimensions;
   };
-  absl::Status CheckDisjoint(const LeafTable& leaves, size_t first, size_t last) const;
+  absl::Status CheckLeaf(const LeafTable& leaves, size_t first, size_t last) const;
 
   std::vector<Row> rows_;
   std::vector<uint64_t> numbers_;  // of each its offset, then its extent

@@ -199,27 +199,26 @@ class Agreement {
     std::reverse(leaf_boxes_.begin(), leaf_boxes_.end());  // rank order
     if (!Ascend(leaf_boxes_)) {
       std::reverse(leaf_ranks_.begin(), leaf_ranks_.end());
-      CKPT_RETURN_IF_ERROR(CheckDisjoint(leaf.printed_key));
+      CKPT_RETURN_IF_ERROR(CheckOverlap(leaf.printed_key));
     }
     return must_cover ? CheckCovered(leaf.printed_key, leaf, have) : absl::OkStatus();
   }
 
   // The boxes of the leaf at hand.
-  absl::Status CheckDisjoint(absl::string_view key) const {
+  absl::Status CheckOverlap(absl::string_view key) const {
     std::vector<Box> boxes;
     boxes.reserve(leaf_boxes_.size());
     for (const ShardView& shard : leaf_boxes_) boxes.push_back(shard.box());
-    const absl::Status tiling = CheckTiling(boxes, nullptr);
-    if (tiling.ok() || absl::IsResourceExhausted(tiling)) return tiling;  // or: too irregular
-    // CheckTiling names boxes by index; ranks are what people know.
+    const absl::Status disjoint = CheckDisjoint(boxes);
+    if (disjoint.ok() || absl::IsResourceExhausted(disjoint)) return disjoint;
+    // CheckDisjoint names boxes by index; ranks are what people know.
     std::vector<std::string> who;
     for (size_t i = 0; i < boxes.size() && i < 16; ++i) {
       who.push_back(
           absl::StrCat("box ", i, " ", boxes[i].ToString(), " of rank ", leaf_ranks_[i]));
     }
-    return absl::InvalidArgumentError(absl::StrCat("boxes of '", key, "' overlap: ",
-                                                   tiling.message(), " (",
-                                                   absl::StrJoin(who, "; "), ")"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "boxes of '", key, "' overlap: ", disjoint.message(), " (", absl::StrJoin(who, "; "), ")"));
   }
 
   const std::vector<RankLayout>& parts_;

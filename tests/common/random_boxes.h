@@ -7,6 +7,7 @@
 #include <random>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "common/box.h"
 
 namespace ckpt {
@@ -60,6 +61,22 @@ class RandomBoxes {
  private:
   std::mt19937_64 random_;
 };
+
+// Disjoint, inside `whole`, and of as many elements.
+inline absl::Status CheckTiling(const std::vector<Box>& boxes, const Box& whole) {
+  uint64_t elements = 0;
+  for (const Box& box : boxes) {
+    if (!box.empty() && !Contains(whole, box)) {
+      return absl::FailedPreconditionError(absl::StrCat(box.ToString(), " leaves the whole"));
+    }
+    elements += box.volume();
+  }
+  if (elements != whole.volume()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(elements, " of ", whole.volume(), " elements"));
+  }
+  return CheckDisjoint(boxes);
+}
 
 }  // namespace ckpt
 

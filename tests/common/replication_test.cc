@@ -89,7 +89,7 @@ TEST(ReplicationTest, BoxesOfAllMembersTileEveryTensor) {
     }
     for (size_t i = 0; i < leaves.size(); ++i) {
       const Box whole = WholeOf(leaves[i]);
-      const absl::Status status = CheckTiling(boxes[i], &whole);
+      const absl::Status status = CheckTiling(boxes[i], whole);
       ASSERT_TRUE(status.ok()) << status;
     }
   }
@@ -172,7 +172,7 @@ TEST(ReplicationTest, ReplicasOfABoxTileIt) {
       const Box mine = ReplicaBox(box, i, count);
       if (!mine.empty()) boxes.push_back(mine);
     }
-    const absl::Status status = CheckTiling(boxes, &box);
+    const absl::Status status = CheckTiling(boxes, box);
     ASSERT_TRUE(status.ok()) << status;
   }
   int writers = 0;
