@@ -64,7 +64,12 @@ class HeaderSax {
     }
     if (place_ == Place::kTensor && field_ == "dtype") {
       absl::StatusOr<DType> dtype = ParseDType(text);
-      if (!dtype.ok()) return Refuse(absl::StrCat("", dtype.status().message()));
+      if (!dtype.ok()) {  // valid, perhaps, by a later version of the format
+        status_ = absl::InvalidArgumentError(absl::StrCat("tensor ", Quoted(tensor_.name),
+                                                          " is of dtype ", Quoted(text),
+                                                          ", which is not supported"));
+        return false;
+      }
       tensor_.dtype = *dtype;
       return true;
     }

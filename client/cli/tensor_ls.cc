@@ -80,7 +80,9 @@ uint64_t AddTensorRow(RecordPrinter& printer, const v1::TensorInfo& tensor, cons
                is_alias      ? "alias"
                : tensor_like ? absl::StrCat(tensor.shard_count())
                              : "-",
-               is_value ? ValueText(tensor.value()) : ""});
+               is_alias   ? absl::StrCat("= ", tensor.alias_of())
+               : is_value ? ValueText(tensor.value())
+                          : ""});
   return is_alias ? 0 : bytes;
 }
 

@@ -97,6 +97,34 @@ TEST_F(Ckptctl, AListOfManyPagesIsWhole) {
   }
 }
 
+TEST_F(Ckptctl, TensorsThatShareStorageNameTheOneThatHasIt) {
+  const std::vector<float> weights(64, 0.5f);
+  Part part;
+  for (const char* name : {"embedding", "lm_head"}) {
+    part.leaves.push_back(TensorLeaf(MakeKey({"model", name, "weight"}), v1::DTYPE_F32, {8, 8},
+                                     weights.data(), v1::PLACEMENT_REPLICATED));
+  }
+  part.leaves[1].alias_of_plus_one = 1;
+  const auto client = Connect();
+  absl::StatusOr<SaveHandle> save = client->Save(NewId("tied", 1), std::move(part), {});
+  ASSERT_TRUE(save.ok()) << save.status();
+  CKPT_ASSERT_OK(save->AwaitCommitted(absl::Seconds(60)));
+  const Json tensors = RunJson({"tensor", "ls", "tied@1"});
+  ASSERT_EQ(tensors.size(), 2u);
+  EXPECT_EQ(tensors[0]["is_alias"], false);
+  EXPECT_FALSE(tensors[0].contains("alias_of"));
+  EXPECT_EQ(tensors[1]["is_alias"], true);
+  EXPECT_EQ(tensors[1]["alias_of"], "model.embedding.weight");
+  EXPECT_EQ(tensors[1]["data_bytes"], 256);
+  const CommandResult table = Run({"tensor", "ls", "tied@1"});
+  const std::vector<std::string> rows = absl::StrSplit(table.output, '\n', absl::SkipEmpty());
+  ASSERT_EQ(rows.size(), 4u) << table.output;
+  EXPECT_THAT(rows[2], ::testing::StartsWith("model.lm_head.weight"));
+  EXPECT_THAT(rows[2], HasSubstr("alias"));
+  EXPECT_THAT(rows[2], ::testing::EndsWith("= model.embedding.weight"));
+  EXPECT_EQ(rows[3], "2 tensors, 256 B");
+}
+
 TEST_F(Ckptctl, JsonLinesAreOneObjectEach) {
   const Incarnation launch = Incarnation::TimeOrdered();
   for (uint64_t step = 1; step <= 3; ++step) {
