@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
@@ -39,7 +40,7 @@ class PieceIndex {
   };
   uint32_t AddNode(absl::Span<const StoredPiece> pieces, uint32_t begin, uint32_t end);
 
-  std::vector<uint32_t> numbers_;
+  absl::InlinedVector<uint32_t, 4> numbers_;
   std::vector<Node> nodes_;  // none where the pieces are few
 };
 

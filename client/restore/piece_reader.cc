@@ -67,7 +67,7 @@ void PieceReader::Scatter(const Extent& extent, uint64_t begin, uint64_t end,
 }
 
 uint64_t PieceReader::BlockHash(const StoredPiece& piece, uint64_t block) const {
-  return piece.piece.block_hashes(static_cast<int>(block - piece.piece.first_block()));
+  return piece.block_hashes[block - piece.first_block];
 }
 
 absl::Status PieceReader::VerifyBlock(const Extent& extent, uint64_t begin, uint64_t length,
@@ -75,7 +75,7 @@ absl::Status PieceReader::VerifyBlock(const Extent& extent, uint64_t begin, uint
   if (!source_.verify) return absl::OkStatus();
   const StoredPiece& piece = source_.pieces[extent.piece];
   bytes_hashed_.fetch_add(length, std::memory_order_relaxed);
-  if (Xxh3(bytes, length) == BlockHash(piece, begin / piece.piece.block_bytes())) {
+  if (Xxh3(bytes, length) == BlockHash(piece, begin / piece.block_bytes)) {
     return absl::OkStatus();
   }
   return Damaged(extent, begin, "does not match its hash", where);
@@ -84,7 +84,7 @@ absl::Status PieceReader::VerifyBlock(const Extent& extent, uint64_t begin, uint
 absl::Status PieceReader::Deliver(const Extent& extent, const std::byte* bytes,
                                   absl::string_view where) const {
   const bool in_place = bytes == DirectDestination(extent);
-  const uint64_t block_bytes = source_.pieces[extent.piece].piece.block_bytes();
+  const uint64_t block_bytes = source_.pieces[extent.piece].block_bytes;
   for (uint64_t at = 0; at < extent.bytes; at += block_bytes) {
     const uint64_t length = std::min(block_bytes, extent.bytes - at);
     const uint64_t begin = extent.begin + at;
@@ -98,8 +98,9 @@ absl::Status PieceReader::Damaged(const Extent& extent, uint64_t offset, absl::s
                                   absl::string_view where) const {
   const StoredPiece& piece = source_.pieces[extent.piece];
   return absl::DataLossError(
-      absl::StrCat("stored block ", what, ": checkpoint ", source_.checkpoint, ", key ", piece.key,
-                   ", shard ", piece.box.ToString(), ", byte offset ", offset, " of it, ", where));
+      absl::StrCat("stored block ", what, ": checkpoint ", source_.checkpoint, ", key ",
+                   KeyOf(source_.leaves, piece), ", shard ", piece.box.ToString(), ", byte offset ",
+                   offset, " of it, ", where));
 }
 
 absl::Status PieceReader::ForEachParallel(

@@ -27,6 +27,7 @@ struct PieceSource {
   std::string plan_id;
   std::shared_ptr<Connection> connection;
   std::map<FileId, std::shared_ptr<ReadFile>> files;  // those that were granted
+  absl::Span<const v1::PlannedLeaf> leaves;
   std::vector<StoredPiece> pieces;
   std::shared_ptr<WorkerThreads> workers;
   int threads = 2;

@@ -57,7 +57,7 @@ bool PieceReader::ReadMemoryExtent(const Extent& extent) {
     return false;
   }
   const std::byte* bytes = (*mapping)->data() + offset;
-  const uint64_t block_bytes = piece.piece.block_bytes();
+  const uint64_t block_bytes = piece.block_bytes;
   if (source_.verify) bytes_hashed_.fetch_add(extent.bytes, std::memory_order_relaxed);
   Xxh3Stream hash;
   for (uint64_t block = 0; block < extent.bytes; block += block_bytes) {

@@ -52,15 +52,14 @@ struct Touched {
   uint32_t copy;  // index into ReadSchedule::copies
 };
 
-void AddTouched(const RunGrid& runs, uint32_t copy, const v1::Piece& piece,
+void AddTouched(const RunGrid& runs, uint32_t copy, const StoredPiece& piece,
                 std::vector<Touched>& touched) {
-  const uint64_t block_bytes = piece.block_bytes();
+  const uint64_t block_bytes = piece.block_bytes;
   for (uint64_t run = 0; run < runs.count();) {
     const uint64_t source = runs.SourceAt(run);
     const uint64_t begin = source / block_bytes * block_bytes;
-    const uint64_t end =
-        std::min(piece.length(),
-                 (source + runs.run_bytes() + block_bytes - 1) / block_bytes * block_bytes);
+    const uint64_t end = std::min(
+        piece.length, (source + runs.run_bytes() + block_bytes - 1) / block_bytes * block_bytes);
     touched.push_back({begin, end, copy});
     run = std::max(run + 1, runs.FirstEndingAfter(end));
   }
@@ -163,19 +162,19 @@ class Scheduling {
   // The blocks of one piece that its copies touch, cut into extents; each extent knows its copies.
   void AddPiece(uint32_t number, absl::Span<const uint32_t> copies) {
     const StoredPiece& stored = plan_.pieces[number];
-    if (!Note(CheckReadable(stored))) return;
-    const uint32_t holder = stored.piece.leaf_number();
+    if (!Note(CheckReadable(plan_.leaves, stored))) return;
+    const uint32_t holder = stored.leaf_number;
     const bool wanted = WantedByOthers(plan_, plan_.leaves[holder].leaf(), asked_[holder]);
     std::vector<Touched> touched;
     for (const uint32_t copy : copies) {
-      AddTouched(schedule_.copies[copy].runs, copy, stored.piece, touched);
+      AddTouched(schedule_.copies[copy].runs, copy, stored, touched);
     }
     const uint64_t extent_bytes = std::min(kExtentBytesMax, BatchBytes(schedule_.bytes_asked));
-    const uint64_t step = std::max<uint64_t>(extent_bytes / stored.piece.block_bytes(), 1) *
-                          stored.piece.block_bytes();
+    const uint64_t step =
+        std::max<uint64_t>(extent_bytes / stored.block_bytes, 1) * stored.block_bytes;
     const size_t first = schedule_.extents.size();
     for (const Interval& interval : Merged(touched)) {
-      if (!Note(CheckSelected(stored, interval.begin, interval.end))) return;
+      if (!Note(CheckSelected(plan_.leaves, stored, interval.begin, interval.end))) return;
       for (uint64_t at = interval.begin; at < interval.end; at += step) {
         schedule_.extents.push_back(
             {number, at, std::min(step, interval.end - at), 0, 0, wanted});
@@ -235,21 +234,21 @@ absl::Status CheckRegion(absl::Span<const v1::PlannedLeaf> leaves, uint32_t leaf
   return absl::OkStatus();
 }
 
-absl::Status CheckSelected(const StoredPiece& stored, uint64_t begin, uint64_t end) {
-  const v1::Piece& piece = stored.piece;
-  const uint64_t first = begin / piece.block_bytes();
-  const uint64_t last = (end - 1) / piece.block_bytes();
-  const uint64_t known_end = piece.first_block() + static_cast<uint64_t>(piece.block_hashes_size());
-  if (first >= piece.first_block() && last < known_end) return absl::OkStatus();
+absl::Status CheckSelected(absl::Span<const v1::PlannedLeaf> leaves, const StoredPiece& piece,
+                           uint64_t begin, uint64_t end) {
+  const uint64_t first = begin / piece.block_bytes;
+  const uint64_t last = (end - 1) / piece.block_bytes;
+  const uint64_t known_end = piece.first_block + piece.block_hashes.size();
+  if (first >= piece.first_block && last < known_end) return absl::OkStatus();
   return absl::FailedPreconditionError(
-      absl::StrCat(stored.key, " ", stored.box.ToString(),
+      absl::StrCat(KeyOf(leaves, piece), " ", piece.box.ToString(),
                    ": the plan's selection did not ask for this region"));
 }
 
-absl::Status CheckReadable(const StoredPiece& stored) {
-  if (stored.piece.unreadable().empty()) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat(stored.key, " ", stored.box.ToString(), ": ",
-                                          stored.piece.unreadable()));
+absl::Status CheckReadable(absl::Span<const v1::PlannedLeaf> leaves, const StoredPiece& piece) {
+  if (piece.unreadable == nullptr) return absl::OkStatus();
+  return absl::DataLossError(
+      absl::StrCat(KeyOf(leaves, piece), " ", piece.box.ToString(), ": ", *piece.unreadable));
 }
 
 absl::StatusOr<ReadSchedule> MakeReadSchedule(const PlannedPieces& plan,
@@ -258,8 +257,8 @@ absl::StatusOr<ReadSchedule> MakeReadSchedule(const PlannedPieces& plan,
 }
 
 uint64_t FileOffset(const StoredPiece& piece, const Extent& extent, bool use_disk) {
-  const bool second = use_disk && piece.piece.tier() == v1::TIER_MEMORY;
-  return extent.begin + (second ? piece.piece.disk_file_offset() : piece.piece.file_offset());
+  const bool second = use_disk && piece.in_memory;
+  return extent.begin + (second ? piece.disk_file_offset : piece.file_offset);
 }
 
 std::vector<Batch> MakeBatches(absl::Span<const StoredPiece> pieces,
@@ -276,8 +275,8 @@ std::vector<Batch> MakeBatches(absl::Span<const StoredPiece> pieces,
   for (const uint32_t number : chosen) {
     const Extent& extent = extents[number];
     const StoredPiece& piece = pieces[extent.piece];
-    const bool in_memory = piece.piece.tier() == v1::TIER_MEMORY;
-    places.push_back({in_memory && !use_disk, in_memory && use_disk ? piece.disk_file : piece.file,
+    places.push_back({piece.in_memory && !use_disk,
+                      piece.in_memory && use_disk ? piece.disk_file : piece.file,
                       FileOffset(piece, extent, use_disk), number});
   }
   std::sort(places.begin(), places.end(), [](const Place& a, const Place& b) {

@@ -63,10 +63,11 @@ absl::Status CheckRegion(absl::Span<const v1::PlannedLeaf> leaves, uint32_t leaf
                          const Box& region);
 // The plan must have brought the hash of every block of the piece's bytes [begin, end), which are
 // not empty: FAILED_PRECONDITION where its selection left them out.
-absl::Status CheckSelected(const StoredPiece& piece, uint64_t begin, uint64_t end);
+absl::Status CheckSelected(absl::Span<const v1::PlannedLeaf> leaves, const StoredPiece& piece,
+                           uint64_t begin, uint64_t end);
 
 // DATA_LOSS: the daemon has said that nothing of the piece can be read.
-absl::Status CheckReadable(const StoredPiece& piece);
+absl::Status CheckReadable(absl::Span<const v1::PlannedLeaf> leaves, const StoredPiece& piece);
 
 // Extents that lie close together in one file and are read in one go.
 struct Batch {

@@ -23,7 +23,7 @@ absl::Status PieceReader::ReadStream(absl::Span<const uint32_t> extents) {
   for (const uint32_t number : extents) {
     const Extent& extent = schedule_.extents[number];
     statistics_.bytes_read += extent.bytes;
-    const bool memory = source_.pieces[extent.piece].piece.tier() == v1::TIER_MEMORY;
+    const bool memory = source_.pieces[extent.piece].in_memory;
     (memory ? statistics_.bytes_from_memory : statistics_.bytes_from_disk) += extent.bytes;
   }
   return absl::OkStatus();
@@ -36,7 +36,7 @@ absl::Status PieceReader::ReadStreamRanges(absl::Span<const uint32_t> extents, S
   for (const uint32_t number : extents) {
     const Extent& extent = schedule_.extents[number];
     v1::PieceRange* range = request.add_ranges();
-    range->set_piece_number(source_.pieces[extent.piece].piece.piece_number());
+    range->set_piece_number(source_.pieces[extent.piece].piece_number);
     range->set_offset(extent.begin);
     range->set_length(extent.bytes);
     bytes_max = std::max(bytes_max, extent.bytes);

@@ -4,11 +4,9 @@
 //      they are put into checkpoint order. With a session, descriptors of the pieces' files arrive
 //      over its socket, and are taken from there once the plan is complete.
 //   2. Read: all targets are checked against leaves and pieces (read_schedule.cc); nothing is
-//   touched
-//      while anything is wrong.
+//      touched while anything is wrong.
 //   3. Memory pieces are read from their mapping (read_memory.cc); what cannot be had there -
-//   recycled
-//      or damaged - is read from its disk copy.
+//      recycled or damaged - is read from its disk copy.
 //   4. Disk pieces are read in large reads, through the page cache where several ranks want the
 //      same (read_disk.cc). A file that was not granted, and all files of a remote daemon, come
 //      through ReadPieces (read_stream.cc).
@@ -16,7 +14,6 @@
 #include "client/restore/restore_plan.h"
 
 #include <algorithm>
-#include <map>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -42,6 +39,43 @@ absl::Status Malformed(absl::string_view what) {
   return absl::InternalError(absl::StrCat("the daemon sent a plan that makes no sense: ", what));
 }
 
+// The keys of a plan's leaves as they print, packed, and the leaves in their order.
+class PrintedKeys {
+ public:
+  explicit PrintedKeys(absl::Span<const v1::PlannedLeaf> leaves = {}) {
+    ends_.reserve(leaves.size());
+    for (const v1::PlannedLeaf& leaf : leaves) {
+      absl::StrAppend(&text_, PrintKey(leaf.leaf().key()));
+      ends_.push_back(text_.size());
+    }
+    sorted_.resize(leaves.size());
+    std::iota(sorted_.begin(), sorted_.end(), 0);
+    std::stable_sort(sorted_.begin(), sorted_.end(),
+                     [&](uint32_t a, uint32_t b) { return (*this)[a] < (*this)[b]; });
+  }
+
+  absl::string_view operator[](uint32_t leaf) const {
+    const uint64_t begin = leaf == 0 ? 0 : ends_[leaf - 1];
+    return absl::string_view(text_).substr(begin, ends_[leaf] - begin);
+  }
+  absl::Span<const uint32_t> sorted() const { return sorted_; }
+  // Ascending.
+  absl::Span<const uint32_t> Find(absl::string_view key) const {
+    const auto first = std::lower_bound(
+        sorted_.begin(), sorted_.end(), key,
+        [&](uint32_t leaf, absl::string_view than) { return (*this)[leaf] < than; });
+    auto last = first;
+    while (last != sorted_.end() && (*this)[*last] == key) ++last;
+    return absl::MakeConstSpan(sorted_).subspan(static_cast<size_t>(first - sorted_.begin()),
+                                                static_cast<size_t>(last - first));
+  }
+
+ private:
+  std::string text_;
+  std::vector<uint64_t> ends_;  // in text_, by leaf
+  std::vector<uint32_t> sorted_;
+};
+
 // All of a plan: leaked as a whole in a forked child.
 struct PlanState {
   ForkMark mark;
@@ -49,7 +83,7 @@ struct PlanState {
   v1::PlanSummary summary;
   std::vector<v1::PlannedLeaf> leaves;
   std::vector<PieceIndex> pieces_of_leaf;
-  std::map<std::string, std::vector<uint32_t>> by_key;
+  PrintedKeys keys;
   PieceSource source;
   std::shared_ptr<Session> session;  // null: remote, or stream asked for
   uint32_t ranks_together = 1;       // of a launch that restore by the same plan
@@ -57,7 +91,7 @@ struct PlanState {
   bool has_unreadable = false;
 
   absl::Status Take(v1::PlanRestoreResponse& response);
-  absl::Status TakePiece(v1::Piece& piece);
+  absl::Status TakePiece(const v1::Piece& piece);
   absl::Status TakeFiles();
   absl::Status SortLeaves();
   PlannedPieces planned() const {
@@ -115,7 +149,7 @@ absl::Status PlanState::Take(v1::PlanRestoreResponse& response) {
       }
       return absl::OkStatus();
     case v1::PlanRestoreResponse::kPieces:
-      for (v1::Piece& piece : *response.mutable_pieces()->mutable_pieces()) {
+      for (const v1::Piece& piece : response.pieces().pieces()) {
         CKPT_RETURN_IF_ERROR(TakePiece(piece));
       }
       return absl::OkStatus();
@@ -127,18 +161,17 @@ absl::Status PlanState::Take(v1::PlanRestoreResponse& response) {
   }
 }
 
-absl::Status PlanState::TakePiece(v1::Piece& piece) {
+absl::Status PlanState::TakePiece(const v1::Piece& piece) {
   if (piece.leaf_number() >= leaves.size()) return Malformed("a piece of no leaf");
   const v1::Leaf& leaf = leaves[piece.leaf_number()].leaf();
   StoredPiece stored;
-  stored.key = PrintKey(leaf.key());
   stored.box = Box::FromProto(piece.box());
   const auto shape =
       absl::MakeConstSpan(leaf.shape().data(), static_cast<size_t>(leaf.shape_size()));
   if (!IsTensorKind(leaf.kind()) || !ValidateBox(stored.box, shape).ok() || stored.box.empty() ||
       stored.box.volume() * DTypeBytes(leaf.dtype()) != piece.length()) {
-    return Malformed(
-        absl::StrCat("piece ", piece.piece_number(), " does not fit its leaf ", stored.key));
+    return Malformed(absl::StrCat("piece ", piece.piece_number(), " does not fit its leaf ",
+                                  PrintKey(leaf.key())));
   }
   if (piece.block_bytes() == 0 || piece.tier() == v1::TIER_UNSPECIFIED) {
     return Malformed("a piece without block size or tier");
@@ -147,12 +180,21 @@ absl::Status PlanState::TakePiece(v1::Piece& piece) {
     CKPT_ASSIGN_OR_RETURN(stored.file, FileId::FromBytes(piece.file_id(), "a piece's file id"));
   } else {
     has_unreadable = true;
+    stored.unreadable = std::make_unique<const std::string>(piece.unreadable());
   }
   if (!piece.disk_file_id().empty()) {
     CKPT_ASSIGN_OR_RETURN(stored.disk_file,
                           FileId::FromBytes(piece.disk_file_id(), "a piece's disk file id"));
   }
-  stored.piece = std::move(piece);
+  stored.file_offset = piece.file_offset();
+  stored.disk_file_offset = piece.disk_file_offset();
+  stored.length = piece.length();
+  stored.block_bytes = piece.block_bytes();
+  stored.first_block = piece.first_block();
+  stored.block_hashes.assign(piece.block_hashes().begin(), piece.block_hashes().end());
+  stored.leaf_number = piece.leaf_number();
+  stored.piece_number = piece.piece_number();
+  stored.in_memory = piece.tier() == v1::TIER_MEMORY;
   source.pieces.push_back(std::move(stored));
   return absl::OkStatus();
 }
@@ -188,9 +230,7 @@ absl::Status PlanState::SortLeaves() {
     leaf.set_alias_of(numbers[leaf.alias_of()]);
   }
   leaves = std::move(sorted);
-  for (StoredPiece& piece : source.pieces) {
-    piece.piece.set_leaf_number(numbers[piece.piece.leaf_number()]);
-  }
+  for (StoredPiece& piece : source.pieces) piece.leaf_number = numbers[piece.leaf_number];
   return absl::OkStatus();
 }
 
@@ -198,14 +238,14 @@ absl::Status PlanState::Complete() {
   CKPT_RETURN_IF_ERROR(SortLeaves());
   pieces_of_leaf.resize(leaves.size());
   for (uint32_t i = 0; i < source.pieces.size(); ++i) {
-    pieces_of_leaf[source.pieces[i].piece.leaf_number()].Add(i);
+    pieces_of_leaf[source.pieces[i].leaf_number].Add(i);
   }
-  for (size_t i = 0; i < leaves.size(); ++i) {
-    const std::string key = PrintKey(leaves[i].leaf().key());
+  source.leaves = leaves;
+  keys = PrintedKeys(leaves);
+  for (uint32_t i = 0; i < leaves.size(); ++i) {
     if (const absl::Status built = pieces_of_leaf[i].Build(source.pieces); !built.ok()) {
-      return Malformed(absl::StrCat("stored ", built.message(), ", of ", key));
+      return Malformed(absl::StrCat("stored ", built.message(), ", of ", keys[i]));
     }
-    by_key[key].push_back(static_cast<uint32_t>(i));
   }
   source.plan_id = header.plan_id();
   const absl::StatusOr<CheckpointId> id = CheckpointId::FromProto(header.checkpoint().id());
@@ -214,17 +254,22 @@ absl::Status PlanState::Complete() {
 }
 
 absl::StatusOr<uint32_t> PlanImpl::Find(const std::string& printed_key, uint32_t rank) const {
-  const auto found = state_->by_key.find(printed_key);
-  if (found != state_->by_key.end()) {
-    for (const uint32_t number : found->second) {
-      const v1::PlannedLeaf& leaf = state_->leaves[number];
-      if (leaf.leaf().placement() != v1::PLACEMENT_PER_RANK || leaf.rank() == rank) return number;
-    }
+  const absl::Span<const uint32_t> found = state_->keys.Find(printed_key);
+  for (const uint32_t number : found) {
+    const v1::PlannedLeaf& leaf = state_->leaves[number];
+    if (leaf.leaf().placement() != v1::PLACEMENT_PER_RANK || leaf.rank() == rank) return number;
+  }
+  if (!found.empty()) {
     return absl::NotFoundError(absl::StrCat("no leaf ", printed_key, " of rank ", rank, " in ",
                                             state_->source.checkpoint));
   }
   NearestSearch search(printed_key, 1);
-  for (const auto& [key, numbers] : state_->by_key) search.Add(key);
+  absl::string_view before;
+  for (const uint32_t number : state_->keys.sorted()) {
+    const absl::string_view key = state_->keys[number];
+    if (number == state_->keys.sorted().front() || key != before) search.Add(key);
+    before = key;
+  }
   const std::vector<std::string> nearest = search.Names();
   return absl::NotFoundError(
       absl::StrCat("no leaf ", printed_key, " in ", state_->source.checkpoint,
@@ -258,7 +303,7 @@ absl::Status PlanImpl::ReadScheduled(const ReadSchedule& schedule, PieceReader& 
     if (source.files.count(piece.file) == 0) {
       stream.push_back(i);
     } else {
-      (piece.piece.tier() == v1::TIER_MEMORY ? memory : disk).push_back(i);
+      (piece.in_memory ? memory : disk).push_back(i);
     }
   }
   std::vector<uint32_t> second_copy;

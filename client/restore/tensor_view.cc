@@ -136,33 +136,31 @@ absl::StatusOr<TensorView> MakeTensorView(const PlannedPieces& plan, const Piece
   if (region.empty()) return TensorView(std::move(view));
   const v1::PlannedLeaf& leaf = plan.leaves[leaf_number];
   const uint32_t holder = leaf.has_alias_of() ? leaf.alias_of() : leaf_number;
-  CKPT_ASSIGN_OR_RETURN(const StoredPiece* const stored, FindRun(plan, leaf, holder, region));
-  CKPT_RETURN_IF_ERROR(CheckReadable(*stored));
-  const v1::Piece& piece = stored->piece;
+  CKPT_ASSIGN_OR_RETURN(const StoredPiece* const found, FindRun(plan, leaf, holder, region));
+  const StoredPiece& piece = *found;
+  CKPT_RETURN_IF_ERROR(CheckReadable(plan.leaves, piece));
 
-  const bool in_memory = piece.tier() == v1::TIER_MEMORY;
-  const FileId id = in_memory ? stored->disk_file : stored->file;
-  view->what = absl::StrCat("checkpoint ", source.checkpoint, ", key ", stored->key, ", shard ",
-                            stored->box.ToString(), ", disk file ", id.hex());
+  const FileId id = piece.in_memory ? piece.disk_file : piece.file;
+  view->what = absl::StrCat("checkpoint ", source.checkpoint, ", key ", KeyOf(plan.leaves, piece),
+                            ", shard ", piece.box.ToString(), ", disk file ", id.hex());
   const auto file = source.files.find(id);
   if (file == source.files.end()) {
     return absl::FailedPreconditionError(absl::StrCat(
         view->what, ": a view needs the file on this node: connect to the daemon's unix socket and "
         "plan without `stream`; the daemon's log says if it cannot open the file; or Read"));
   }
-  const RunGrid run(region, stored->box, region, DTypeBytes(leaf.leaf().dtype()));
+  const RunGrid run(region, piece.box, region, DTypeBytes(leaf.leaf().dtype()));
   const uint64_t begin = run.SourceAt(0);
   const uint64_t end = begin + run.run_bytes();
-  CKPT_RETURN_IF_ERROR(CheckSelected(*stored, begin, end));
-  view->block_bytes = piece.block_bytes();
-  const uint64_t first_block = begin / piece.block_bytes();
-  const uint64_t last_block = (end - 1) / piece.block_bytes();
-  view->shard_offset = first_block * piece.block_bytes();
-  const uint64_t blocks_end = std::min(piece.length(), (last_block + 1) * piece.block_bytes());
-  const auto hashes = piece.block_hashes().begin() +
-                      static_cast<ptrdiff_t>(first_block - piece.first_block());
-  view->hashes.assign(hashes, hashes + static_cast<ptrdiff_t>(last_block - first_block + 1));
-  const uint64_t shard_at = in_memory ? piece.disk_file_offset() : piece.file_offset();
+  CKPT_RETURN_IF_ERROR(CheckSelected(plan.leaves, piece, begin, end));
+  view->block_bytes = piece.block_bytes;
+  const uint64_t first_block = begin / piece.block_bytes;
+  const uint64_t last_block = (end - 1) / piece.block_bytes;
+  view->shard_offset = first_block * piece.block_bytes;
+  const uint64_t blocks_end = std::min(piece.length, (last_block + 1) * piece.block_bytes);
+  const uint64_t* hashes = piece.block_hashes.data() + (first_block - piece.first_block);
+  view->hashes.assign(hashes, hashes + (last_block - first_block + 1));
+  const uint64_t shard_at = piece.in_memory ? piece.disk_file_offset : piece.file_offset;
   CKPT_RETURN_IF_ERROR(view->Map(file->second->descriptor(), shard_at + view->shard_offset,
                                  blocks_end - view->shard_offset));
   view->region = view->blocks.subspan(begin - view->shard_offset, end - begin);

@@ -94,14 +94,14 @@ absl::Status LeafCursor::ReadLeaf(v1::Leaf& leaf) const {
 absl::Status LeafCursor::ReadShards(std::vector<LeafShard>& shards) const {
   shards.clear();
   if (shards_.empty()) return absl::OkStatus();
-  v1::Leaf leaf;  // whole tensors are stored without their box
   VarintReader reader(shards_);
   while (reader.ok() && !reader.rest().empty()) {
     LeafShard& shard = shards.emplace_back();
     const uint64_t form = reader.Varint();
     const uint64_t dimensions = form >> 1;
     if (dimensions > kDimensionsMax) return index_records::Damaged("a shard");
-    if ((form & 1) != 0) {
+    if ((form & 1) != 0) {  // whole tensors are stored without their box
+      v1::Leaf leaf;
       CKPT_RETURN_IF_ERROR(ReadLeaf(leaf));
       shard.box = Box::Whole({leaf.shape().data(), static_cast<size_t>(leaf.shape_size())});
     } else {

@@ -35,12 +35,12 @@ absl::Status PlanLeaves::AddSelected(v1::PlanSummary& summary) {
                                            alias == nullptr ? leaves_.rank() : alias->rank()});
     return absl::OkStatus();
   }
-  v1::PlannedLeaf leaf;
-  CKPT_RETURN_IF_ERROR(leaves_.Describe(leaf));
-  leaf.set_selected(true);
+  CKPT_ASSIGN_OR_RETURN(v1::PlannedLeaf* const leaf, writer_.AddLeaf());
+  CKPT_RETURN_IF_ERROR(leaves_.Describe(*leaf));
+  leaf->set_selected(true);
   Need need;
-  CKPT_RETURN_IF_ERROR(AddNeed(leaves_.printed_key(), leaf.leaf(), need));
-  return AddStored(std::move(leaf), need, summary).status();
+  CKPT_RETURN_IF_ERROR(AddNeed(leaves_.printed_key(), leaf->leaf(), need));
+  return AddStored(*leaf, need, summary).status();
 }
 
 absl::Status PlanLeaves::AddTied(const std::string& storage_key, const std::vector<Tied>& tied,
@@ -60,7 +60,10 @@ absl::Status PlanLeaves::AddTied(const std::string& storage_key, const std::vect
       if (one.key == storage_key) storage.set_selected(true);
     }
     if (wanted) {
-      CKPT_ASSIGN_OR_RETURN(const uint32_t number, AddStored(std::move(storage), need, summary));
+      CKPT_ASSIGN_OR_RETURN(v1::PlannedLeaf* const leaf, writer_.AddLeaf());
+      storage.set_leaf_number(leaf->leaf_number());
+      *leaf = storage;
+      CKPT_ASSIGN_OR_RETURN(const uint32_t number, AddStored(storage, need, summary));
       for (const CommittedPart* part : leaves_.parts()) numbers[part->rank()] = number;
     }
     CKPT_RETURN_IF_ERROR(leaves_.Next());
@@ -87,11 +90,10 @@ absl::Status PlanLeaves::AddAliases(const std::string& key, const std::vector<Ti
         return absl::DataLossError(
             absl::StrCat("rank ", one->rank, " has no tensor that '", key, "' is an alias of"));
       }
-      v1::PlannedLeaf alias;
-      CKPT_RETURN_IF_ERROR(leaves_.Describe(alias));
-      alias.set_selected(true);
-      alias.set_alias_of(number->second);
-      CKPT_RETURN_IF_ERROR(writer_.AddLeaf(std::move(alias)).status());
+      CKPT_ASSIGN_OR_RETURN(v1::PlannedLeaf* const alias, writer_.AddLeaf());
+      CKPT_RETURN_IF_ERROR(leaves_.Describe(*alias));
+      alias->set_selected(true);
+      alias->set_alias_of(number->second);
     }
     CKPT_RETURN_IF_ERROR(leaves_.Next());
   }
@@ -114,13 +116,13 @@ absl::Status PlanLeaves::AddNeed(absl::string_view key, const v1::Leaf& leaf, Ne
   return absl::OkStatus();
 }
 
-absl::StatusOr<uint32_t> PlanLeaves::AddStored(v1::PlannedLeaf&& leaf, const Need& need,
+absl::StatusOr<uint32_t> PlanLeaves::AddStored(const v1::PlannedLeaf& leaf, const Need& need,
                                                v1::PlanSummary& summary) {
   const uint64_t element_bytes = DTypeBytes(leaf.leaf().dtype());
   const auto dimensions = static_cast<size_t>(leaf.leaf().shape_size());
   summary.set_bytes(summary.bytes() +
                     need.Bytes(element_bytes, leaves_.facts().bytes.value_or(0)));
-  CKPT_ASSIGN_OR_RETURN(const uint32_t number, writer_.AddLeaf(std::move(leaf)));
+  const uint32_t number = leaf.leaf_number();  // the leaf is sent, and gone, when pieces fill up
   for (CommittedPart* const part : leaves_.parts()) {
     CKPT_RETURN_IF_ERROR(writer_.AddPieces(*part, number, element_bytes, dimensions, need));
   }

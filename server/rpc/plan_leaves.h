@@ -48,8 +48,8 @@ class PlanLeaves {
                           const absl::flat_hash_map<uint32_t, uint32_t>& numbers);
   // What is asked of the leaf `key`, once its boxes were checked against that shape.
   absl::Status AddNeed(absl::string_view key, const v1::Leaf& leaf, Need& need) const;
-  // The leaf at hand and its pieces. Its number.
-  absl::StatusOr<uint32_t> AddStored(v1::PlannedLeaf&& leaf, const Need& need,
+  // The pieces of the leaf at hand, which was added. Its number.
+  absl::StatusOr<uint32_t> AddStored(const v1::PlannedLeaf& leaf, const Need& need,
                                      v1::PlanSummary& summary);
 
   const LeafSelection& selection_;

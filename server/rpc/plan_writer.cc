@@ -12,17 +12,19 @@
 namespace ckpt {
 namespace {
 
-constexpr size_t kBatchBytesMax = 1 << 20;
+using Message = v1::PlanRestoreResponse;
+
+constexpr size_t kBatchBytesMax = 256 << 10;
 
 }  // namespace
 
-absl::StatusOr<uint32_t> PlanWriter::AddLeaf(v1::PlannedLeaf&& leaf) {
-  const uint32_t number = next_leaf_++;
-  leaf.set_leaf_number(number);
-  leaves_bytes_ += leaf.ByteSizeLong() + 8;
-  *leaves_.mutable_leaves()->add_leaves() = std::move(leaf);
+absl::StatusOr<v1::PlannedLeaf*> PlanWriter::AddLeaf() {
+  if (last_leaf_ != nullptr) leaves_bytes_ += last_leaf_->ByteSizeLong() + 8;
   if (leaves_bytes_ >= kBatchBytesMax) CKPT_RETURN_IF_ERROR(Flush());
-  return number;
+  if (leaves_ == nullptr) leaves_ = google::protobuf::Arena::CreateMessage<Message>(&arena_);
+  last_leaf_ = leaves_->mutable_leaves()->add_leaves();
+  last_leaf_->set_leaf_number(next_leaf_++);
+  return last_leaf_;
 }
 
 absl::Status PlanWriter::AddPieces(CommittedPart& part, uint32_t leaf_number,
@@ -43,14 +45,13 @@ absl::Status PlanWriter::AddPieces(CommittedPart& part, uint32_t leaf_number,
 
 absl::Status PlanWriter::Flush() {
   if (cancelled_()) return CallerHasGone();
-  if (std::exchange(leaves_bytes_, 0) > 0) {
-    if (!send_(leaves_)) return CallerHasGone();
-    leaves_.Clear();
+  for (const Message* const message : {leaves_, pieces_}) {
+    if (message != nullptr && !send_(*message)) return CallerHasGone();
   }
-  if (std::exchange(pieces_bytes_, 0) > 0) {
-    if (!send_(pieces_)) return CallerHasGone();
-    pieces_.Clear();
-  }
+  leaves_ = pieces_ = nullptr;
+  last_leaf_ = nullptr;
+  leaves_bytes_ = pieces_bytes_ = 0;
+  arena_.Reset();
   return absl::OkStatus();
 }
 
@@ -126,7 +127,8 @@ absl::Status PlanWriter::AddPiece(CommittedPart& part, uint32_t leaf_number,
   }
   CKPT_ASSIGN_OR_RETURN(const v1::DataFile* entry, part.file(shard.file));
   const uint64_t disk_offset = entry->header_length() + shard.region_offset;
-  v1::Piece* piece = pieces_.mutable_pieces()->add_pieces();
+  if (pieces_ == nullptr) pieces_ = google::protobuf::Arena::CreateMessage<Message>(&arena_);
+  v1::Piece* piece = pieces_->mutable_pieces()->add_pieces();
   piece->set_leaf_number(leaf_number);
   shard.box.ToProto(piece->mutable_box());
   if (place->in_memory) {

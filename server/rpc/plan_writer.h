@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "ckpt/v1/restore.pb.h"
 #include "common/ids.h"
+#include "google/protobuf/arena.h"
 #include "server/rpc/caller.h"
 #include "server/rpc/committed_part.h"
 #include "server/rpc/open_plan.h"
@@ -38,8 +39,9 @@ class PlanWriter {
         cancelled_(cancelled),
         send_(send) {}
 
-  // Gives the leaf its number, which is returned.
-  absl::StatusOr<uint32_t> AddLeaf(v1::PlannedLeaf&& leaf);
+  // The next leaf of the plan, with its number, for the caller to fill in before it adds anything
+  // else.
+  absl::StatusOr<v1::PlannedLeaf*> AddLeaf();
   // What is needed of the shards that `part` has of the leaf it stands at, which has elements of
   // that many bytes and that many dimensions. NOT_FOUND: the checkpoint was deleted before its
   // files were referenced. DATA_LOSS: a file that is needed is missing, and memory has no copy.
@@ -78,8 +80,13 @@ class PlanWriter {
   const Cancelled cancelled_;
   const SendTo<v1::PlanRestoreResponse> send_;
   absl::flat_hash_map<uint32_t, PartPlace> places_;  // by rank
-  v1::PlanRestoreResponse leaves_;
-  v1::PlanRestoreResponse pieces_;
+  // The two messages under way, in one arena: a million leaves are a dozen million allocations.
+  static constexpr size_t kArenaBytes = size_t{4} << 20;
+  const std::unique_ptr<char[]> arena_bytes_ = std::make_unique_for_overwrite<char[]>(kArenaBytes);
+  google::protobuf::Arena arena_{arena_bytes_.get(), kArenaBytes};
+  v1::PlanRestoreResponse* leaves_ = nullptr;
+  v1::PlanRestoreResponse* pieces_ = nullptr;
+  v1::PlannedLeaf* last_leaf_ = nullptr;  // not counted yet
   size_t leaves_bytes_ = 0;
   size_t pieces_bytes_ = 0;
   uint32_t next_leaf_ = 0;

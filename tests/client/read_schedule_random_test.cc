@@ -63,7 +63,7 @@ class AnyLayout {
     for (uint32_t i = 0; i < tensors; ++i) AddTensor(i);
     AddTargets();
     std::vector<PieceIndex> index(tensors_.size());
-    for (uint32_t i = 0; i < pieces_.size(); ++i) index[pieces_[i].piece.leaf_number()].Add(i);
+    for (uint32_t i = 0; i < pieces_.size(); ++i) index[pieces_[i].leaf_number].Add(i);
     for (PieceIndex& one : index) ASSERT_TRUE(one.Build(pieces_).ok()) << one.Build(pieces_);
     const auto schedule = MakeReadSchedule({leaves_, pieces_, index}, targets_);
     ASSERT_TRUE(schedule.ok()) << schedule.status();
@@ -96,15 +96,13 @@ class AnyLayout {
     for (const Box& box : RandomCut(random_, whole)) {
       if (box.empty()) continue;
       StoredPiece piece;
-      piece.key = "tensor";
       piece.box = box;
-      piece.piece.set_leaf_number(number);
-      piece.piece.set_tier(v1::TIER_DISK);
-      piece.piece.set_length(box.volume() * tensor.element_bytes);
-      piece.piece.set_file_offset(file_.size());
-      piece.piece.set_block_bytes(block_bytes);
-      const uint64_t blocks = (piece.piece.length() + block_bytes - 1) / block_bytes;
-      for (uint64_t b = 0; b < blocks; ++b) piece.piece.add_block_hashes(b);
+      piece.leaf_number = number;
+      piece.length = box.volume() * tensor.element_bytes;
+      piece.file_offset = file_.size();
+      piece.block_bytes = block_bytes;
+      const uint64_t blocks = (piece.length + block_bytes - 1) / block_bytes;
+      for (uint64_t b = 0; b < blocks; ++b) piece.block_hashes.push_back(b);
       file_ += Slice(tensor, box);
       pieces_.push_back(std::move(piece));
     }
@@ -153,13 +151,13 @@ class AnyLayout {
     std::map<uint32_t, std::set<uint64_t>> wanted;
     for (const ReadTarget& target : targets_) {
       for (uint32_t p = 0; p < pieces_.size(); ++p) {
-        if (pieces_[p].piece.leaf_number() != target.leaf_number) continue;
+        if (pieces_[p].leaf_number != target.leaf_number) continue;
         const auto common = Intersect(pieces_[p].box, target.region);
         if (!common) continue;
         const uint64_t element_bytes = tensors_[target.leaf_number].element_bytes;
         ForEachRun(*common, pieces_[p].box, target.region,
                    [&](uint64_t from, uint64_t, uint64_t n) {
-                     const uint64_t block_bytes = pieces_[p].piece.block_bytes();
+                     const uint64_t block_bytes = pieces_[p].block_bytes;
                      const uint64_t last = ((from + n) * element_bytes - 1) / block_bytes;
                      for (uint64_t b = from * element_bytes / block_bytes; b <= last; ++b) {
                        wanted[p].insert(b);
@@ -169,10 +167,10 @@ class AnyLayout {
     }
     std::map<uint32_t, std::set<uint64_t>> read;
     for (const Extent& extent : schedule.extents) {
-      const v1::Piece& piece = pieces_[extent.piece].piece;
-      EXPECT_EQ(extent.begin % piece.block_bytes(), 0u);
-      for (uint64_t at = 0; at < extent.bytes; at += piece.block_bytes()) {
-        EXPECT_TRUE(read[extent.piece].insert((extent.begin + at) / piece.block_bytes()).second)
+      const uint64_t block_bytes = pieces_[extent.piece].block_bytes;
+      EXPECT_EQ(extent.begin % block_bytes, 0u);
+      for (uint64_t at = 0; at < extent.bytes; at += block_bytes) {
+        EXPECT_TRUE(read[extent.piece].insert((extent.begin + at) / block_bytes).second)
             << "a block is read twice";
       }
     }
@@ -213,9 +211,9 @@ TEST(ReadScheduleRandom, AHoleIsNeverCovered) {
     for (const Box& box : boxes) {
       StoredPiece piece;
       piece.box = box;
-      piece.piece.set_length(box.volume());
-      piece.piece.set_block_bytes(1 << 20);
-      piece.piece.add_block_hashes(0);
+      piece.length = box.volume();
+      piece.block_bytes = 1 << 20;
+      piece.block_hashes.push_back(0);
       index[0].Add(static_cast<uint32_t>(pieces.size()));
       pieces.push_back(std::move(piece));
     }

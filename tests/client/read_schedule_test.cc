@@ -32,19 +32,18 @@ class ReadScheduleTest : public testing::Test {
     for (size_t i = 0; i < first_rows.size(); ++i) {
       const uint64_t end = i + 1 < first_rows.size() ? first_rows[i + 1] : rows;
       StoredPiece piece;
-      piece.key = name;
       piece.box = Box{{first_rows[i], 0}, {end - first_rows[i], columns}};
       piece.file = file_;
       piece.disk_file = tier == v1::TIER_MEMORY ? disk_file_ : FileId();
-      piece.piece.set_tier(tier);
-      piece.piece.set_length(piece.box.volume());
-      piece.piece.set_file_offset(next_offset_);
-      piece.piece.set_disk_file_offset(next_offset_ + 4096);
-      piece.piece.set_block_bytes(kBlock);
+      piece.in_memory = tier == v1::TIER_MEMORY;
+      piece.length = piece.box.volume();
+      piece.file_offset = next_offset_;
+      piece.disk_file_offset = next_offset_ + 4096;
+      piece.block_bytes = kBlock;
       const uint64_t blocks = (piece.box.volume() + kBlock - 1) / kBlock;
-      for (uint64_t b = 0; b < blocks; ++b) piece.piece.add_block_hashes(b);
+      for (uint64_t b = 0; b < blocks; ++b) piece.block_hashes.push_back(b);
       next_offset_ += piece.box.volume();
-      piece.piece.set_leaf_number(number);
+      piece.leaf_number = number;
       pieces_.push_back(std::move(piece));
     }
     return number;
@@ -54,7 +53,7 @@ class ReadScheduleTest : public testing::Test {
                                     uint32_t ranks_together = 1) {
     std::vector<PieceIndex> pieces_of_leaf(leaves_.size());
     for (uint32_t i = 0; i < pieces_.size(); ++i) {
-      pieces_of_leaf[pieces_[i].piece.leaf_number()].Add(i);
+      pieces_of_leaf[pieces_[i].leaf_number].Add(i);
     }
     for (PieceIndex& index : pieces_of_leaf) {
       if (absl::Status built = index.Build(pieces_); !built.ok()) return built;
@@ -157,8 +156,8 @@ TEST_F(ReadScheduleTest, AnEmptyRegionNeedsNothing) {
 
 TEST_F(ReadScheduleTest, ABlockWithoutItsHashWasNotSelected) {
   const uint32_t leaf = AddLeaf("part", 4, kBlock, {0});
-  pieces_[0].piece.set_first_block(1);
-  pieces_[0].piece.mutable_block_hashes()->Truncate(1);
+  pieces_[0].first_block = 1;
+  pieces_[0].block_hashes.resize(1);
   EXPECT_TRUE(Make({Target(leaf, Box{{1, 0}, {1, 10}})}).ok());
   EXPECT_EQ(Make({Target(leaf, Box{{2, 0}, {1, 10}})}).status().code(),
             absl::StatusCode::kFailedPrecondition);

@@ -1,6 +1,9 @@
 // A real daemon over a checkpoint of a million tensors and a catalogue of ten thousand checkpoints:
 // listing, filtering, partial restore, deletion, restart and saving, and how much memory that
 // takes. Times are printed, not asserted.
+#include <malloc.h>
+#include <unistd.h>
+
 #include <array>
 #include <chrono>
 #include <fstream>
@@ -198,9 +201,10 @@ class ScaleTest : public ::testing::Test {
     Report(absl::StrCat("deletion of ", id.run, "@", id.step), watch.Milliseconds());
   }
 
-  // Of the daemon's own memory: what it has allocated and its program, but not the memory tier.
-  uint64_t ResidentBytes() const {
-    std::ifstream status(absl::StrCat("/proc/", daemon_->pid(), "/status"));
+  // Of a process's own memory: what it has allocated and its program, but nothing it shares, so not
+  // the daemon's memory tier.
+  static uint64_t ResidentBytes(int pid) {
+    std::ifstream status(absl::StrCat("/proc/", pid, "/status"));
     uint64_t bytes = 0;
     for (std::string word; status >> word;) {
       uint64_t kilobytes = 0;
@@ -212,7 +216,7 @@ class ScaleTest : public ::testing::Test {
     return bytes;
   }
   void ExpectModest(absl::string_view after) {
-    const uint64_t bytes = ResidentBytes();
+    const uint64_t bytes = ResidentBytes(daemon_->pid());
     std::cout << absl::StreamFormat("[ SCALE    ] resident after %-43s %9.1f MiB\n", after,
                                     static_cast<double>(bytes) / (1 << 20));
     ASSERT_GT(bytes, 0u);
@@ -315,6 +319,37 @@ TEST_F(ScaleTest, AMillionTensorsAndTenThousandCheckpoints) {
     EXPECT_EQ(summary.bytes_from_disk(), leaves * testing::kCatalogueTensorBytes);
   }
   ExpectModest("two plans of everything, both open");
+
+  // A client holds the plan of what it asks for, and nothing of the rest.
+  {
+    auto client = Client::Connect({.socket = daemon_->socket()});
+    ASSERT_TRUE(client.ok()) << client.status();
+    malloc_trim(0);
+    uint64_t before = ResidentBytes(getpid());
+    RestoreOptions one;
+    *one.selection.add_keys() = testing::LargeTensorKey(kCounts.tensors_per_rank / 2);
+    auto plan = (*client)->PlanRestore(PlanOfLarge().selector(), one);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    EXPECT_EQ((*plan)->leaves().size(), kCounts.ranks);
+    const uint64_t plan_of_one = ResidentBytes(getpid()) - before;
+    if (kFullScale) {
+      EXPECT_LT(plan_of_one, uint64_t{1} << 20);
+    }
+    before = ResidentBytes(getpid());
+    const Watch watch;
+    plan = (*client)->PlanRestore(PlanOfLarge().selector(), {});
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    const double milliseconds = watch.Milliseconds();
+    const size_t tensors = (*plan)->leaves().size();
+    EXPECT_EQ(tensors, uint64_t{kCounts.tensors_per_rank} * kCounts.ranks);
+    const uint64_t plan_of_all = ResidentBytes(getpid()) - before;
+    Report(absl::StrCat("plan of everything, in a client that keeps it: ", plan_of_all / tensors,
+                        " bytes a tensor"),
+           milliseconds);
+    if (kFullScale) {
+      EXPECT_LT(plan_of_all / tensors, 1280u);
+    }
+  }
 
   // A key that is not there is told with the nearest, and at once.
   {
