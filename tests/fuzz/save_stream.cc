@@ -23,7 +23,7 @@ namespace ckpt::fuzz {
 namespace {
 
 constexpr int kStepsMax = 200;
-constexpr int kScriptsPerRig = 2000;  // then a new one: what was committed lies in tmpfs
+constexpr int kScriptsPerRig = 300;  // then a new one: what was committed lies in tmpfs, and in the index
 // Small, as it is the order of things that goes wrong, and copying that takes the time.
 constexpr uint64_t kBudgetBytes = 256 << 10;
 constexpr uint64_t kRingBytes = 64 << 10;
