@@ -25,6 +25,8 @@ absl::Status Failed(absl::string_view what, const std::string& path) {
   return absl::InternalError(text);
 }
 
+uint64_t PagesFor(uint64_t bytes) { return (bytes + kPageBytes - 1) / kPageBytes * kPageBytes; }
+
 bool Exists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
 
 absl::StatusOr<std::string> ReadWhole(const std::string& path) {
@@ -56,7 +58,14 @@ absl::StatusOr<std::shared_ptr<PartFolder>> PartFolder::Create(const std::string
 }
 
 std::shared_ptr<PartFolder> PartFolder::Existing(std::string path) {
-  return std::shared_ptr<PartFolder>(new PartFolder(std::move(path)));
+  std::shared_ptr<PartFolder> folder(new PartFolder(std::move(path)));
+  for (const char* name : {"staged", "durable", "layout"}) {  // the other names are links to these
+    struct stat there {};
+    if (stat(absl::StrCat(folder->path_, "/", name).c_str(), &there) != 0) continue;
+    const auto sharers = name == absl::string_view("layout") ? there.st_nlink : 1;
+    folder->record_bytes_ += PagesFor(static_cast<uint64_t>(there.st_size)) / sharers;
+  }
+  return folder;
 }
 
 absl::Status PartFolder::Put(const std::string& name, absl::string_view bytes) {
@@ -82,7 +91,7 @@ absl::Status PartFolder::Put(const std::string& name, absl::string_view bytes) {
     unlink(temporary.c_str());
     return status;
   }
-  record_bytes_ += (bytes.size() + kPageBytes - 1) / kPageBytes * kPageBytes;
+  record_bytes_ += PagesFor(bytes.size());
   return absl::OkStatus();
 }
 

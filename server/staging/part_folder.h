@@ -38,6 +38,7 @@ std::string PartsFolder(const std::string& memory_folder);
 class PartFolder {
  public:
   static absl::StatusOr<std::shared_ptr<PartFolder>> Create(const std::string& memory_folder);
+  // Of an earlier daemon: its records are counted, a layout that parts share by its share.
   static std::shared_ptr<PartFolder> Existing(std::string path);
 
   std::string data_path() const { return path_ + "/data"; }

@@ -50,6 +50,18 @@ TEST_F(AdoptTest, PartsOfOneLayoutShareItAgain) {
   EXPECT_GE(shared.use_count(), 4) << "this one, the cache's and those of both parts";
 }
 
+TEST_F(AdoptTest, RecordsCountAsTheyDidBefore) {
+  for (uint32_t rank = 0; rank < 2; ++rank) {
+    ASSERT_TRUE(rig_.Save(rig_.Claim(5, rank, 2, *layout_), layout_, rank).ok());
+  }
+  const MemoryUsage before = rig_.tier().usage();
+  ASSERT_GT(before.record_bytes, 0u);
+  Restart(absl::Hours(1));
+  ASSERT_EQ(rig_.adopted().parts, 2u);
+  EXPECT_EQ(rig_.tier().usage().record_bytes, before.record_bytes);
+  EXPECT_EQ(rig_.tier().usage().used_bytes, before.used_bytes);
+}
+
 TEST_F(AdoptTest, TwoDeathsInARowLoseNothing) {
   ASSERT_TRUE(rig_.Save(rig_.Claim(5, 0, 1, *layout_), layout_, 0).ok());
   Restart(absl::Hours(1));
