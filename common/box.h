@@ -57,8 +57,9 @@ void ForEachRun(const Box& region, const Box& source, const Box& destination,
 // OK when the boxes are pairwise disjoint; otherwise FAILED_PRECONDITION with the indices of two
 // that overlap, as "boxes I and J overlap". They may come in any order and have gaps between them;
 // empty ones count for nothing. O(n log n) where they differ in one or two dimensions, and for
-// grids; else O(n log^(d-1) n) in the d dimensions in which they differ. RESOURCE_EXHAUSTED in more
-// than three, when that comes to more than 16 n log^2 n: for boxes made to be hard, from anybody.
+// grids, with slabs of other widths too; else O(n log^d n) in the d dimensions in which they
+// differ. RESOURCE_EXHAUSTED where that comes to more than 40 n log^2 n or to some ten seconds: for
+// boxes made to be hard. Any of three dimensions pass up to 100,000 of them.
 absl::Status CheckDisjoint(absl::Span<const Box> boxes);
 
 }  // namespace ckpt

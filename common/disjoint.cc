@@ -5,10 +5,12 @@
 //   - two: sweep along one, keep those that are open in an ordered map along the other;
 //   - more: separate the group where a plane passes between its boxes, as long as that takes it
 //   well
-//     apart (grids fall to pieces); what stays together is searched by segment trees, one dimension
-//     after the other: of two intervals that meet, one holds the begin of the other. This is the
-//     streamed segment tree of Zomorodian and Edelsbrunner, "Fast software for box intersections"
-//     (2000), which ends at the first hit: O(n log^(d-1) n) for d dimensions, n log^2 n for three.
+//     apart, or is done for the first few times (grids fall to pieces, and those that are grids but
+//     for some slabs); what stays together is searched by segment trees, one dimension after the
+//     other: of two intervals that meet, one holds the begin of the other. This is the streamed
+//     segment tree of Zomorodian and Edelsbrunner, "Fast software for box intersections" (2000),
+//     which ends at the first hit: O(n log^d n) for d dimensions.
+// Boxes may come from anybody, and be made to be hard: work is counted, and has a bound.
 #include <algorithm>
 #include <limits>
 #include <map>
@@ -24,12 +26,6 @@ namespace {
 
 using Index = uint32_t;
 using Dimensions = absl::InlinedVector<size_t, 8>;
-
-struct Interval {
-  uint64_t begin;
-  uint64_t end;
-  Index box;
-};
 
 struct Overlap {
   Index a;
@@ -57,25 +53,36 @@ absl::Status OverlapError(absl::Span<const Box> boxes, Overlap overlap) {
 // checkpoints.
 constexpr size_t kPairsMax = 64;
 
+// Of looking at one dimension of one box, which takes some nanoseconds.
+constexpr uint64_t kWorkMin = 10'000'000;
+constexpr uint64_t kWorkFactor = 40;  // of n log^2 n
+constexpr uint64_t kWorkMax = 2'000'000'000;
+
+uint64_t Log(size_t n) {
+  uint64_t log = 1;
+  while ((n >> log) > 0) ++log;
+  return log;
+}
+
 // Overlaps are looked for among the boxes of a group, or between those of two.
 class Search {
  public:
   explicit Search(absl::Span<const Box> boxes) : boxes_(boxes) {}
 
   absl::Status Run(std::vector<Index> all) {
-    size_t log = 1;
-    while ((all.size() >> log) > 0) ++log;
-    work_left_ = 1000000 + 16 * all.size() * log * log;
-    groups_.push_back(std::move(all));
+    const uint64_t log = Log(all.size());
+    work_left_ = std::min(kWorkMax, kWorkMin + kWorkFactor * all.size() * log * log);
+    const auto peels = static_cast<uint32_t>(2 * log);
+    groups_.push_back({std::move(all), peels});
     while (!groups_.empty() && !Over()) {
-      const std::vector<Index> group = std::move(groups_.back());
+      const Group group = std::move(groups_.back());
       groups_.pop_back();
       Examine(group);
     }
     if (overlap_) return OverlapError(boxes_, *overlap_);
     if (!Over()) return absl::OkStatus();
     return absl::ResourceExhaustedError(
-        "boxes are cut too irregularly, in more than three dimensions, to be checked for overlaps");
+        "boxes are cut too irregularly, in three or more dimensions, to be checked for overlaps");
   }
 
  private:
@@ -86,40 +93,48 @@ class Search {
     Index last;
   };
 
+  struct Group {
+    std::vector<Index> boxes;
+    uint32_t peels;  // separations left to it that hardly make it smaller
+  };
+
   bool Over() const { return overlap_.has_value() || work_left_ == 0; }
 
-  void Spend(size_t work) { work_left_ -= std::min(work, work_left_); }
+  void Spend(uint64_t work) { work_left_ -= std::min(work, work_left_); }
 
   uint64_t Begin(Index i, size_t d) const { return boxes_[i].offset[d]; }
   uint64_t End(Index i, size_t d) const { return boxes_[i].offset[d] + boxes_[i].extent[d]; }
 
-  void SortByBegin(std::vector<Index>& items, size_t d) const {
+  void SortByBegin(std::vector<Index>& items, size_t d) {
     const auto less = [&](Index a, Index b) { return Begin(a, d) < Begin(b, d); };
-    if (!std::is_sorted(items.begin(), items.end(), less)) {
-      std::sort(items.begin(), items.end(), less);
-    }
+    Spend(items.size());
+    if (std::is_sorted(items.begin(), items.end(), less)) return;
+    Spend(items.size() * Log(items.size()));
+    std::sort(items.begin(), items.end(), less);
   }
 
-  void Examine(const std::vector<Index>& group) {
-    const size_t n = group.size();
+  void Examine(const Group& group) {
+    const std::vector<Index>& boxes = group.boxes;
+    const size_t n = boxes.size();
     if (n < 2) return;
-    if (n * n / 2 <= kPairsMax) return ExaminePairs(group);
-    const Dimensions differing = Differing(group);
+    if (n * n / 2 <= kPairsMax) return ExaminePairs(boxes);
+    const Dimensions differing = Differing(boxes);
     if (differing.empty()) {
-      overlap_ = Overlap{group[0], group[1]};
+      overlap_ = Overlap{boxes[0], boxes[1]};
     } else if (differing.size() == 1) {
-      ExamineLine(group, differing[0]);
+      ExamineLine(boxes, differing[0]);
     } else if (differing.size() == 2) {
-      ExaminePlane(group, differing[0], differing[1]);
+      ExaminePlane(boxes, differing[0], differing[1]);
     } else if (!Separate(group, differing)) {
-      bounded_ = differing.size() > 3;
-      ExamineTree(group, differing);
+      ExamineTree(boxes, differing);
     }
   }
 
-  Dimensions Differing(const std::vector<Index>& group) const {
+  Dimensions Differing(const std::vector<Index>& group) {
+    const size_t rank = boxes_[group[0]].rank();
+    Spend(group.size() * rank);
     Dimensions differing;
-    for (size_t d = 0; d < boxes_[group[0]].rank(); ++d) {
+    for (size_t d = 0; d < rank; ++d) {
       const bool same = std::all_of(group.begin(), group.end(), [&](Index i) {
         return Begin(i, d) == Begin(group[0], d) && End(i, d) == End(group[0], d);
       });
@@ -129,6 +144,7 @@ class Search {
   }
 
   void ExaminePairs(const std::vector<Index>& group) {
+    Spend(group.size() * group.size());
     for (size_t i = 0; i < group.size(); ++i) {
       for (size_t j = i + 1; j < group.size(); ++j) {
         if (!Meet(boxes_[group[i]], boxes_[group[j]])) continue;
@@ -150,6 +166,7 @@ class Search {
   void ExaminePlane(std::vector<Index> group, size_t sweep, size_t other) {
     SortByBegin(group, sweep);
     std::vector<Index> closings = group;
+    Spend(2 * group.size() * Log(group.size()));
     std::sort(closings.begin(), closings.end(),
               [&](Index a, Index b) { return End(a, sweep) < End(b, sweep); });
     std::map<uint64_t, Index> open;  // by begin in `other`; disjoint there
@@ -171,32 +188,43 @@ class Search {
     }
   }
 
-  // Takes the group apart along the first dimension where planes that pass between its boxes leave
-  // no more than three quarters of them together: each box is in few groups then.
-  bool Separate(std::vector<Index> group, const Dimensions& dimensions) {
+  // Takes the group apart along the dimension where the planes that pass between its boxes leave
+  // the fewest of them together; where more than three quarters stay, only so many times.
+  bool Separate(const Group& group, const Dimensions& dimensions) {
+    const size_t enough = group.boxes.size() / 4 * 3;
+    std::vector<Index> best;
+    std::vector<size_t> best_cuts;
+    size_t best_most = group.boxes.size();
+    std::vector<Index> boxes = group.boxes;
     for (const size_t d : dimensions) {
-      SortByBegin(group, d);
+      SortByBegin(boxes, d);
       std::vector<size_t> cuts = {0};
       size_t most = 0;
-      uint64_t end = End(group[0], d);
-      for (size_t i = 1; i <= group.size(); ++i) {
-        if (i < group.size() && Begin(group[i], d) < end) {
-          end = std::max(end, End(group[i], d));
+      uint64_t end = End(boxes[0], d);
+      for (size_t i = 1; i <= boxes.size(); ++i) {
+        if (i < boxes.size() && Begin(boxes[i], d) < end) {
+          end = std::max(end, End(boxes[i], d));
           continue;
         }
         most = std::max(most, i - cuts.back());
         cuts.push_back(i);
-        if (i < group.size()) end = End(group[i], d);
+        if (i < boxes.size()) end = End(boxes[i], d);
       }
-      if (most > group.size() / 4 * 3) continue;
-      for (size_t c = 1; c < cuts.size(); ++c) {
-        if (cuts[c] - cuts[c - 1] < 2) continue;
-        groups_.emplace_back(group.begin() + static_cast<ptrdiff_t>(cuts[c - 1]),
-                             group.begin() + static_cast<ptrdiff_t>(cuts[c]));
-      }
-      return true;
+      if (most >= best_most) continue;
+      best = boxes;
+      best_cuts = std::move(cuts);
+      best_most = most;
+      if (most <= enough) break;
     }
-    return false;
+    if (best.empty() || (best_most > enough && group.peels == 0)) return false;
+    const uint32_t peels = best_most > enough ? group.peels - 1 : group.peels;
+    for (size_t c = 1; c < best_cuts.size(); ++c) {
+      if (best_cuts[c] - best_cuts[c - 1] < 2) continue;
+      groups_.push_back({{best.begin() + static_cast<ptrdiff_t>(best_cuts[c - 1]),
+                          best.begin() + static_cast<ptrdiff_t>(best_cuts[c])},
+                         peels});
+    }
+    return true;
   }
 
   // Each pair is looked for at the begin that comes later in the last of the dimensions.
@@ -214,15 +242,12 @@ class Search {
   // Between two groups that share no box, and of which each two boxes meet in all dimensions but
   // these.
   void Cross(std::vector<Index> a, std::vector<Index> b, absl::Span<const size_t> dimensions) {
-    if (bounded_) Spend(a.size() + b.size());
     for (const size_t d : dimensions) {  // what reaches none of the other group is out
       KeepWithin(a, Hull(b, d), d);
       KeepWithin(b, Hull(a, d), d);
     }
     if (a.empty() || b.empty() || Over()) return;
-    if (dimensions.empty()) {
-      overlap_ = Overlap{a[0], b[0]};
-    } else if (a.size() * b.size() <= kPairsMax) {
+    if (a.size() * b.size() <= kPairsMax) {
       CrossPairs(a, b);
     } else if (dimensions.size() == 1) {
       CrossLine(a, b, dimensions[0]);
@@ -233,7 +258,8 @@ class Search {
   }
 
   // From the first begin to the last end of a group; empty for an empty one.
-  std::pair<uint64_t, uint64_t> Hull(const std::vector<Index>& group, size_t d) const {
+  std::pair<uint64_t, uint64_t> Hull(const std::vector<Index>& group, size_t d) {
+    Spend(2 * group.size());  // and for KeepWithin
     std::pair<uint64_t, uint64_t> hull = {std::numeric_limits<uint64_t>::max(), 0};
     for (const Index i : group) {
       hull = {std::min(hull.first, Begin(i, d)), std::max(hull.second, End(i, d))};
@@ -247,6 +273,7 @@ class Search {
   }
 
   void CrossPairs(const std::vector<Index>& a, const std::vector<Index>& b) {
+    Spend(a.size() * b.size());
     for (const Index i : a) {
       for (const Index j : b) {
         if (!Meet(boxes_[i], boxes_[j])) continue;
@@ -277,6 +304,7 @@ class Search {
                  absl::Span<const size_t> dimensions) {
     const size_t d = dimensions.back();
     SortByBegin(begins, d);
+    Spend(holders.size() * Log(begins.size()));
     std::vector<Range> ranges;
     for (const Index i : holders) {
       ranges.push_back({i, CountBelow(begins, d, Begin(i, d)), CountBelow(begins, d, End(i, d))});
@@ -295,7 +323,7 @@ class Search {
   void Descend(std::vector<Range> ranges, const std::vector<Index>& begins, Index first, Index last,
                absl::Span<const size_t> dimensions) {
     if (Over()) return;
-    if (bounded_) Spend(ranges.size());
+    Spend(ranges.size());
     std::vector<Index> spanning;
     std::vector<Range> left, right;
     const Index middle = first + (last - first) / 2;
@@ -310,18 +338,16 @@ class Search {
     }
     ranges = {};
     if (!spanning.empty()) {
-      Cross(spanning, {begins.begin() + first, begins.begin() + last}, dimensions);
+      Cross(std::move(spanning), {begins.begin() + first, begins.begin() + last}, dimensions);
     }
     if (!left.empty()) Descend(std::move(left), begins, first, middle, dimensions);
     if (!right.empty()) Descend(std::move(right), begins, middle, last, dimensions);
   }
 
   absl::Span<const Box> boxes_;
-  std::vector<std::vector<Index>> groups_;  // yet to be examined
+  std::vector<Group> groups_;  // yet to be examined
   std::optional<Overlap> overlap_;
-  bool bounded_ = false;
-  size_t work_left_ =
-      0;  // boxes to be looked at; counted where there are more than three dimensions
+  uint64_t work_left_ = 0;
 };
 
 absl::Status CheckWellFormed(absl::Span<const Box> boxes) {

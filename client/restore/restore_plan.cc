@@ -27,6 +27,7 @@
 #include "common/dtype.h"
 #include "common/key.h"
 #include "common/layout.h"
+#include "common/limits.h"
 #include "common/nearest_names.h"
 #include "common/status_macros.h"
 
@@ -37,6 +38,14 @@ constexpr int kThreadsMax = 64;
 
 absl::Status Malformed(absl::string_view what) {
   return absl::InternalError(absl::StrCat("the daemon sent a plan that makes no sense: ", what));
+}
+
+// They are cut alike, so that pieces of the one are pieces of the other.
+bool IsAliasOf(const v1::PlannedLeaf& alias, const v1::PlannedLeaf& holder) {
+  const v1::Leaf& a = alias.leaf();
+  const v1::Leaf& b = holder.leaf();
+  return !holder.has_alias_of() && a.kind() == b.kind() && a.dtype() == b.dtype() &&
+         std::equal(a.shape().begin(), a.shape().end(), b.shape().begin(), b.shape().end());
 }
 
 // The keys of a plan's leaves as they print, packed, and the leaves in their order.
@@ -168,12 +177,15 @@ absl::Status PlanState::TakePiece(const v1::Piece& piece) {
   stored.box = Box::FromProto(piece.box());
   const auto shape =
       absl::MakeConstSpan(leaf.shape().data(), static_cast<size_t>(leaf.shape_size()));
+  const uint64_t element_bytes = DTypeBytes(leaf.dtype());
   if (!IsTensorKind(leaf.kind()) || !ValidateBox(stored.box, shape).ok() || stored.box.empty() ||
-      stored.box.volume() * DTypeBytes(leaf.dtype()) != piece.length()) {
+      element_bytes == 0 || stored.box.volume() > kPartBytesMax / element_bytes ||
+      stored.box.volume() * element_bytes != piece.length()) {
     return Malformed(absl::StrCat("piece ", piece.piece_number(), " does not fit its leaf ",
                                   PrintKey(leaf.key())));
   }
-  if (piece.block_bytes() == 0 || piece.tier() == v1::TIER_UNSPECIFIED) {
+  if (piece.block_bytes() == 0 || piece.block_bytes() > kPartBytesMax ||
+      piece.first_block() > kPartBytesMax || piece.tier() == v1::TIER_UNSPECIFIED) {
     return Malformed("a piece without block size or tier");
   }
   if (piece.unreadable().empty()) {
@@ -230,6 +242,12 @@ absl::Status PlanState::SortLeaves() {
     leaf.set_alias_of(numbers[leaf.alias_of()]);
   }
   leaves = std::move(sorted);
+  for (const v1::PlannedLeaf& leaf : leaves) {
+    if (leaf.has_alias_of() && !IsAliasOf(leaf, leaves[leaf.alias_of()])) {
+      return Malformed(absl::StrCat(PrintKey(leaf.leaf().key()), " is no alias of ",
+                                    PrintKey(leaves[leaf.alias_of()].leaf().key())));
+    }
+  }
   for (StoredPiece& piece : source.pieces) piece.leaf_number = numbers[piece.leaf_number];
   return absl::OkStatus();
 }

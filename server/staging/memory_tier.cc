@@ -128,6 +128,7 @@ absl::Status MemoryTierImpl::Scan() {
     }
     found.push_back(*std::move(part));
   }
+  for (const FoundPart& part : found) part.folder->CountRecords();
   MutexLock lock(mutex_);
   found_ = std::move(found);
   damaged_bytes_ = damaged_bytes;

@@ -210,7 +210,10 @@ class Agreement {
     boxes.reserve(leaf_boxes_.size());
     for (const ShardView& shard : leaf_boxes_) boxes.push_back(shard.box());
     const absl::Status disjoint = CheckDisjoint(boxes);
-    if (disjoint.ok() || absl::IsResourceExhausted(disjoint)) return disjoint;
+    if (disjoint.ok()) return disjoint;
+    if (absl::IsResourceExhausted(disjoint)) {
+      return absl::ResourceExhaustedError(absl::StrCat("'", key, "': ", disjoint.message()));
+    }
     // CheckDisjoint names boxes by index; ranks are what people know.
     std::vector<std::string> who;
     for (size_t i = 0; i < boxes.size() && i < 16; ++i) {

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <vector>
@@ -58,14 +59,18 @@ absl::StatusOr<std::shared_ptr<PartFolder>> PartFolder::Create(const std::string
 }
 
 std::shared_ptr<PartFolder> PartFolder::Existing(std::string path) {
-  std::shared_ptr<PartFolder> folder(new PartFolder(std::move(path)));
+  return std::shared_ptr<PartFolder>(new PartFolder(std::move(path)));
+}
+
+void PartFolder::CountRecords() {
+  record_bytes_ = 0;
   for (const char* name : {"staged", "durable", "layout"}) {  // the other names are links to these
     struct stat there {};
-    if (stat(absl::StrCat(folder->path_, "/", name).c_str(), &there) != 0) continue;
+    if (stat(absl::StrCat(path_, "/", name).c_str(), &there) != 0) continue;
     const auto sharers = name == absl::string_view("layout") ? there.st_nlink : 1;
-    folder->record_bytes_ += PagesFor(static_cast<uint64_t>(there.st_size)) / sharers;
+    record_bytes_ +=
+        PagesFor(static_cast<uint64_t>(there.st_size)) / std::max<uint64_t>(sharers, 1);
   }
-  return folder;
 }
 
 absl::Status PartFolder::Put(const std::string& name, absl::string_view bytes) {

@@ -38,7 +38,6 @@ std::string PartsFolder(const std::string& memory_folder);
 class PartFolder {
  public:
   static absl::StatusOr<std::shared_ptr<PartFolder>> Create(const std::string& memory_folder);
-  // Of an earlier daemon: its records are counted, a layout that parts share by its share.
   static std::shared_ptr<PartFolder> Existing(std::string path);
 
   std::string data_path() const { return path_ + "/data"; }
@@ -57,7 +56,10 @@ class PartFolder {
   void Unstage();
   // All but `data`; then the folder, if `data` is gone.
   void Remove();
-  // Bytes of pages that plan, layout (where it is not shared) and marks occupy.
+  // Of an earlier daemon's folder, once those that are of no use are gone: what they share counts
+  // by its share.
+  void CountRecords();
+  // Bytes of pages that plan, layout (where this one wrote it) and marks occupy.
   uint64_t record_bytes() const { return record_bytes_; }
 
  private:

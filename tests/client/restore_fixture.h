@@ -117,6 +117,7 @@ class RestoreTest : public ::testing::Test {
       leaf->mutable_leaf()->add_shape(tensors_[i].columns);
       *leaf->mutable_leaf()->mutable_key() = MakeKey({tensors_[i].key});
     }
+    if (spoil_last_leaf_) spoil_last_leaf_(*response.mutable_leaves()->mutable_leaves()->rbegin());
     writer->Write(response);
     if (!request.session_token().empty()) {
       if (tier_ == v1::TIER_MEMORY) {
@@ -228,6 +229,7 @@ class RestoreTest : public ::testing::Test {
   uint64_t file_bytes_ = 0;
   std::vector<Tensor> tensors_;
   std::vector<v1::Piece> pieces_;
+  std::function<void(v1::PlannedLeaf&)> spoil_last_leaf_;
   std::vector<std::string> piece_bytes_;
   v1::PlanSummary summary_;
   bool disk_copy_ = true;  // of memory pieces

@@ -213,7 +213,45 @@ TEST_F(RestoreTest, APlanThatMakesNoSenseIsRefused) {
   EXPECT_EQ(code([](auto& piece) { piece.mutable_box()->clear_extent(); }), kInternal);
   EXPECT_EQ(code([](auto& piece) { piece.mutable_box()->set_offset(0, 5); }), kInternal)
       << "as large as it should be, but over the next one";
+  EXPECT_EQ(code([](auto& piece) { piece.set_block_bytes(UINT64_MAX); }), kInternal);
+  EXPECT_EQ(code([](auto& piece) { piece.set_first_block(UINT64_MAX); }), kInternal);
   EXPECT_EQ(code([](auto&) {}), absl::StatusCode::kOk);
+}
+
+TEST_F(RestoreTest, LeavesThatMakeNoSenseAreRefused) {
+  const auto code = [&](std::function<void(v1::PlannedLeaf&)> spoil) {
+    spoil_last_leaf_ = std::move(spoil);
+    v1::Selector selector;
+    selector.set_run("run");
+    const auto plan = client_->PlanRestore(selector, {});
+    if (!plan.ok()) return plan.status().code();
+    const auto last = static_cast<uint32_t>((*plan)->leaves().size() - 1);
+    const auto& shape = (*plan)->leaves()[last].leaf().shape();
+    std::string bytes(static_cast<size_t>(shape[0] * shape[1]), '\0');
+    return (*plan)
+        ->Read(
+            {{{last, Box::Whole({shape.data(), 2}), reinterpret_cast<std::byte*>(bytes.data())}}})
+        .code();
+  };
+  constexpr auto kInternal = absl::StatusCode::kInternal;
+  pieces_.pop_back();  // an alias has none
+  EXPECT_EQ(code([](auto& leaf) { leaf.set_alias_of(99); }), kInternal);
+  EXPECT_EQ(code([](auto& leaf) { leaf.set_alias_of(leaf.leaf_number()); }), kInternal)
+      << "of itself";
+  EXPECT_EQ(code([](auto& leaf) { leaf.set_alias_of(5); }), kInternal) << "of another shape";
+  const auto& like = tensors_[5];
+  EXPECT_EQ(code([&](auto& leaf) {
+              leaf.set_alias_of(5);
+              leaf.mutable_leaf()->set_shape(1, like.columns);
+              leaf.mutable_leaf()->set_dtype(v1::DTYPE_F32);
+            }),
+            kInternal)
+      << "of another dtype";
+  EXPECT_EQ(code([&](auto& leaf) {
+              leaf.set_alias_of(5);
+              leaf.mutable_leaf()->set_shape(1, like.columns);
+            }),
+            absl::StatusCode::kOk);
 }
 
 TEST_F(RestoreTest, TheSummaryIsKeptAndADryRunBringsIt) {

@@ -39,6 +39,27 @@ TEST(DisjointTest, RandomTilingsAreDisjoint) {
   }
 }
 
+// Of boxes drawn at random, some of them long in some dimensions, those that meet none before them:
+// mostly no plane passes between them.
+std::vector<Box> Interlocked(RandomBoxes& random, size_t rank, size_t tries) {
+  constexpr uint64_t kSide = 400;
+  std::vector<Box> boxes;
+  for (size_t i = 0; i < tries; ++i) {
+    Box box;
+    for (size_t d = 0; d < rank; ++d) {
+      const uint64_t extent =
+          random.Number(0, 2) == 0 ? random.Number(kSide / 2, kSide) : random.Number(1, kSide / 12);
+      box.offset.push_back(random.Number(0, kSide - extent));
+      box.extent.push_back(extent);
+    }
+    const bool meets = std::any_of(boxes.begin(), boxes.end(), [&](const Box& other) {
+      return Intersect(box, other).has_value();
+    });
+    if (!meets) boxes.push_back(std::move(box));
+  }
+  return boxes;
+}
+
 // Tilings in which one box is made larger or shifted: overlaps are found if and only if there are
 // any.
 TEST(DisjointTest, FindsOverlapsExactly) {
@@ -48,7 +69,8 @@ TEST(DisjointTest, FindsOverlapsExactly) {
     RandomBoxes random(seed);
     const size_t rank = random.Number(1, 5);
     const Box whole = Box::Whole(random.Shape(rank, 10));
-    std::vector<Box> boxes = random.Tiling(whole, random.Number(2, 300));
+    std::vector<Box> boxes = seed % 2 == 0 ? random.Tiling(whole, random.Number(2, 300))
+                                           : Interlocked(random, rank, random.Number(2, 400));
     const size_t count = boxes.size();
     boxes.resize(random.Number(std::max<size_t>(count / 2, 1), count));
     const size_t i = random.Number(0, boxes.size() - 1);
@@ -125,6 +147,10 @@ TEST(DisjointTest, LargeGridsAreQuick) {
     }
   }
   EXPECT_TRUE(CheckDisjoint(grid).ok());
+  // No plane parts the grid but for the one that takes off the slab.
+  for (Box& box : grid) box.offset[2] += 1;
+  grid.push_back({{0, 0, 0}, {80, 120, 1}});
+  EXPECT_TRUE(CheckDisjoint(grid).ok());
   ++grid[31415].extent[1];
   ExpectOverlap(CheckDisjoint(grid), grid);
 }
@@ -156,6 +182,12 @@ TEST(DisjointTest, StairsAreNotRefused) {
     }
     ExpectOverlap(CheckDisjoint(stairs), stairs);
   }
+}
+
+// What is refused has been looked at for a bounded time: else this test would not end.
+TEST(DisjointTest, BoxesMadeToBeHardAreRefused) {
+  const absl::Status status = CheckDisjoint(Stairs(16, 4000));
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
 }
 
 }  // namespace
