@@ -3,13 +3,12 @@
 // Dimensions in which all boxes of a group are the same tell nothing. By the number of the others:
 //   - one: sort, compare neighbours;
 //   - two: sweep along one, keep those that are open in an ordered map along the other;
-//   - more: separate the group where a plane passes between its boxes, as long as that takes it
-//   well
-//     apart, or is done for the first few times (grids fall to pieces, and those that are grids but
-//     for some slabs); what stays together is searched by segment trees, one dimension after the
-//     other: of two intervals that meet, one holds the begin of the other. This is the streamed
-//     segment tree of Zomorodian and Edelsbrunner, "Fast software for box intersections" (2000),
-//     which ends at the first hit: O(n log^d n) for d dimensions.
+//   - more: separate the group where a plane passes between its boxes, if that takes it well
+//     apart, or for the first few times (grids fall to pieces, and those that are grids but for
+//     some slabs); what stays together is searched by segment trees, one dimension after the other:
+//     of two intervals that meet, one holds the begin of the other. This is the streamed segment
+//     tree of Zomorodian and Edelsbrunner, "Fast software for box intersections" (2000), which ends
+//     at the first hit: O(n log^d n) for d dimensions.
 // Boxes may come from anybody, and be made to be hard: work is counted, and has a bound.
 #include <algorithm>
 #include <limits>
