@@ -1,5 +1,6 @@
 // Aborted checkpoints, kept for a while so that whoever waits learns why.
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -34,39 +35,62 @@ absl::Status RocksIndex::PutAborted(const v1::CheckpointInfo& info) {
   CKPT_ASSIGN_OR_RETURN(index_records::RunRow run, RunRowOf(id.run));
   run.newest_incarnation = std::max(run.newest_incarnation, id.incarnation);
   batch.Put(families_[kRuns], id.run, index_records::Encode(run));
-  size_t kept = 0;
-  std::string oldest;
-  absl::Time oldest_at = absl::InfiniteFuture();
+  std::optional<AbortedRows> rows = std::exchange(last_aborted_, std::nullopt);
+  if (!rows.has_value() || rows->run != id.run) {
+    CKPT_ASSIGN_OR_RETURN(rows, AbortedRowsOf(id.run));
+  }
+  const std::string key = index_keys::Checkpoint(id, uid);
+  const absl::Time now = absl::FromUnixMicros(absl::ToUnixMicros(absl::Now()));  // as rows say
+  std::erase_if(rows->keys, [&](const auto& row) { return row.second == key; });
+  if (rows->keys.size() >= kAbortedOfARunMax) {
+    batch.Delete(families_[kAborted], rows->keys.begin()->second);
+    rows->keys.erase(rows->keys.begin());
+  }
+  batch.Put(families_[kAborted], key,
+            index_records::Encode({.aborted_at = now, .info = WithoutFullShare(info)}));
+  CKPT_RETURN_IF_ERROR(Write(batch));
+  rows->keys.emplace(now, key);
+  last_aborted_ = std::move(rows);
+  no_aborted_before_ = std::min(no_aborted_before_, now);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<RocksIndex::AbortedRows> RocksIndex::AbortedRowsOf(const std::string& run) {
+  AbortedRows rows{run, {}};
   CKPT_RETURN_IF_ERROR(
-      ForEachRow(kAborted, index_keys::RunPrefix(id.run), false,
+      ForEachRow(kAborted, index_keys::RunPrefix(run), false,
                  [&](absl::string_view key, absl::string_view row) -> absl::StatusOr<bool> {
                    CKPT_ASSIGN_OR_RETURN(const index_records::AbortedRow aborted,
                                          index_records::DecodeAborted(row));
-                   ++kept;
-                   if (aborted.aborted_at < oldest_at) {
-                     oldest_at = aborted.aborted_at;
-                     oldest = std::string(key);
-                   }
+                   rows.keys.emplace(aborted.aborted_at, key);
                    return true;
                  }));
-  if (kept >= kAbortedOfARunMax) batch.Delete(families_[kAborted], oldest);
-  batch.Put(families_[kAborted], index_keys::Checkpoint(id, uid),
-            index_records::Encode({.aborted_at = absl::Now(), .info = WithoutFullShare(info)}));
-  return Write(batch);
+  return rows;
 }
 
 absl::Status RocksIndex::ForgetAbortedBefore(absl::Time time) {
   MutexLock lock(write_mutex_);
+  if (no_aborted_before_ >= time) return absl::OkStatus();
+  absl::Time oldest = absl::InfiniteFuture();
   rocksdb::WriteBatch batch;
   CKPT_RETURN_IF_ERROR(
       ForEachRow(kAborted, "", false,
                  [&](absl::string_view key, absl::string_view row) -> absl::StatusOr<bool> {
                    CKPT_ASSIGN_OR_RETURN(const index_records::AbortedRow aborted,
                                          index_records::DecodeAborted(row));
-                   if (aborted.aborted_at < time) batch.Delete(families_[kAborted], SliceOf(key));
+                   if (aborted.aborted_at < time) {
+                     batch.Delete(families_[kAborted], SliceOf(key));
+                   } else {
+                     oldest = std::min(oldest, aborted.aborted_at);
+                   }
                    return true;
                  }));
-  return batch.Count() > 0 ? Write(batch) : absl::OkStatus();
+  if (batch.Count() > 0) {
+    last_aborted_.reset();
+    CKPT_RETURN_IF_ERROR(Write(batch));
+  }
+  no_aborted_before_ = oldest;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::CheckpointInfo> RocksIndex::FindAborted(const CheckpointId& id) {

@@ -9,7 +9,10 @@
 #include <atomic>
 #include <deque>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -173,6 +176,15 @@ class RocksIndex : public Index {
   Mutex write_mutex_;  // taken before cache_mutex_
   // Layouts whose rows are there before a checkpoint that references them, and since when.
   absl::flat_hash_map<std::string, absl::Time> prepared_ ABSL_GUARDED_BY(write_mutex_);
+  // Rows of aborted checkpoints come and go, and a scan passes over all that went. The rows of the
+  // run that had one last, oldest first, and a time before which there is none of any run.
+  struct AbortedRows {
+    std::string run;
+    std::set<std::pair<absl::Time, std::string>> keys;
+  };
+  absl::StatusOr<AbortedRows> AbortedRowsOf(const std::string& run);
+  std::optional<AbortedRows> last_aborted_ ABSL_GUARDED_BY(write_mutex_);
+  absl::Time no_aborted_before_ ABSL_GUARDED_BY(write_mutex_) = absl::InfinitePast();
   std::atomic<uint64_t> tables_made_{0};
   Mutex cache_mutex_;
   // Parsed layouts, most recently used first; together at most kLayoutCacheBytes in memory, but

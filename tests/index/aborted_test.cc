@@ -1,4 +1,7 @@
 #include <algorithm>
+#include <deque>
+#include <map>
+#include <random>
 
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
@@ -59,6 +62,41 @@ TEST_F(Aborted, OfARunTheNewestAreKept) {
   EXPECT_FALSE(index_->FindAborted(IdOf("r", 5)).ok());
   EXPECT_TRUE(index_->FindAborted(IdOf("r", 6)).ok());
   EXPECT_TRUE(index_->FindAborted(IdOf("s", 1)).ok());
+}
+
+// Whatever came before: runs in turn, what was forgotten, restarts.
+TEST_F(Aborted, AreThoseThatWereNotForgotten) {
+  std::mt19937 random(7);
+  std::map<std::string, std::deque<uint64_t>> kept;  // by run, oldest first
+  uint64_t step = 0;
+  for (int turn = 0; turn < 3000; ++turn) {
+    const std::string run(1, static_cast<char>('a' + random() % 3));
+    const uint32_t what = random() % 1000;
+    if (what < 4) {
+      ASSERT_TRUE(index_->ForgetAbortedBefore(absl::Now() + absl::Seconds(1)).ok());
+      kept.clear();
+    } else if (what < 8) {
+      ASSERT_TRUE(index_->ForgetAbortedBefore(absl::Now() - absl::Hours(1)).ok());
+    } else if (what < 10) {
+      Reopen();
+    } else {
+      for (uint64_t more = random() % 8; more > 0; --more) {
+        Abort(IdOf(run, ++step), "x");
+        kept[run].push_back(step);
+        if (kept[run].size() > kAbortedOfARunMax) kept[run].pop_front();
+      }
+    }
+    if (turn % 50 != 0) continue;
+    std::vector<uint64_t> steps;
+    ASSERT_TRUE(index_
+                    ->ForEachAborted(run,
+                                     [&](const v1::CheckpointInfo& info) {
+                                       steps.push_back(info.id().step());
+                                       return true;
+                                     })
+                    .ok());
+    ASSERT_THAT(steps, testing::ElementsAreArray(kept[run].rbegin(), kept[run].rend()));
+  }
 }
 
 TEST_F(Aborted, AShareIsGivenBackWhole) {
