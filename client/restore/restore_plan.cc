@@ -21,6 +21,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/restore/piece_reader.h"
+#include "client/restore/printed_keys.h"
 #include "client/restore/read_schedule.h"
 #include "client/restore/tensor_view.h"
 #include "common/checkpoint_id.h"
@@ -47,43 +48,6 @@ bool IsAliasOf(const v1::PlannedLeaf& alias, const v1::PlannedLeaf& holder) {
   return !holder.has_alias_of() && a.kind() == b.kind() && a.dtype() == b.dtype() &&
          std::equal(a.shape().begin(), a.shape().end(), b.shape().begin(), b.shape().end());
 }
-
-// The keys of a plan's leaves as they print, packed, and the leaves in their order.
-class PrintedKeys {
- public:
-  explicit PrintedKeys(absl::Span<const v1::PlannedLeaf> leaves = {}) {
-    ends_.reserve(leaves.size());
-    for (const v1::PlannedLeaf& leaf : leaves) {
-      absl::StrAppend(&text_, PrintKey(leaf.leaf().key()));
-      ends_.push_back(text_.size());
-    }
-    sorted_.resize(leaves.size());
-    std::iota(sorted_.begin(), sorted_.end(), 0);
-    std::stable_sort(sorted_.begin(), sorted_.end(),
-                     [&](uint32_t a, uint32_t b) { return (*this)[a] < (*this)[b]; });
-  }
-
-  absl::string_view operator[](uint32_t leaf) const {
-    const uint64_t begin = leaf == 0 ? 0 : ends_[leaf - 1];
-    return absl::string_view(text_).substr(begin, ends_[leaf] - begin);
-  }
-  absl::Span<const uint32_t> sorted() const { return sorted_; }
-  // Ascending.
-  absl::Span<const uint32_t> Find(absl::string_view key) const {
-    const auto first = std::lower_bound(
-        sorted_.begin(), sorted_.end(), key,
-        [&](uint32_t leaf, absl::string_view than) { return (*this)[leaf] < than; });
-    auto last = first;
-    while (last != sorted_.end() && (*this)[*last] == key) ++last;
-    return absl::MakeConstSpan(sorted_).subspan(static_cast<size_t>(first - sorted_.begin()),
-                                                static_cast<size_t>(last - first));
-  }
-
- private:
-  std::string text_;
-  std::vector<uint64_t> ends_;  // in text_, by leaf
-  std::vector<uint32_t> sorted_;
-};
 
 // All of a plan: leaked as a whole in a forked child.
 struct PlanState {

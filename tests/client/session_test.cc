@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <functional>
+#include <thread>
 
 #include "client/client.h"
 #include "client/transport/connection.h"
@@ -74,19 +76,15 @@ TEST_F(SessionTest, ADaemonThatStartsLaterIsWaitedFor) {
   EXPECT_TRUE(client.ok()) << client.status();
 }
 
-// It greets, dies, and another one is there before the channel has connected.
-TEST_F(SessionTest, ADaemonThatDiesWhileOneConnectsLeavesNoSessionToTheNextOne) {
-  const auto connection = Connect();
-  ASSERT_NE(connection, nullptr);
-  daemon_.Stop();
-  const std::string path = daemon_.socket() + ".fd";
+// Listens at a session socket, greets whoever comes first, and dies; then calls `afterwards`.
+std::thread GreetOnceAndDie(const std::string& path, std::function<void()> afterwards) {
   const int listener = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, path.data(), path.size());
-  ASSERT_EQ(bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-  ASSERT_EQ(listen(listener, 1), 0);
-  std::thread first([&] {
+  EXPECT_EQ(bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  EXPECT_EQ(listen(listener, 1), 0);
+  return std::thread([=] {
     const int socket = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
     char hello[512];
     EXPECT_GT(recv(socket, hello, sizeof(hello), 0), 0);
@@ -102,13 +100,32 @@ TEST_F(SessionTest, ADaemonThatDiesWhileOneConnectsLeavesNoSessionToTheNextOne) 
     close(listener);
     unlink(path.c_str());
     close(socket);
-    daemon_.Start();
+    afterwards();
   });
+}
+
+// It greets, dies, and another one is there before the channel has connected.
+TEST_F(SessionTest, ADaemonThatDiesWhileOneConnectsLeavesNoSessionToTheNextOne) {
+  const auto connection = Connect();
+  ASSERT_NE(connection, nullptr);
+  daemon_.Stop();
+  std::thread first = GreetOnceAndDie(daemon_.socket() + ".fd", [&] { daemon_.Start(); });
   const auto session = connection->GetSession();
   first.join();
   ASSERT_TRUE(session.ok()) << session.status();
   EXPECT_TRUE((*session)->token() == daemon_.token());
   EXPECT_EQ(daemon_.sessions_opened(), 2);
+}
+
+// Not that it has a session socket only, which would be something to look for in its configuration.
+TEST_F(SessionTest, ADaemonThatDiesWhileOneConnectsIsSaidNotToBeThere) {
+  daemon_.Stop();
+  std::thread only = GreetOnceAndDie(daemon_.socket() + ".fd", [] {});
+  const auto client =
+      Client::Connect({.socket = daemon_.socket(), .connect_timeout = absl::Milliseconds(200)});
+  only.join();
+  EXPECT_EQ(client.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(client.status().message()), HasSubstr("no ckptd listens at"));
 }
 
 // Whoever asks next gets a new session, though nobody has told the old one's thread.

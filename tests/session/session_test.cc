@@ -2,8 +2,11 @@
 #include "server/session/session.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -229,6 +232,84 @@ TEST_F(SessionTest, AClientThatDoesNotReadIsCutOff) {
   }
   EXPECT_TRUE(absl::IsUnavailable(status));
   while (!session->closed()) std::this_thread::yield();
+}
+
+// The kernel lets an unprivileged thread's user have only so many descriptors on their way:
+// RLIMIT_NOFILE, then ETOOMANYREFS. Of the calling thread only.
+void GiveUpPrivileges() {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct none[2] = {};
+  ASSERT_EQ(syscall(SYS_capset, &header, none), 0);
+}
+
+class DescriptorsOnTheirWay : public SessionTest {
+ protected:
+  static constexpr int kGrants = 150;  // few enough for the socket's buffer
+  static constexpr rlim_t kAtOnce = 64;
+
+  void SetUp() override { ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before_), 0); }
+  void TearDown() override { EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &before_), 0); }
+  // A session whose client has been greeted and has not read since.
+  void StartSession(absl::Duration send_patience) {
+    options_.send_patience = send_patience;
+    Start();
+    client_ = Connect();
+    SendFrame(client_, Hello());
+    v1::DaemonFrame frame;
+    int attached = -1;
+    ASSERT_TRUE(ReceiveFrame(client_, &frame, &attached));
+    session_ = server_->Find(frame.welcome().session_token());
+    ASSERT_NE(session_, nullptr);
+    rlimit few = before_;
+    few.rlim_cur = kAtOnce;
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  }
+  std::thread Grant() {
+    return std::thread([this] {
+      GiveUpPrivileges();
+      while (granted_ < kGrants && status_.ok()) {
+        status_ = session_->Grant(FileId::Random(), v1::FILE_ACCESS_READ, 1, STDIN_FILENO);
+        if (status_.ok()) ++granted_;
+      }
+    });
+  }
+
+  rlimit before_{};
+  int client_ = -1;
+  std::shared_ptr<Session> session_;
+  absl::Status status_;  // of the thread, read once it has been joined
+  std::atomic<int> granted_{0};
+};
+
+TEST_F(DescriptorsOnTheirWay, TooManyAreWaitedFor) {
+  StartSession(absl::Minutes(1));
+  std::thread sender = Grant();
+  int last = -1;
+  while (granted_ != last) {  // until it waits
+    last = granted_;
+    absl::SleepFor(absl::Milliseconds(200));
+  }
+  EXPECT_LE(last, static_cast<int>(kAtOnce) + 1) << "nothing held it";
+  v1::DaemonFrame frame;
+  int attached = -1;
+  int received = 0;
+  while (received < kGrants && ReceiveFrame(client_, &frame, &attached)) {
+    EXPECT_GE(attached, 0);
+    close(attached);
+    ++received;
+  }
+  sender.join();
+  EXPECT_TRUE(status_.ok()) << status_;
+  EXPECT_EQ(received, kGrants);
+}
+
+TEST_F(DescriptorsOnTheirWay, TooManyForTooLongCutTheClientOff) {
+  StartSession(absl::Milliseconds(50));
+  Grant().join();
+  EXPECT_LE(granted_, static_cast<int>(kAtOnce) + 1);
+  EXPECT_TRUE(absl::IsUnavailable(status_)) << status_;
+  EXPECT_THAT(std::string(status_.message()), HasSubstr("descriptors are on their way"));
+  while (!session_->closed()) std::this_thread::yield();
 }
 
 TEST_F(SessionTest, TheGreatestNumberOfSessionsIsKept) {
