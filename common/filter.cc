@@ -19,8 +19,14 @@
 namespace ckpt {
 namespace {
 
-constexpr int64_t kRegexBytesMax = 8 << 20;  // of RE2's program and caches
 constexpr size_t kMatchesMax = 10000;
+// A few characters can stand for a large program (\pL{400}: minutes of compiling for some hundred
+// of them), which nobody can interrupt. So one is bounded by RE2, and those of a selection are by
+// number and by the sum of their instructions, at which compiling ends.
+constexpr int64_t kRegexBytesMax = 512 << 10;  // of RE2's program and caches
+constexpr size_t kRegexesMax = 256;
+constexpr size_t kRegexInstructionsMax = 200'000;              // some 100 ms
+constexpr size_t kTooLargeInstructions = kRegexBytesMax / 16;  // what RE2 makes before it gives up
 
 absl::Status ValidatePattern(absl::string_view pattern) {
   if (pattern.empty()) return absl::InvalidArgumentError("bad pattern: it is empty");
@@ -73,26 +79,55 @@ LeafFacts FactsOf(const v1::Leaf& leaf, absl::string_view printed_key, uint32_t 
       rank);
 }
 
-LeafFilter::Match LeafFilter::Compile(const v1::LeafMatch& proto, CollectedErrors& errors) {
+// The regexes of one selection.
+class LeafFilter::Regexes {
+ public:
+  // Null: refused, or nothing more is compiled, and `errors` says so.
+  std::shared_ptr<const re2::RE2> Compile(const std::string& regex, CollectedErrors& errors) {
+    if (spent_) return nullptr;
+    if (regex.size() > kKeyBytesMax) {
+      errors.Add(absl::InvalidArgumentError(
+          absl::StrCat("bad regex ", Quoted(regex), ": longer than ", kKeyBytesMax, " bytes")));
+      return nullptr;
+    }
+    re2::RE2::Options options;
+    options.set_log_errors(false);
+    options.set_max_mem(kRegexBytesMax);
+    auto compiled = std::make_shared<const re2::RE2>(regex, options);
+    if (compiled->ok()) {
+      instructions_ += static_cast<size_t>(compiled->ProgramSize());
+    } else {
+      errors.Add(absl::InvalidArgumentError(
+          absl::StrCat("bad regex ", Quoted(regex), ": ", compiled->error())));
+      if (compiled->error_code() == re2::RE2::ErrorPatternTooLarge) {
+        instructions_ += kTooLargeInstructions;
+      }
+    }
+    if (++count_ > kRegexesMax || instructions_ > kRegexInstructionsMax) {
+      spent_ = true;
+      errors.Add(absl::InvalidArgumentError(absl::StrCat(
+          "bad selection: more than ", kRegexesMax, " regexes, or together larger than ",
+          kRegexInstructionsMax, " instructions (this far ", count_, " with ", instructions_,
+          "); use globs, or simpler regexes")));
+    }
+    return compiled;
+  }
+
+ private:
+  size_t count_ = 0;
+  size_t instructions_ = 0;
+  bool spent_ = false;
+};
+
+LeafFilter::Match LeafFilter::Compile(const v1::LeafMatch& proto, Regexes& regexes,
+                                      CollectedErrors& errors) {
   Match match;
   if (!proto.glob().empty()) {
     const absl::Status valid = ValidatePattern(proto.glob());
     errors.Add(valid);
     if (valid.ok()) match.glob.emplace(proto.glob());
   }
-  if (proto.regex().size() > kKeyBytesMax) {
-    errors.Add(absl::InvalidArgumentError(absl::StrCat("bad regex ", Quoted(proto.regex()),
-                                                       ": longer than ", kKeyBytesMax, " bytes")));
-  } else if (!proto.regex().empty()) {
-    re2::RE2::Options options;
-    options.set_log_errors(false);
-    options.set_max_mem(kRegexBytesMax);
-    match.regex = std::make_shared<const re2::RE2>(proto.regex(), options);
-    if (!match.regex->ok()) {
-      errors.Add(absl::InvalidArgumentError(
-          absl::StrCat("bad regex ", Quoted(proto.regex()), ": ", match.regex->error())));
-    }
-  }
+  if (!proto.regex().empty()) match.regex = regexes.Compile(proto.regex(), errors);
   for (const int dtype : proto.dtypes()) {
     if (DTypeBytes(static_cast<v1::DType>(dtype)) == 0) {
       errors.Add(
@@ -142,8 +177,9 @@ std::string LeafFilter::Match::Prefix() const {
 absl::StatusOr<LeafFilter> LeafFilter::FromSelection(const v1::Selection& selection) {
   LeafFilter filter;
   CollectedErrors errors;
-  const auto add = [&errors](const auto& globs, const auto& matches, bool excludes,
-                             std::vector<Match>& list) {
+  Regexes regexes;
+  const auto add = [&](const auto& globs, const auto& matches, bool excludes,
+                       std::vector<Match>& list) {
     if (static_cast<size_t>(globs.size()) + static_cast<size_t>(matches.size()) > kMatchesMax) {
       errors.Add(absl::InvalidArgumentError(
           absl::StrCat("bad selection: more than ", kMatchesMax, " patterns")));
@@ -155,7 +191,7 @@ absl::StatusOr<LeafFilter> LeafFilter::FromSelection(const v1::Selection& select
       if (valid.ok()) list.emplace_back().glob.emplace(pattern);
     }
     for (const v1::LeafMatch& proto : matches) {
-      list.push_back(Compile(proto, errors));
+      list.push_back(Compile(proto, regexes, errors));
       list.back().excludes = excludes;
     }
   };

@@ -40,7 +40,8 @@ LeafFacts FactsOf(const v1::Leaf& leaf, absl::string_view printed_key, uint32_t 
 class LeafFilter {
  public:
   // INVALID_ARGUMENT: an empty or oversized pattern, a regex that does not parse (says where), a
-  // LeafMatch that sets nothing, a bad key. One error tells all that is wrong.
+  // LeafMatch that sets nothing, a bad key, too many regexes or too large ones. One error tells all
+  // that is wrong.
   static absl::StatusOr<LeafFilter> FromSelection(const v1::Selection& selection);
   // A leaf is selected if some include matches it, or there is none, and no exclude does.
   bool Matches(const LeafFacts& leaf) const;
@@ -70,7 +71,8 @@ class LeafFilter {
     bool Holds(const LeafFacts& leaf) const;
     std::string Prefix() const;
   };
-  static Match Compile(const v1::LeafMatch& proto, CollectedErrors& errors);
+  class Regexes;
+  static Match Compile(const v1::LeafMatch& proto, Regexes& regexes, CollectedErrors& errors);
 
   std::vector<Match> include_;
   std::vector<Match> exclude_;

@@ -144,28 +144,4 @@ absl::Status PartLayout::PlaceShards() {
   return absl::OkStatus();
 }
 
-absl::Status ValidateValues(const v1::Values& values, const PartLayout& layout) {
-  auto refuse = [](uint32_t leaf, absl::string_view why) {
-    return absl::InvalidArgumentError(absl::StrCat("bad values: leaf ", leaf, ": ", why));
-  };
-  std::vector<bool> seen(layout.leaves().size(), false);
-  for (const v1::Values::Entry& entry : values.entries()) {
-    const uint32_t leaf = entry.leaf();
-    if (leaf >= seen.size()) return refuse(leaf, absl::StrCat("the layout has ", seen.size()));
-    const LeafView view = layout.leaves()[leaf];
-    if (view.kind != v1::LEAF_KIND_VALUE) {
-      return refuse(leaf, absl::StrCat(Quoted(view.printed_key), " is no plain value"));
-    }
-    if (seen[leaf]) return refuse(leaf, "it has two values");
-    seen[leaf] = true;
-    const v1::Value& value = entry.value();
-    if (value.kind_case() == v1::Value::KIND_NOT_SET) return refuse(leaf, "a value without a kind");
-    if (value.text().size() > kValueInlineBytesMax || value.raw().size() > kValueInlineBytesMax) {
-      return refuse(leaf, absl::StrCat("longer than ", kValueInlineBytesMax,
-                                       " bytes; it must be stored as a tensor"));
-    }
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace ckpt

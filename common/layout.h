@@ -104,10 +104,6 @@ class LayoutBuilder {
   ShardTable shards_;
 };
 
-// Checks Values against a layout: each entry names a VALUE leaf, none twice, each with a kind.
-// INVALID_ARGUMENT.
-absl::Status ValidateValues(const v1::Values& values, const PartLayout& layout);
-
 }  // namespace ckpt
 
 #endif  // CKPT_COMMON_LAYOUT_H_

@@ -12,6 +12,7 @@
 #include "common/limits.h"
 #include "common/quoted.h"
 #include "common/status_macros.h"
+#include "common/values.h"
 #include "common/varint.h"
 
 namespace ckpt {

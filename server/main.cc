@@ -1,7 +1,7 @@
 // ckptd: reads its settings, starts the daemon, waits for a signal, stops it.
 //
-// Exit codes: 0 done; 1 could not start, or failed; 2 wrong settings; 128 + signal: told twice to
-// stop.
+// Exit codes: 0 done; 1 could not start, or its index takes no more writes; 2 wrong settings; 128 +
+// signal: told twice to stop.
 #include <malloc.h>
 #include <pthread.h>
 #include <sys/resource.h>
@@ -78,10 +78,15 @@ int Serve(const ckpt::CommandLine& command_line) {
   const sigset_t signals = StopSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a bound on the size of files is an error of the write
   RaiseDescriptorLimit();
   KeepFreedMemory();
 
-  absl::StatusOr<std::unique_ptr<ckpt::Daemon>> daemon = ckpt::Daemon::Start(command_line.config);
+  absl::StatusOr<std::unique_ptr<ckpt::Daemon>> daemon =
+      ckpt::Daemon::Start(command_line.config, [] {
+        ckpt::observe::TellLeftOut();
+        _exit(kExitFailed);  // as if killed: what is staged stays for the next daemon
+      });
   if (!daemon.ok()) return Refuse(daemon.status(), "cannot start");
 
   const int first = AwaitStopSignal();

@@ -9,6 +9,7 @@
 #include "common/limits.h"
 #include "common/replication.h"
 #include "common/status_macros.h"
+#include "common/values.h"
 
 namespace ckpt {
 namespace {

@@ -15,7 +15,9 @@
 // with UNAVAILABLE, then gRPC, sessions and the rooms go, in the opposite order.
 #include "server/daemon/daemon.h"
 
+#include <atomic>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <system_error>
 #include <utility>
@@ -58,8 +60,10 @@ constexpr absl::Duration kCallsEndWithin = absl::Seconds(2);
 
 class RunningDaemon final : public Daemon {
  public:
-  explicit RunningDaemon(Config config)
-      : config_(std::move(config)), peers_(config_.allow_uids, config_.allow_gids) {}
+  RunningDaemon(Config config, std::function<void()> broken)
+      : config_(std::move(config)),
+        broken_(std::move(broken)),
+        peers_(config_.allow_uids, config_.allow_gids) {}
   ~RunningDaemon() override { EndCalls(); }
 
   absl::Status Open() {
@@ -96,7 +100,9 @@ class RunningDaemon final : public Daemon {
                          .settings = std::move(retention)});
     CKPT_RETURN_IF_ERROR(OpenTable());
     CKPT_RETURN_IF_ERROR(StartRetention());
-    return Serve();
+    CKPT_RETURN_IF_ERROR(Serve());
+    started_ = true;
+    return absl::OkStatus();
   }
 
   uint32_t Stop() override {
@@ -137,8 +143,16 @@ class RunningDaemon final : public Daemon {
 
   absl::Status OpenData() {
     CKPT_ASSIGN_OR_RETURN(folder_, DataFolder::Open(PosixFileSystem(), config_.data_dir));
-    CKPT_ASSIGN_OR_RETURN(index_, Index::Open(folder_->IndexFolder()));
+    CKPT_ASSIGN_OR_RETURN(index_, Index::Open(folder_->IndexFolder(), nullptr,
+                                              [this](const absl::Status& why) { Broken(why); }));
     return absl::OkStatus();
+  }
+
+  void Broken(const absl::Status& why) {
+    if (!started_) return;
+    observe::Error("the index takes no more writes until it is opened again: this daemon ends",
+                   {{"error", why}});
+    if (broken_ != nullptr) broken_();
   }
 
   absl::Status OpenMemory() {
@@ -287,6 +301,8 @@ class RunningDaemon final : public Daemon {
 
   // In the order of construction; destroyed in the opposite order, after EndCalls.
   Config config_;
+  const std::function<void()> broken_;
+  std::atomic<bool> started_{false};
   StopSignal stop_;
   AllowedPeers peers_;
   std::unique_ptr<Gatekeeper> gatekeeper_;
@@ -318,8 +334,8 @@ class RunningDaemon final : public Daemon {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config) {
-  auto daemon = std::make_unique<RunningDaemon>(std::move(config));
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, std::function<void()> broken) {
+  auto daemon = std::make_unique<RunningDaemon>(std::move(config), std::move(broken));
   CKPT_RETURN_IF_ERROR(daemon->Open());
   return daemon;
 }

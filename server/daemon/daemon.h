@@ -4,6 +4,7 @@
 #define CKPT_SERVER_DAEMON_DAEMON_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "absl/functional/function_ref.h"
@@ -17,7 +18,12 @@ class Daemon {
   // Returns when it serves: recovery and adoption are done. INVALID_ARGUMENT: a setting is wrong;
   // FAILED_PRECONDITION: another daemon has the socket, the data folder or the memory folder (names
   // its pid), or the data folder's format is newer; otherwise why it could not start.
-  static absl::StatusOr<std::unique_ptr<Daemon>> Start(Config config);
+  // `broken` is called where it can no longer keep its word - its index takes no more writes - and
+  // must end the process: the next start opens the index again, and finds everything. Called from
+  // any thread, after it was logged; not before Start has returned, where this is an error of
+  // Start.
+  static absl::StatusOr<std::unique_ptr<Daemon>> Start(Config config,
+                                                       std::function<void()> broken = nullptr);
   // Ends what still runs; waits for parts that are being written.
   virtual ~Daemon() = default;
 

@@ -1,7 +1,9 @@
 // Aborted checkpoints, kept for a while so that whoever waits learns why.
 #include <algorithm>
 #include <utility>
+#include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/status_macros.h"
@@ -10,6 +12,8 @@
 namespace ckpt {
 
 namespace {
+
+constexpr size_t kAbortedRunsKnown = 64;  // in memory: 256 keys each
 
 // Compact: a client that names a large world and goes away costs no more than one that names a
 // small one.
@@ -35,43 +39,76 @@ absl::Status RocksIndex::PutAborted(const v1::CheckpointInfo& info) {
   CKPT_ASSIGN_OR_RETURN(index_records::RunRow run, RunRowOf(id.run));
   run.newest_incarnation = std::max(run.newest_incarnation, id.incarnation);
   batch.Put(families_[kRuns], id.run, index_records::Encode(run));
-  std::optional<AbortedRows> rows = std::exchange(last_aborted_, std::nullopt);
-  if (!rows.has_value() || rows->run != id.run) {
-    CKPT_ASSIGN_OR_RETURN(rows, AbortedRowsOf(id.run));
+  CKPT_RETURN_IF_ERROR(MakeRoomForAborted());
+  // Taken out, and put back when it is known to be so.
+  auto known = aborted_keys_.extract(id.run);
+  if (!known) {
+    CKPT_ASSIGN_OR_RETURN(AbortedKeys keys, AbortedKeysOf(id.run));
+    if (aborted_keys_.size() >= kAbortedRunsKnown) aborted_keys_.clear();
+    aborted_keys_.emplace(id.run, std::move(keys));
+    known = aborted_keys_.extract(id.run);
   }
+  AbortedKeys& keys = known.mapped();
   const std::string key = index_keys::Checkpoint(id, uid);
   const absl::Time now = absl::FromUnixMicros(absl::ToUnixMicros(absl::Now()));  // as rows say
-  std::erase_if(rows->keys, [&](const auto& row) { return row.second == key; });
-  if (rows->keys.size() >= kAbortedOfARunMax) {
-    batch.Delete(families_[kAborted], rows->keys.begin()->second);
-    rows->keys.erase(rows->keys.begin());
+  size_t gone = std::erase_if(keys, [&](const auto& row) { return row.second == key; });
+  if (keys.size() >= kAbortedOfARunMax) {
+    batch.Delete(families_[kAborted], keys.begin()->second);
+    keys.erase(keys.begin());
+    ++gone;
   }
   batch.Put(families_[kAborted], key,
             index_records::Encode({.aborted_at = now, .info = WithoutFullShare(info)}));
-  CKPT_RETURN_IF_ERROR(Write(batch));
-  rows->keys.emplace(now, key);
-  last_aborted_ = std::move(rows);
   no_aborted_before_ = std::min(no_aborted_before_, now);
+  CKPT_RETURN_IF_ERROR(Write(batch));
+  *aborted_count_ += 1 - gone;
+  keys.emplace(now, key);
+  aborted_keys_.insert(std::move(known));
   return absl::OkStatus();
 }
 
-absl::StatusOr<RocksIndex::AbortedRows> RocksIndex::AbortedRowsOf(const std::string& run) {
-  AbortedRows rows{run, {}};
+absl::StatusOr<RocksIndex::AbortedKeys> RocksIndex::AbortedKeysOf(const std::string& run) {
+  AbortedKeys keys;
   CKPT_RETURN_IF_ERROR(
       ForEachRow(kAborted, index_keys::RunPrefix(run), false,
                  [&](absl::string_view key, absl::string_view row) -> absl::StatusOr<bool> {
                    CKPT_ASSIGN_OR_RETURN(const index_records::AbortedRow aborted,
                                          index_records::DecodeAborted(row));
-                   rows.keys.emplace(aborted.aborted_at, key);
+                   keys.emplace(aborted.aborted_at, key);
                    return true;
                  }));
-  return rows;
+  return keys;
+}
+
+// Whoever makes up names of runs fills no disk: of too many the older half goes.
+absl::Status RocksIndex::MakeRoomForAborted() {
+  if (aborted_count_.has_value() && *aborted_count_ < kAbortedInIndexMax) return absl::OkStatus();
+  std::vector<absl::Time> times;
+  CKPT_RETURN_IF_ERROR(ForEachRow(
+      kAborted, "", false, [&](absl::string_view, absl::string_view row) -> absl::StatusOr<bool> {
+        CKPT_ASSIGN_OR_RETURN(const index_records::AbortedRow aborted,
+                              index_records::DecodeAborted(row));
+        times.push_back(aborted.aborted_at);
+        return true;
+      }));
+  aborted_count_ = times.size();
+  if (times.size() < kAbortedInIndexMax) return absl::OkStatus();
+  const auto middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
+  std::nth_element(times.begin(), middle, times.end());
+  return ForgetBefore(*middle);
 }
 
 absl::Status RocksIndex::ForgetAbortedBefore(absl::Time time) {
   MutexLock lock(write_mutex_);
+  return ForgetBefore(time);
+}
+
+absl::Status RocksIndex::ForgetBefore(absl::Time time) {
   if (no_aborted_before_ >= time) return absl::OkStatus();
   absl::Time oldest = absl::InfiniteFuture();
+  size_t kept = 0;
+  absl::flat_hash_set<std::string> runs_kept;
+  absl::flat_hash_set<std::string> runs_gone;
   rocksdb::WriteBatch batch;
   CKPT_RETURN_IF_ERROR(
       ForEachRow(kAborted, "", false,
@@ -80,16 +117,25 @@ absl::Status RocksIndex::ForgetAbortedBefore(absl::Time time) {
                                          index_records::DecodeAborted(row));
                    if (aborted.aborted_at < time) {
                      batch.Delete(families_[kAborted], SliceOf(key));
+                     runs_gone.insert(aborted.info.id().run());
                    } else {
                      oldest = std::min(oldest, aborted.aborted_at);
+                     ++kept;
+                     runs_kept.insert(aborted.info.id().run());
                    }
                    return true;
                  }));
+  for (const std::string& name : runs_gone) {
+    if (runs_kept.contains(name)) continue;
+    CKPT_ASSIGN_OR_RETURN(const index_records::RunRow run, RunRowOf(name));
+    if (run.checkpoint_count == 0) batch.Delete(families_[kRuns], name);
+  }
   if (batch.Count() > 0) {
-    last_aborted_.reset();
+    aborted_keys_.clear();
     CKPT_RETURN_IF_ERROR(Write(batch));
   }
   no_aborted_before_ = oldest;
+  aborted_count_ = kept;
   return absl::OkStatus();
 }
 

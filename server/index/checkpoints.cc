@@ -90,7 +90,7 @@ absl::Status RocksIndex::PutCheckpoint(
   batch.Put(families_[kAttempts], uid.bytes(), key);
   CKPT_RETURN_IF_ERROR(ClaimTags(batch, id.run, uid, labels));
   batch.Put(families_[kCheckpoints], key, Encode(record));
-  CKPT_RETURN_IF_ERROR(FromRocks(db_->Write({}, &batch)));  // not synced: index.h says why
+  CKPT_RETURN_IF_ERROR(Written(db_->Write({}, &batch)));  // not synced: index.h says why
   for (const auto& [digest, count] : references) prepared_.erase(digest);
   return absl::OkStatus();
 }

@@ -17,6 +17,7 @@
 #define CKPT_SERVER_INDEX_INDEX_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -65,13 +66,20 @@ struct IndexEnvironment;
 
 // Of one run; older reasons are forgotten.
 inline constexpr size_t kAbortedOfARunMax = 256;
+inline constexpr size_t kAbortedInIndexMax = 65536;  // then the older half goes
 
 class Index {
  public:
+  using BrokenCallback = std::function<void(const absl::Status& why)>;
+
   // `path` is the folder. An index of an older format is brought up to date first. DATA_LOSS:
   // damaged, FAILED_PRECONDITION: a newer format; both with the way out (ckptutil rebuild-index).
+  // `broken`, if given, is called by a write that failed for another reason than a full disk, from
+  // the thread of that write and before it returns: no batch is taken any more until the index is
+  // opened again, and what was just committed is not found in it.
   static absl::StatusOr<std::unique_ptr<Index>> Open(const std::string& path,
-                                                     IndexEnvironment* environment = nullptr);
+                                                     IndexEnvironment* environment = nullptr,
+                                                     BrokenCallback broken = nullptr);
   virtual ~Index() = default;
 
   // --- writing; synced before they return, where nothing else is said
@@ -97,7 +105,8 @@ class Index {
   // Forgets it altogether, once its files are gone. OK where there is none.
   virtual absl::Status FinishTombstone(CheckpointUid uid) = 0;
   // Aborted checkpoints, kept for a day so that Wait can say why: of each run the newest
-  // kAbortedOfARunMax. `uid` as for committed ones.
+  // kAbortedOfARunMax, and of all kAbortedInIndexMax. A run that has none any more, and nothing
+  // committed, is forgotten with its newest incarnation. `uid` as for committed ones.
   virtual absl::Status PutAborted(const v1::CheckpointInfo& info) = 0;
   virtual absl::Status ForgetAbortedBefore(absl::Time time) = 0;
 

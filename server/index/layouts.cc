@@ -172,7 +172,7 @@ absl::Status RocksIndex::WriteLeaves(const PartLayout& layout, std::unique_ptr<L
   }
   rocksdb::WriteBatch rows;
   const auto write = [&]() -> absl::Status {
-    CKPT_RETURN_IF_ERROR(FromRocks(db_->Write({}, &rows)));
+    CKPT_RETURN_IF_ERROR(Written(db_->Write({}, &rows)));
     rows.Clear();
     return absl::OkStatus();
   };

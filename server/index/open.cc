@@ -1,4 +1,6 @@
 // Opening the index: options, column families, and what a damaged one is called.
+#include <utility>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
@@ -144,7 +146,8 @@ absl::Status FromRocks(const rocksdb::Status& status) {
 }
 
 absl::StatusOr<std::unique_ptr<Index>> Index::Open(const std::string& path,
-                                                    IndexEnvironment* environment) {
+                                                   IndexEnvironment* environment,
+                                                   BrokenCallback broken) {
   IndexEnvironment real;
   if (environment == nullptr) environment = &real;
   // RocksDB makes it too, but calls it an error that it was missing.
@@ -186,6 +189,7 @@ absl::StatusOr<std::unique_ptr<Index>> Index::Open(const std::string& path,
                      kVersion, "; it is only derived: run `ckptutil rebuild-index DATA_FOLDER`"));
   }
   CKPT_RETURN_IF_ERROR(index->SweepLayouts());
+  index->TellBroken(std::move(broken));
   return index;
 }
 
@@ -208,7 +212,15 @@ absl::StatusOr<std::string> RocksIndex::Get(Family family, absl::string_view key
 absl::Status RocksIndex::Write(rocksdb::WriteBatch& batch) {
   rocksdb::WriteOptions options;
   options.sync = true;
-  return FromRocks(db_->Write(options, &batch));
+  return Written(db_->Write(options, &batch));
+}
+
+// Once its log, or a table, could not be written RocksDB takes nothing more. From a full disk it
+// recovers by itself.
+absl::Status RocksIndex::Written(const rocksdb::Status& status) {
+  absl::Status written = FromRocks(status);
+  if (!status.ok() && !status.IsNoSpace() && broken_ != nullptr) broken_(written);
+  return written;
 }
 
 absl::StatusOr<bool> RocksIndex::AwaitsConfirmation() {

@@ -115,6 +115,8 @@ class RocksIndex : public Index {
   // Leaves of layouts that nobody references, left by writes that a crash cut off: removed at
   // start.
   absl::Status SweepLayouts();
+  // Before anybody else uses it.
+  void TellBroken(BrokenCallback broken) { broken_ = std::move(broken); }
 
  private:
   struct CachedLayout {
@@ -125,6 +127,8 @@ class RocksIndex : public Index {
 
   absl::StatusOr<std::string> Get(Family family, absl::string_view key);
   absl::Status Write(rocksdb::WriteBatch& batch);  // synced
+  // What every write ends with.
+  absl::Status Written(const rocksdb::Status& status);
   // An iterator over the rows of `family` in [lower, upper); not yet positioned. The bounds must
   // outlive it.
   std::unique_ptr<rocksdb::Iterator> Scan(Family family, const rocksdb::Slice* lower,
@@ -173,17 +177,19 @@ class RocksIndex : public Index {
 
   const std::unique_ptr<rocksdb::DB> db_;
   const std::array<rocksdb::ColumnFamilyHandle*, kFamilyCount> families_;
-  Mutex write_mutex_;  // taken before cache_mutex_
+  BrokenCallback broken_;  // set before the first write
+  Mutex write_mutex_;      // taken before cache_mutex_
   // Layouts whose rows are there before a checkpoint that references them, and since when.
   absl::flat_hash_map<std::string, absl::Time> prepared_ ABSL_GUARDED_BY(write_mutex_);
-  // Rows of aborted checkpoints come and go, and a scan passes over all that went. The rows of the
-  // run that had one last, oldest first, and a time before which there is none of any run.
-  struct AbortedRows {
-    std::string run;
-    std::set<std::pair<absl::Time, std::string>> keys;
-  };
-  absl::StatusOr<AbortedRows> AbortedRowsOf(const std::string& run);
-  std::optional<AbortedRows> last_aborted_ ABSL_GUARDED_BY(write_mutex_);
+  // Rows of aborted checkpoints come and go, and a scan passes over all that went. So the keys of
+  // the runs that had one lately are kept, oldest first (all are dropped when the runs are many),
+  // the number of all rows, and a time before which there is none.
+  using AbortedKeys = std::set<std::pair<absl::Time, std::string>>;
+  absl::StatusOr<AbortedKeys> AbortedKeysOf(const std::string& run);
+  absl::Status MakeRoomForAborted() ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  absl::Status ForgetBefore(absl::Time time) ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mutex_);
+  absl::flat_hash_map<std::string, AbortedKeys> aborted_keys_ ABSL_GUARDED_BY(write_mutex_);
+  std::optional<size_t> aborted_count_ ABSL_GUARDED_BY(write_mutex_);  // nullopt: not counted yet
   absl::Time no_aborted_before_ ABSL_GUARDED_BY(write_mutex_) = absl::InfinitePast();
   std::atomic<uint64_t> tables_made_{0};
   Mutex cache_mutex_;

@@ -230,10 +230,15 @@ absl::Status SaveStream::CheckChunk(const v1::Chunk& chunk, v1::Chunk::Kind kind
     return GiveUp(absl::InvalidArgumentError(
         absl::StrCat("the ", what, " is larger than ", bytes_max, " bytes")));
   }
-  own_plan_bytes_ += chunk.data().size();
-  if (*plan_bytes_ += chunk.data().size(); *plan_bytes_ > kPlanBytesInFlightMax) {
+  return CountPlanBytes(chunk.data().size());
+}
+
+absl::Status SaveStream::CountPlanBytes(uint64_t bytes) {
+  own_plan_bytes_ += bytes;
+  if (*plan_bytes_ += bytes; *plan_bytes_ > kPlanBytesInFlightMax) {
     retry_helps_ = true;
-    return absl::ResourceExhaustedError("too many layouts are being received at once; retry later");
+    return absl::ResourceExhaustedError(
+        "too many layouts and values are being received at once; retry later");
   }
   return absl::OkStatus();
 }
@@ -249,13 +254,10 @@ absl::Status SaveStream::TakeValues(const v1::Chunk& chunk) {
   if (values_done_) return GiveUp(absl::FailedPreconditionError("the values came twice"));
   CKPT_RETURN_IF_ERROR(AddChunk(chunk, v1::Chunk::KIND_VALUES, kValuesBytesMax, values_));
   if (!chunk.last()) return absl::OkStatus();
-  v1::Values values;
-  if (!values.ParseFromString(values_)) {
-    return GiveUp(absl::InvalidArgumentError("the values are no serialized Values message"));
-  }
-  values_.clear();
+  CKPT_ASSIGN_OR_RETURN(const uint64_t bytes, part_->SetValues(values_));
+  values_ = std::string();
   values_done_ = true;
-  return part_->SetValues(std::move(values));
+  return CountPlanBytes(bytes);
 }
 
 absl::Status SaveStream::TakeSourceHashes(const v1::Chunk& chunk) {

@@ -49,6 +49,8 @@ class SaveStream {
                           uint64_t collected);
   absl::Status AddChunk(const v1::Chunk& chunk, v1::Chunk::Kind kind, uint64_t bytes_max,
                         std::string& collected);
+  // What was sent beside the tensors, and is held until the stream ends.
+  absl::Status CountPlanBytes(uint64_t bytes);
   absl::Status TakeValues(const v1::Chunk& chunk);
   absl::Status TakeSourceHashes(const v1::Chunk& chunk);
   absl::Status TakeData(const SaveMessage& data);

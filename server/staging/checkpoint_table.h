@@ -108,7 +108,8 @@ class PartStream {
   // Reserves disk space and memory; waits for memory as the claim says. For shared memory the
   // descriptor has been pushed when it returns.
   virtual absl::StatusOr<v1::Accepted> Open(absl::FunctionRef<bool()> cancelled) = 0;
-  virtual absl::Status SetValues(v1::Values values) = 0;
+  // A Values message. Returns what they take in memory, in bytes.
+  virtual absl::StatusOr<uint64_t> SetValues(absl::string_view serialized) = 0;
   // What the trainer's memory held, one hash for each block: after all bytes, before Finish. A part
   // whose bytes on disk have others is not made durable, and its checkpoint is aborted.
   virtual absl::Status SetSourceHashes(std::vector<uint64_t> hashes) = 0;

@@ -57,6 +57,11 @@ class Deferred {
   std::vector<absl::AnyInvocable<void()>> calls_;
 };
 
+// Who begins and breaks off saves faster than they are cleaned up behind him waits (Begin is
+// refused), so that neither memory nor the time that a stop takes grows with it.
+inline constexpr size_t kLeftToAbortMax = 500;
+inline constexpr size_t kAbortedMax = 1000;  // that are known here; more than are left to abort
+
 class CheckpointTableImpl : public CheckpointTable {
  public:
   using CheckpointPtr = std::shared_ptr<LiveCheckpoint>;
@@ -101,8 +106,8 @@ class CheckpointTableImpl : public CheckpointTable {
                          std::string serialized);
   absl::StatusOr<v1::Accepted> Open(const CheckpointPtr& checkpoint, const PartPtr& part,
                                     uint64_t stream, absl::FunctionRef<bool()> cancelled);
-  absl::Status SetValues(const CheckpointPtr& checkpoint, const PartPtr& part, uint64_t stream,
-                         v1::Values values);
+  absl::StatusOr<uint64_t> SetValues(const CheckpointPtr& checkpoint, const PartPtr& part,
+                                     uint64_t stream, absl::string_view serialized);
   absl::Status SetSourceHashes(const CheckpointPtr& checkpoint, const PartPtr& part,
                                uint64_t stream, std::vector<uint64_t> hashes);
   absl::Status Progress(const CheckpointPtr& checkpoint, const PartPtr& part, uint64_t stream,
@@ -238,7 +243,12 @@ class CheckpointTableImpl : public CheckpointTable {
   void ForgetSession(LivePart& part, Deferred& deferred) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Changed(const CheckpointPtr& checkpoint, Deferred& deferred)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Aborted ones are known here for a while, the newest of them, and longer in the index.
+  void KeepAborted(const CheckpointPtr& checkpoint) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void DropAborted(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void InBackground(absl::AnyInvocable<void()> work) ABSL_LOCKS_EXCLUDED(background_mutex_);
+  void Afterwards(absl::AnyInvocable<void()> work) ABSL_LOCKS_EXCLUDED(background_mutex_);
+  size_t left_to_abort() ABSL_LOCKS_EXCLUDED(background_mutex_);
   void RunBackground();
 
   // table_watch.cc
@@ -302,6 +312,9 @@ class CheckpointTableImpl : public CheckpointTable {
       ABSL_GUARDED_BY(mutex_);
   std::list<std::string> agreed_ ABSL_GUARDED_BY(mutex_);
   absl::Time aborted_swept_at_ ABSL_GUARDED_BY(mutex_);
+  // In the order in which they ended; each is also in checkpoints_, or another attempt at its id
+  // is.
+  std::deque<CheckpointPtr> aborted_ ABSL_GUARDED_BY(mutex_);
   std::vector<CheckpointUid> unindexed_ ABSL_GUARDED_BY(mutex_);
   absl::Time indexed_again_at_ ABSL_GUARDED_BY(mutex_);
 
@@ -318,6 +331,9 @@ class CheckpointTableImpl : public CheckpointTable {
   CondVar background_changed_;
   bool background_stop_ ABSL_GUARDED_BY(background_mutex_) = false;
   std::deque<absl::AnyInvocable<void()>> background_ ABSL_GUARDED_BY(background_mutex_);
+  // What is left to do of those that were aborted; comes after everything else, so that a client
+  // who breaks off many saves keeps nobody's commit waiting.
+  std::deque<absl::AnyInvocable<void()>> afterwards_ ABSL_GUARDED_BY(background_mutex_);
   std::thread background_thread_;
   std::thread timer_thread_;
 };

@@ -24,7 +24,7 @@
 namespace ckpt {
 
 struct LivePart {
-  PartClaim claim;  // of an adopted part: what its plan says
+  PartClaim claim;  // without the share; of an adopted part: what its plan says
   std::shared_ptr<const PartLayout> layout;
   v1::Values values;
   bool values_given = false;
@@ -61,7 +61,7 @@ struct LiveCheckpoint {
   CheckpointId id;
   CheckpointUid uid;
   uint32_t world_size = 0;
-  std::vector<uint32_t> share;
+  std::vector<uint32_t> share;          // empty: of an aborted one, the whole world
   std::optional<size_t> quota_section;  // of its run; never changes
   v1::CheckpointState state = v1::CHECKPOINT_STATE_WRITING;
   absl::Time begun_at;

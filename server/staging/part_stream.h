@@ -31,8 +31,10 @@ class TablePartStream : public PartStream {
     if (accepted.ok()) buffer_ = table_->BufferOf(part_);
     return accepted;
   }
-  absl::Status SetValues(v1::Values values) override {
-    return Blame(table_->SetValues(checkpoint_, part_, stream_, std::move(values)));
+  absl::StatusOr<uint64_t> SetValues(absl::string_view serialized) override {
+    absl::StatusOr<uint64_t> bytes = table_->SetValues(checkpoint_, part_, stream_, serialized);
+    if (!bytes.ok()) return Blame(bytes.status());
+    return bytes;
   }
   absl::Status SetSourceHashes(std::vector<uint64_t> hashes) override {
     return Blame(table_->SetSourceHashes(checkpoint_, part_, stream_, std::move(hashes)));

@@ -134,7 +134,6 @@ CheckpointTableImpl::CheckpointPtr CheckpointTableImpl::AdoptPart(const FoundPar
       RequestId::FromBytes(plan.request_id(), "request_id").value_or(RequestId());
   part->claim.rank = plan.rank();
   part->claim.world_size = plan.world_size();
-  part->claim.share = checkpoint->share;
   part->claim.layout_digest = plan.layout_digest();
   part->claim.transport = v1::TRANSPORT_STREAM;
   part->values = plan.values();

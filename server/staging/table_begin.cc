@@ -54,6 +54,7 @@ absl::StatusOr<std::unique_ptr<PartStream>> CheckpointTableImpl::Begin(
       CKPT_ASSIGN_OR_RETURN(checkpoint, FindOrMake(claim, known, deferred));
       part = std::make_shared<LivePart>();
       part->claim = claim;
+      part->claim.share = {};
       checkpoint->parts[claim.rank] = part;
       NoteLaunch(claim);
       made = true;
@@ -243,6 +244,10 @@ absl::StatusOr<CheckpointTableImpl::CheckpointPtr> CheckpointTableImpl::FindOrMa
         "the daemon is draining and begins no new checkpoints; try again when it is back");
   }
   CKPT_RETURN_IF_ERROR(known.quota);
+  if (left_to_abort() > kLeftToAbortMax) {
+    return absl::ResourceExhaustedError(
+        "too many saves were given up at once, and are still being cleaned up; retry later");
+  }
   SupersedeOlder(claim, deferred);
   checkpoint = std::make_shared<LiveCheckpoint>();
   checkpoint->id = claim.id;
@@ -277,6 +282,7 @@ CheckpointTableImpl::CheckpointPtr CheckpointTableImpl::MakeAborted(
   checkpoint->aborted = absl::AbortedError(info.abort_reason());
   checkpoint->told.insert(info.joined().begin(), info.joined().end());
   checkpoints_[claim.id] = checkpoint;
+  KeepAborted(checkpoint);
   return checkpoint;
 }
 

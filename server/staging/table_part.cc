@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/digest.h"
 #include "common/status_macros.h"
+#include "common/values.h"
 #include "google/protobuf/util/time_util.h"
 #include "server/observe/log.h"
 #include "server/staging/checkpoint_table_impl.h"
@@ -239,14 +240,15 @@ v1::Accepted CheckpointTableImpl::MakeAccepted(const LivePart& part) const {
 
 // --- bytes and values
 
-absl::Status CheckpointTableImpl::SetValues(const CheckpointPtr& checkpoint, const PartPtr& part,
-                                            uint64_t stream, v1::Values values) {
+absl::StatusOr<uint64_t> CheckpointTableImpl::SetValues(const CheckpointPtr& checkpoint,
+                                                        const PartPtr& part, uint64_t stream,
+                                                        absl::string_view serialized) {
   std::shared_ptr<const PartLayout> layout;
   {
     MutexLock lock(mutex_);
     CKPT_RETURN_IF_ERROR(CheckHeld(*checkpoint, *part, stream));
     if (part->finished || part->persisting || part->durable.has_value()) {
-      return absl::OkStatus();  // a resumed stream says it again
+      return 0;  // a resumed stream says it again
     }
     if (part->buffer == nullptr) return absl::FailedPreconditionError("values before Accepted");
     if (part->buffer->written() > 0 && !part->values_given) {
@@ -254,13 +256,14 @@ absl::Status CheckpointTableImpl::SetValues(const CheckpointPtr& checkpoint, con
     }
     layout = part->layout;
   }
-  CKPT_RETURN_IF_ERROR(ValidateValues(values, *layout));
+  CKPT_ASSIGN_OR_RETURN(v1::Values values, ParseValues(serialized, *layout));
+  const uint64_t bytes = values.SpaceUsedLong();
   MutexLock lock(mutex_);
   CKPT_RETURN_IF_ERROR(CheckHeld(*checkpoint, *part, stream));
   part->values = std::move(values);
   part->values_given = true;
   part->heard_at = options_.clock->Now();
-  return absl::OkStatus();
+  return bytes;
 }
 
 absl::Status CheckpointTableImpl::SetSourceHashes(const CheckpointPtr& checkpoint,

@@ -354,8 +354,14 @@ void CheckpointTableImpl::Abort(const CheckpointPtr& checkpoint, const std::stri
     ForgetSession(*part, deferred);
     LetGo(*checkpoint, *part, deferred);
   }
-  const v1::CheckpointInfo info = MakeInfo(*checkpoint);
-  InBackground([this, checkpoint, info, durable] {
+  if (checkpoint->share.size() == checkpoint->world_size) checkpoint->share = {};
+  KeepAborted(checkpoint);
+  Afterwards([this, checkpoint, durable] {
+    v1::CheckpointInfo info;
+    {
+      MutexLock lock(mutex_);
+      info = MakeInfo(*checkpoint);
+    }
     absl::Status kept = index_.PutAborted(info);
     if (!kept.ok()) observe::Error("abort not recorded", {{"reason", kept}});
     {
@@ -367,6 +373,20 @@ void CheckpointTableImpl::Abort(const CheckpointPtr& checkpoint, const std::stri
   });
   Changed(checkpoint, deferred);
   deferred.Add([this] { tier_.WakeWaiters(); });
+}
+
+void CheckpointTableImpl::KeepAborted(const CheckpointPtr& checkpoint) {
+  aborted_.push_back(checkpoint);
+  DropAborted(checkpoint->ended_at);
+}
+
+void CheckpointTableImpl::DropAborted(absl::Time now) {
+  while (!aborted_.empty() && (aborted_.size() > kAbortedMax ||
+                               now >= aborted_.front()->ended_at + options_.keep_aborted)) {
+    const auto found = checkpoints_.find(aborted_.front()->id);
+    if (found != checkpoints_.end() && found->second == aborted_.front()) checkpoints_.erase(found);
+    aborted_.pop_front();
+  }
 }
 
 void CheckpointTableImpl::LetGo(LiveCheckpoint& checkpoint, LivePart& part, Deferred& deferred) {
@@ -423,15 +443,29 @@ void CheckpointTableImpl::InBackground(absl::AnyInvocable<void()> work) {
   background_changed_.NotifyOne();
 }
 
+void CheckpointTableImpl::Afterwards(absl::AnyInvocable<void()> work) {
+  MutexLock lock(background_mutex_);
+  afterwards_.push_back(std::move(work));
+  background_changed_.NotifyOne();
+}
+
+size_t CheckpointTableImpl::left_to_abort() {
+  MutexLock lock(background_mutex_);
+  return afterwards_.size();
+}
+
 void CheckpointTableImpl::RunBackground() {
   while (true) {
     absl::AnyInvocable<void()> work;
     {
       MutexLock lock(background_mutex_);
-      while (background_.empty() && !background_stop_) background_changed_.Wait(background_mutex_);
-      if (background_.empty()) return;
-      work = std::move(background_.front());
-      background_.pop_front();
+      while (background_.empty() && afterwards_.empty() && !background_stop_) {
+        background_changed_.Wait(background_mutex_);
+      }
+      if (background_.empty() && afterwards_.empty()) return;
+      auto& queue = background_.empty() ? afterwards_ : background_;
+      work = std::move(queue.front());
+      queue.pop_front();
     }
     work();
   }

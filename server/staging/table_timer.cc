@@ -17,7 +17,6 @@ constexpr absl::Duration kIndexAgainEvery = absl::Seconds(5);
 constexpr absl::Duration kStallPatienceMin = absl::Minutes(2);
 // Committed ones stay for ranks that resume to hear the end of it; the index has the rest.
 constexpr absl::Duration kKeepCommitted = absl::Minutes(2);
-constexpr size_t kAbortedMax = 1000;
 
 std::vector<uint32_t> MissingRanks(const LiveCheckpoint& checkpoint) {
   std::vector<uint32_t> missing;
@@ -64,14 +63,11 @@ void CheckpointTableImpl::Tick() {
   MutexLock lock(mutex_);
   const absl::Time now = options_.clock->Now();
   std::vector<std::pair<CheckpointPtr, std::string>> overdue;
-  size_t aborted = 0;
+  DropAborted(now);
   for (auto it = checkpoints_.begin(); it != checkpoints_.end();) {
     const CheckpointPtr checkpoint = it->second;
-    const bool is_aborted = checkpoint->state == v1::CHECKPOINT_STATE_ABORTED;
-    const absl::Duration kept =
-        is_aborted ? options_.keep_aborted : std::max(options_.grace, kKeepCommitted);
-    if (is_aborted) ++aborted;
-    if (!checkpoint->live() && (now >= checkpoint->ended_at + kept || aborted > kAbortedMax)) {
+    if (checkpoint->state == v1::CHECKPOINT_STATE_COMMITTED &&
+        now >= checkpoint->ended_at + std::max(options_.grace, kKeepCommitted)) {
       checkpoints_.erase(it++);
       continue;
     }

@@ -10,6 +10,8 @@
 namespace ckpt {
 namespace {
 
+using testing::HasSubstr;
+
 v1::Selection Include(std::initializer_list<const char*> patterns) {
   v1::Selection selection;
   for (const char* pattern : patterns) selection.add_include(pattern);
@@ -191,6 +193,20 @@ TEST(FilterTest, NamedKeysAreAllThatMustBeThere) {
   EXPECT_FALSE(filter.Matches(Facts("c"))) << "it must be there, and is not selected by that";
   selection.clear_keys();
   EXPECT_TRUE(LeafFilter::FromSelection(selection)->Matches(Facts("other")));
+}
+
+// A few thousand bytes of these would be minutes of compiling.
+TEST(FilterTest, LargeRegexesAreRefusedBeforeAllAreCompiled) {
+  const auto refused = [](const std::string& regex, int times) {
+    v1::Selection selection;
+    for (int i = 0; i < times; ++i) selection.add_exclude_matching()->set_regex(regex);
+    return std::string(LeafFilter::FromSelection(selection).status().message());
+  };
+  EXPECT_THAT(refused("\\pL{400}xN", 1), HasSubstr("pattern too large"));
+  EXPECT_THAT(refused("\\pL{400}xN", 10000), HasSubstr("this far 7 with"));
+  EXPECT_THAT(refused("\\pL{9}", 10000), HasSubstr("or together larger than"));
+  EXPECT_THAT(refused("a", 257), HasSubstr("more than 256 regexes"));
+  EXPECT_EQ(refused("layer\\.(\\d+)\\.(attn|mlp)\\..*(weight|bias)$", 256), "");
 }
 
 }  // namespace

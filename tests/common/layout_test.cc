@@ -195,35 +195,5 @@ TEST(LayoutTest, ALeafTakesAFewHundredBytes) {
   EXPECT_LT(PartLayout::FromBytes(built->serialized()).value()->MemoryBytes(), 400 * kLeaves);
 }
 
-TEST(LayoutTest, ValuesAreChecked) {
-  const auto layout = PartLayout::FromProto(SampleLayout()).value();
-  auto check = [&](auto edit) {
-    v1::Values values;
-    v1::Values::Entry* entry = values.add_entries();
-    entry->set_leaf(6);
-    entry->mutable_value()->set_integer(3);
-    edit(values);
-    return ValidateValues(values, *layout);
-  };
-  EXPECT_TRUE(check([](v1::Values&) {}).ok());
-  EXPECT_TRUE(check([](v1::Values& v) { v.Clear(); }).ok());
-  EXPECT_TRUE(check([](v1::Values& v) {
-                v.mutable_entries(0)->mutable_value()->set_text(
-                    std::string(kValueInlineBytesMax, 'x'));
-              }).ok());
-  const absl::Status bad[] = {
-      check([](v1::Values& v) { v.mutable_entries(0)->set_leaf(0); }),
-      check([](v1::Values& v) { v.mutable_entries(0)->set_leaf(1000); }),
-      check([](v1::Values& v) { v.mutable_entries(0)->clear_value(); }),
-      check([](v1::Values& v) { *v.add_entries() = v1::Values::Entry(v.entries(0)); }),
-      check([](v1::Values& v) {
-        v.mutable_entries(0)->mutable_value()->set_raw(std::string(kValueInlineBytesMax + 1, 'x'));
-      }),
-  };
-  for (const absl::Status& status : bad) {
-    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
-  }
-}
-
 }  // namespace
 }  // namespace ckpt

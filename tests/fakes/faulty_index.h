@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "server/index/index.h"
 
 namespace ckpt {
@@ -18,6 +19,8 @@ class FaultyIndex : public Index {
   explicit FaultyIndex(std::unique_ptr<Index> real) : real_(std::move(real)) {}
   void SetFull(bool full) { full_ = full; }
   int refused() const { return refused_; }
+  // Each PutAborted takes so long.
+  void SetAbortPause(absl::Duration pause) { abort_pause_ = pause; }
 
   absl::Status PutCheckpoint(
       const v1::CheckpointManifest& manifest, const std::vector<v1::PartManifest>& parts,
@@ -45,6 +48,7 @@ class FaultyIndex : public Index {
   absl::Status Tombstone(CheckpointUid uid) override { return real_->Tombstone(uid); }
   absl::Status FinishTombstone(CheckpointUid uid) override { return real_->FinishTombstone(uid); }
   absl::Status PutAborted(const v1::CheckpointInfo& info) override {
+    absl::SleepFor(abort_pause_.load());
     return real_->PutAborted(info);
   }
   absl::Status ForgetAbortedBefore(absl::Time time) override {
@@ -134,6 +138,7 @@ class FaultyIndex : public Index {
  private:
   const std::unique_ptr<Index> real_;
   std::atomic<bool> full_ = false;
+  std::atomic<absl::Duration> abort_pause_{absl::ZeroDuration()};
   std::atomic<int> refused_ = 0;
 };
 

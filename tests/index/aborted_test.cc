@@ -99,6 +99,28 @@ TEST_F(Aborted, AreThoseThatWereNotForgotten) {
   }
 }
 
+// A client may make up names of runs as fast as it likes.
+TEST_F(Aborted, OfAllRunsTheNewerHalfIsKept) {
+  for (uint64_t run = 0; run <= kAbortedInIndexMax; ++run) {
+    ASSERT_NO_FATAL_FAILURE(Abort(IdOf(std::to_string(run), 1), ""));
+    if (run == kAbortedInIndexMax / 4) Reopen();
+  }
+  EXPECT_FALSE(index_->FindAborted(IdOf("0", 1)).ok());
+  EXPECT_FALSE(index_->FindAborted(IdOf(std::to_string(kAbortedInIndexMax / 2 - 1), 1)).ok());
+  EXPECT_TRUE(index_->FindAborted(IdOf(std::to_string(kAbortedInIndexMax / 2), 1)).ok());
+  EXPECT_TRUE(index_->FindAborted(IdOf(std::to_string(kAbortedInIndexMax), 1)).ok());
+  EXPECT_EQ(*index_->NewestIncarnation("0"), std::nullopt) << "its run is forgotten";
+}
+
+TEST_F(Aborted, OneIncarnationDoesNotShutARunForEver) {
+  Put(IdOf("committed", 1));
+  Abort(IdOf("committed", 2, 9), "a clock that was ahead");
+  Abort(IdOf("never", 1, 9), "a clock that was ahead");
+  ASSERT_TRUE(index_->ForgetAbortedBefore(absl::Now() + absl::Seconds(1)).ok());
+  EXPECT_EQ(*index_->NewestIncarnation("never"), std::nullopt);
+  EXPECT_EQ(*index_->NewestIncarnation("committed"), IncarnationOf(9));
+}
+
 TEST_F(Aborted, AShareIsGivenBackWhole) {
   v1::CheckpointInfo info;
   *info.mutable_id() = IdOf("r", 1).ToProto();

@@ -180,7 +180,7 @@ TEST_F(AdoptTest, ValuesAndEmptyPartsSurviveToo) {
   ASSERT_TRUE(opened.ok()) << opened.status();
   v1::Values values;
   values.add_entries()->mutable_value()->set_integer(42);
-  ASSERT_TRUE(opened->stream->SetValues(values).ok());
+  ASSERT_TRUE(opened->stream->SetValues(values.SerializeAsString()).ok());
   ASSERT_TRUE(opened->stream->Finish(0, Never).ok());
   opened->stream = nullptr;
   Restart();
