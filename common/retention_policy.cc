@@ -125,6 +125,13 @@ absl::Status ValidateMetricName(absl::string_view name) {
 }
 
 absl::Status ValidateRetentionPolicy(const v1::RetentionPolicy& policy) {
+  // Left out, a rule that keeps would delete.
+  v1::RetentionPolicy known = policy;
+  known.DiscardUnknownFields();
+  if (known.ByteSizeLong() != policy.ByteSizeLong()) {
+    return absl::InvalidArgumentError(
+        "the policy has a rule that is not known here: is the caller newer than this daemon?");
+  }
   if (policy.has_keep_best()) {
     const v1::KeepBest& best = policy.keep_best();
     CKPT_RETURN_IF_ERROR(ValidateMetricName(best.metric()));

@@ -15,6 +15,7 @@
 
 #include "server/config.h"
 #include "server/daemon/daemon.h"
+#include "server/daemon/library_logs.h"
 #include "server/observe/log.h"
 
 extern char** environ;
@@ -71,6 +72,7 @@ int Serve(const ckpt::CommandLine& command_line) {
   log.format = command_line.config.log_format;
   log.minimum = command_line.config.log_level;
   ckpt::observe::ConfigureLog(std::move(log));
+  ckpt::TakeLibraryLogs();
   for (const std::string& note : command_line.notes) {
     ckpt::observe::Warning("setting ignored", {{"reason", note}});
   }

@@ -46,9 +46,10 @@ std::string SummaryText(const v1::RetentionSummary& summary) {
       "kept: ", summary.kept(), ", ", PrintByteSize(summary.kept_bytes()),
       "; to be deleted: ", summary.deleted(), ", ", PrintByteSize(summary.deleted_bytes()), "\n");
   if (summary.awaits_confirmation()) {
-    absl::StrAppend(&text,
-                    "nothing is deleted yet: the index was made anew; look at the list, then "
-                    "`ckptctl retention confirm`\n");
+    absl::StrAppend(
+        &text,
+        "nothing is deleted yet: the index was made anew, or the policies of single runs have "
+        "gone; look at the list, then `ckptctl retention confirm`\n");
   }
   return text;
 }
@@ -99,7 +100,8 @@ void PrintPolicy(OutputFormat format, const std::string& run,
       {"policy", PrintRetentionPolicy(retention.policy())},
       {"source", retention.where()}};
   if (retention.awaits_confirmation()) {
-    lines.emplace_back("state", "OFF: the index was made anew (ckptctl retention confirm)");
+    lines.emplace_back(
+        "state", "OFF: the index was made anew, or policies have gone (ckptctl retention confirm)");
   }
   PrintRecord(format, json, lines);
 }

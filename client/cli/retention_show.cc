@@ -62,12 +62,16 @@ Verb RetentionPlan() {
 }
 
 Verb RetentionConfirm() {
-  return {.command = {.name = "retention confirm",
-                      .summary = "After the index was made anew: let retention delete again",
-                      .details = "ckptd makes its index anew from the manifests when it is missing "
-                                 "(ckptutil rebuild-index). Then\nnothing is deleted by any policy "
-                                 "until somebody has looked at what is listed and says so."},
-          .run = ConfirmIndex};
+  return {
+      .command = {.name = "retention confirm",
+                  .summary = "After the index was made anew, or policies have gone: let retention "
+                             "delete again",
+                  .details = "ckptd makes its index anew from the manifests when it is missing "
+                             "(ckptutil rebuild-index), and\nnotices where the file of single "
+                             "runs' policies has gone. Then nothing is deleted by any policy\n"
+                             "until somebody has looked at what is listed, and set what should "
+                             "hold, and says so."},
+      .run = ConfirmIndex};
 }
 
 }  // namespace ckpt::cli

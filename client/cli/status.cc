@@ -108,16 +108,14 @@ absl::StatusOr<ExitCode> ShowStatus(VerbContext& context) {
   }));
   const absl::Time started = ToTime(status.started_at());
   std::vector<std::pair<std::string, std::string>> lines = {
-      {"ckptd",
-       absl::StrCat(status.version(), ", process ", status.process_id(), ", up ",
-                    PrintAge(absl::Now() - started), " (since ", PrintTime(started), ")")},
+      {"ckptd", absl::StrCat(status.version(), ", process ", status.process_id(), ", up ",
+                             PrintAge(absl::Now() - started), " (since ", PrintTime(started), ")")},
       {"saves", status.draining() ? "DRAINING: no new ones are admitted" : "admitted"},
-      {"memory",
-       absl::StrCat(PrintByteSize(status.memory_used_bytes()), " of ",
-                    PrintByteSize(status.memory_budget_bytes()), " used, ",
-                    PrintByteSize(status.memory_not_durable_bytes()), " not yet durable, in ",
-                    status.memory_folder(),
-                    status.huge_pages() ? " (huge pages)" : " (no huge pages)")},
+      {"memory", absl::StrCat(PrintByteSize(status.memory_used_bytes()), " of ",
+                              PrintByteSize(status.memory_budget_bytes()), " used, ",
+                              PrintByteSize(status.memory_not_durable_bytes()),
+                              " not yet durable, in ", status.memory_folder(),
+                              status.huge_pages() ? " (huge pages)" : " (no huge pages)")},
       {"disk",
        absl::StrCat(PrintByteSize(status.disk_free_bytes()), " of ",
                     PrintByteSize(status.disk_total_bytes()), " free in ", status.data_folder())},
@@ -133,9 +131,12 @@ absl::StatusOr<ExitCode> ShowStatus(VerbContext& context) {
                         : absl::StrCat("; ", status.damaged_checkpoints(),
                                        " DAMAGED: checkpoint ls names them"))},
       {"scrub", ScrubText(status)},
-      {"retention", status.retention_awaits_confirmation()
-                        ? "OFF: the index was made anew (ckptctl retention confirm)"
-                        : "by policy (ckptctl retention show RUN)"}};
+      {"retention",
+       status.retention_policies_damaged()
+           ? "OFF: the file of policies is damaged (ckptctl retention show RUN)"
+       : status.retention_awaits_confirmation()
+           ? "OFF: the index was made anew, or policies have gone (ckptctl retention confirm)"
+           : "by policy (ckptctl retention show RUN)"}};
   for (const v1::QuotaUse& use : status.quotas()) lines.emplace_back("quota", QuotaText(use));
   PrintRecord(context.format, StatusJson(status), lines);
   return kExitOk;

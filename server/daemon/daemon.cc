@@ -257,6 +257,7 @@ class RunningDaemon final : public Daemon {
     admin.plans = plans_.get();
     admin.scrubber = scrubber_.get();
     admin.damage = &finder_->damage();
+    admin.retention = retention_.get();
     admin_service_ = std::make_unique<AdminService>(std::move(admin), gate, &stop_);
     SaveServiceOptions save;
     save.sessions = sessions_.get();

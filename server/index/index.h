@@ -182,10 +182,15 @@ class Index {
   virtual absl::Status VerifyFiles() = 0;
   // Of runs that can be read; where one cannot, that is logged.
   virtual uint64_t CheckpointCount() = 0;
-  // True in an index that was made anew, until Confirm: what it was told by manifests may be less,
-  // or more, than somebody wanted there, and nothing is deleted on its word alone.
+  // True in an index that was made anew, and after AwaitConfirmation, until Confirm: what it was
+  // told by manifests may be less, or more, than somebody wanted there, and nothing is deleted on
+  // its word alone.
   virtual absl::StatusOr<bool> AwaitsConfirmation() = 0;
+  virtual absl::Status AwaitConfirmation() = 0;
   virtual absl::Status Confirm() = 0;  // idempotent
+  // Whether runs have policies of their own: then there is a file of them.
+  virtual absl::StatusOr<bool> KnowsPolicies() = 0;
+  virtual absl::Status SetKnowsPolicies(bool known) = 0;
 };
 
 }  // namespace ckpt

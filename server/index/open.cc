@@ -18,6 +18,7 @@ namespace {
 constexpr char kVersionKey[] = "index format";
 constexpr char kVersion[] = "2";
 constexpr char kUnconfirmedKey[] = "made anew, not confirmed";
+constexpr char kPoliciesKey[] = "runs have policies of their own";
 constexpr size_t kBlockCacheBytes = 64 << 20;
 constexpr size_t kMemtableBytes = 16 << 20;
 constexpr uint64_t kWalBytesMax = 128 << 20;
@@ -223,18 +224,24 @@ absl::Status RocksIndex::Written(const rocksdb::Status& status) {
   return written;
 }
 
-absl::StatusOr<bool> RocksIndex::AwaitsConfirmation() {
-  const absl::Status mark = Get(kDefault, kUnconfirmedKey).status();
+absl::StatusOr<bool> RocksIndex::HasMark(const char* key) {
+  const absl::Status mark = Get(kDefault, key).status();
   if (absl::IsNotFound(mark)) return false;
   CKPT_RETURN_IF_ERROR(mark);
   return true;
 }
 
-absl::Status RocksIndex::Confirm() {
+absl::Status RocksIndex::SetMark(const char* key, bool there) {
   rocksdb::WriteBatch batch;
-  batch.Delete(families_[kDefault], kUnconfirmedKey);
+  there ? batch.Put(families_[kDefault], key, "") : batch.Delete(families_[kDefault], key);
   return Write(batch);
 }
+
+absl::StatusOr<bool> RocksIndex::AwaitsConfirmation() { return HasMark(kUnconfirmedKey); }
+absl::Status RocksIndex::AwaitConfirmation() { return SetMark(kUnconfirmedKey, true); }
+absl::Status RocksIndex::Confirm() { return SetMark(kUnconfirmedKey, false); }
+absl::StatusOr<bool> RocksIndex::KnowsPolicies() { return HasMark(kPoliciesKey); }
+absl::Status RocksIndex::SetKnowsPolicies(bool known) { return SetMark(kPoliciesKey, known); }
 
 std::unique_ptr<rocksdb::Iterator> RocksIndex::Scan(Family family, const rocksdb::Slice* lower,
                                                     const rocksdb::Slice* upper) {

@@ -108,6 +108,9 @@ class RocksIndex : public Index {
   absl::Status VerifyFiles() override;
   uint64_t CheckpointCount() override;
   absl::StatusOr<bool> AwaitsConfirmation() override;
+  absl::Status AwaitConfirmation() override;
+  absl::StatusOr<bool> KnowsPolicies() override;
+  absl::Status SetKnowsPolicies(bool known) override;
   absl::Status Confirm() override;
 
   // Rows of format 1 become rows of today's (upgrade.cc). Cut off by a crash it is done again.
@@ -126,6 +129,8 @@ class RocksIndex : public Index {
   };
 
   absl::StatusOr<std::string> Get(Family family, absl::string_view key);
+  absl::StatusOr<bool> HasMark(const char* key);
+  absl::Status SetMark(const char* key, bool there);
   absl::Status Write(rocksdb::WriteBatch& batch);  // synced
   // What every write ends with.
   absl::Status Written(const rocksdb::Status& status);

@@ -7,7 +7,8 @@
 //   3. Report what the index knows and whose checkpoint manifest is gone without a tombstone (a
 //      folder that was restored in part, a mount that is missing). Nothing is forgotten, and no
 //      orphan removed: only a positive record may cost a file.
-//   4. Bring the index's labels in line with the label files; labels of nothing are removed.
+//   4. Bring the index's labels in line with the label files; labels of nothing are removed, and a
+//      file that has gone is written again: no pin is taken off but by a record that says so.
 //   5. Delete attempts that a committed one has replaced.
 //   6. An index that was made anew of a folder with nothing in it needs nobody's confirmation.
 //   7. Remove objects that no checkpoint references and that staging does not know - unless
@@ -94,6 +95,15 @@ class Recovery {
     CKPT_ASSIGN_OR_RETURN(const std::vector<CheckpointUid> known, index_->AllCheckpoints());
     for (const CheckpointUid uid : known) {
       CKPT_ASSIGN_OR_RETURN(const CheckpointRecord record, index_->GetCheckpoint(uid));
+      if (repair && !labelled.contains(uid) && Serialized(record.labels) != Serialized({})) {
+        // Labels that were taken off leave an empty file.
+        observe::Warning("the file of labels has gone: it is written again as the index knows it",
+                         {{"file", names::Labels(uid)},
+                          {"run", record.manifest.id().run()},
+                          {"step", record.manifest.id().step()}});
+        CKPT_RETURN_IF_ERROR(folder_->WriteLabels(uid, record.labels));
+        continue;
+      }
       absl::StatusOr<v1::Labels> labels = v1::Labels();
       if (labelled.contains(uid)) labels = folder_->ReadLabels(uid);
       if (!labels.ok()) {

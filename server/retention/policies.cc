@@ -19,18 +19,20 @@ bool HasRules(const v1::RetentionPolicy& policy) { return !PrintRetentionRules(p
 
 RetentionPolicies::RetentionPolicies(DataFolder* folder, Settings settings)
     : folder_(folder), settings_(std::move(settings)) {
-  absl::StatusOr<v1::RetentionPolicies> read = folder_->ReadRetention();
+  absl::StatusOr<std::optional<v1::RetentionPolicies>> read = folder_->ReadRetention();
   MutexLock lock(mutex_);
   if (read.ok()) {
-    runs_ = *std::move(read);
+    found_ = read->has_value();
+    if (found_) runs_ = **std::move(read);
     return;
   }
   read_ =
       absl::Status(read.status().code(),
                    absl::StrCat(read.status().message(),
                                 "; no checkpoint is deleted by retention meanwhile: put ",
-                                "the file back, or stop ckptd, remove ", folder_->path(), "/",
-                                names::kRetention, " and set the policies of single runs again"));
+                                "the file back; or stop ckptd, remove ", folder_->path(), "/",
+                                names::kRetention, ", start it, set the policies of single runs ",
+                                "again and say `ckptctl retention confirm`"));
 }
 
 absl::StatusOr<HoldingPolicy> RetentionPolicies::Of(const std::string& run) const {

@@ -43,11 +43,13 @@ class RetentionPolicies {
   // False where no run can have a rule.
   bool any() const;
   absl::Status status() const { return read_; }
+  bool found() const { return found_; }  // there was such a file when this was made
 
  private:
   DataFolder* const folder_;
   const Settings settings_;
   absl::Status read_;
+  bool found_ = false;
   mutable Mutex mutex_;
   v1::RetentionPolicies runs_ ABSL_GUARDED_BY(mutex_);
 };

@@ -6,6 +6,7 @@
 #include "common/status_macros.h"
 #include "google/protobuf/util/time_util.h"
 #include "server/observe/log.h"
+#include "server/storage/names.h"
 
 namespace ckpt {
 namespace {
@@ -34,7 +35,26 @@ Retention::Retention(RetentionOptions options)
     : options_(std::move(options)), policies_(options_.folder, options_.settings) {
   if (!policies_.status().ok()) {
     observe::Error("the policies of single runs cannot be read", {{"error", policies_.status()}});
+  } else if (const absl::Status checked = CheckPolicies(); !checked.ok()) {
+    observe::Error("the index could not be told of policies", {{"error", checked}});
   }
+}
+
+absl::Status Retention::CheckPolicies() {
+  CKPT_ASSIGN_OR_RETURN(const bool known, options_.index->KnowsPolicies());
+  if (policies_.found() == known) return absl::OkStatus();
+  if (policies_.found()) return options_.index->SetKnowsPolicies(true);
+  policies_lost_ = true;
+  observe::Error(
+      "the policies of single runs have gone: no checkpoint is deleted by retention until the file "
+      "is back, or they were set again and somebody says `ckptctl retention confirm`",
+      {{"file", names::kRetention}});
+  return options_.index->AwaitConfirmation();
+}
+
+absl::StatusOr<bool> Retention::AwaitsConfirmation() const {
+  if (policies_lost_) return true;
+  return options_.index->AwaitsConfirmation();
 }
 
 Retention::~Retention() { Stop(); }
@@ -44,8 +64,9 @@ void Retention::Start(Surroundings surroundings) {
   const absl::StatusOr<bool> awaits = AwaitsConfirmation();
   if (awaits.value_or(false)) {
     observe::Warning(
-        "the index was made anew from the manifests: retention deletes nothing until somebody has "
-        "looked at the checkpoints and says `ckptctl retention confirm`");
+        "the index was made anew from the manifests, or the policies of single runs have gone: "
+        "retention deletes nothing until somebody has looked at the checkpoints and what holds for "
+        "them, and says `ckptctl retention confirm`");
   }
   thread_ = std::thread([this] { Run(); });
 }
@@ -227,6 +248,10 @@ absl::Status Retention::SetPolicy(const std::string& run,
     MutexLock lock(changing_);  // not while the old one is being carried out
     CKPT_RETURN_IF_ERROR(policies_.Set(run, policy));
   }
+  // The next start does so otherwise.
+  if (const absl::Status known = options_.index->SetKnowsPolicies(true); !known.ok()) {
+    observe::Warning("the index could not be told of policies", {{"error", known}});
+  }
   observe::Info(
       "retention policy of a run set",
       {{"run", run},
@@ -238,8 +263,13 @@ absl::Status Retention::SetPolicy(const std::string& run,
 absl::StatusOr<bool> Retention::Confirm() {
   CKPT_ASSIGN_OR_RETURN(const bool awaited, AwaitsConfirmation());
   if (!awaited) return false;
+  if (policies_lost_) {
+    CKPT_ASSIGN_OR_RETURN(const auto policies, options_.folder->ReadRetention());
+    CKPT_RETURN_IF_ERROR(options_.index->SetKnowsPolicies(policies.has_value()));
+  }
   CKPT_RETURN_IF_ERROR(options_.index->Confirm());
-  observe::Info("the index was confirmed: retention is on");
+  policies_lost_ = false;
+  observe::Info("what is listed was confirmed: retention is on");
   MutexLock lock(mutex_);
   all_ = true;
   wake_.NotifyOne();

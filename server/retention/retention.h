@@ -8,6 +8,7 @@
 #ifndef CKPT_SERVER_RETENTION_RETENTION_H_
 #define CKPT_SERVER_RETENTION_RETENTION_H_
 
+#include <atomic>
 #include <functional>
 #include <optional>
 #include <set>
@@ -81,7 +82,11 @@ class Retention {
   // As RetentionPolicies::Set; in force when it returns.
   absl::Status SetPolicy(const std::string& run, const std::optional<v1::RetentionPolicy>& policy);
 
-  absl::StatusOr<bool> AwaitsConfirmation() const { return options_.index->AwaitsConfirmation(); }
+  // DATA_LOSS: the file of policies is damaged; says what to do.
+  absl::Status policies_status() const { return policies_.status(); }
+
+  // Nothing is deleted: the index was made anew, or the file of policies has gone.
+  absl::StatusOr<bool> AwaitsConfirmation() const;
   // True where that was awaited.
   absl::StatusOr<bool> Confirm();
 
@@ -101,10 +106,13 @@ class Retention {
   absl::Status Delete(const CheckpointFacts& facts, const std::string& run,
                       const RetentionVerdict& verdict) ABSL_EXCLUSIVE_LOCKS_REQUIRED(changing_);
   absl::StatusOr<RunFacts> Gather(const std::string& run) const;
+  // A file of policies that is not there any more was lost: the flags' do not hold in its place.
+  absl::Status CheckPolicies();
   bool stopped();
 
   const RetentionOptions options_;
   RetentionPolicies policies_;
+  std::atomic<bool> policies_lost_{false};  // as the index knows, unless it could not be told
   Surroundings surroundings_;  // set before the thread starts
   std::thread thread_;
   mutable Mutex changing_;

@@ -11,6 +11,7 @@
 #include "ckpt/v1/admin.pb.h"
 #include "server/index/index.h"
 #include "server/persist/persister.h"
+#include "server/retention/retention.h"
 #include "server/rpc/plan_table.h"
 #include "server/scrub/scrubber.h"
 #include "server/session/session.h"
@@ -35,6 +36,7 @@ struct Admin {
   PlanTable* plans = nullptr;
   Scrubber* scrubber = nullptr;
   KnownDamage* damage = nullptr;
+  Retention* retention = nullptr;
 };
 
 absl::Status GetStatus(Admin& admin, const v1::GetStatusRequest& request,

@@ -41,8 +41,9 @@ absl::Status GetStatus(Admin& admin, const v1::GetStatusRequest&, v1::GetStatusR
   response.set_damaged_checkpoints(admin.damage->count());
   response.set_draining(admin.table->draining());
   response.set_adopted_parts(admin.adopted_parts);
-  CKPT_ASSIGN_OR_RETURN(const bool awaits, admin.index->AwaitsConfirmation());
+  CKPT_ASSIGN_OR_RETURN(const bool awaits, admin.retention->AwaitsConfirmation());
   response.set_retention_awaits_confirmation(awaits);
+  response.set_retention_policies_damaged(!admin.retention->policies_status().ok());
   for (const auto& [section, used] : admin.table->QuotasInUse()) {
     v1::QuotaUse& use = *response.add_quotas();
     use.set_pattern(section.pattern.text());

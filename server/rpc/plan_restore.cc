@@ -138,7 +138,7 @@ class Planning {
   absl::StatusOr<CheckpointRecord> Resolve() {
     if (!request_.has_group()) return ResolveNow();
     return restore_.groups->Answer(
-        request_.group(), request_.selector(),
+        request_.group(), request_.selector(), restore_.rights->name(),
         session_ != nullptr ? session_->token().bytes() : std::string(),
         [this] { return ResolveNow(); },
         [this](CheckpointUid uid) { return restore_.index->GetCheckpoint(uid); });

@@ -27,15 +27,18 @@ class RestoreGroups {
   explicit RestoreGroups(size_t groups_max = 1024) : groups_max_(groups_max) {}
 
   // `asker` tells ranks apart (the session); empty: unknown, each call counts as another rank.
+  // `owner`: whose rights the call has. Of too many rounds the oldest goes of the owner who has the
+  // most, so that nobody can end another's.
   // `resolve` runs without the lock. `read` gives a checkpoint by its uid. Errors are not kept.
   // INVALID_ARGUMENT: the group's fields. NOT_FOUND: the group's checkpoint was deleted meanwhile.
   absl::StatusOr<CheckpointRecord> Answer(
-      const v1::RestoreGroup& group, const v1::Selector& selector, const std::string& asker,
-      absl::FunctionRef<absl::StatusOr<CheckpointRecord>()> resolve,
+      const v1::RestoreGroup& group, const v1::Selector& selector, const std::string& owner,
+      const std::string& asker, absl::FunctionRef<absl::StatusOr<CheckpointRecord>()> resolve,
       absl::FunctionRef<absl::StatusOr<CheckpointRecord>(CheckpointUid)> read);
 
  private:
   struct Round {
+    std::string owner;
     std::string uid;  // the answer
     uint32_t answered = 0;
     absl::flat_hash_set<std::string> askers;

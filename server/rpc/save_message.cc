@@ -101,6 +101,7 @@ absl::Status SaveMessage::Parse(grpc::ByteBuffer& received) {
   if (!grpc::SerializationTraits<v1::SaveRequest>::Deserialize(&received, &request_).ok()) {
     return broken;
   }
+  request_.DiscardUnknownFields();  // a stream may hold this for long
   kind_ = request_.kind_case();
   if (kind_ == v1::SaveRequest::kData) {
     offset_ = request_.data().offset();

@@ -53,10 +53,12 @@ SaveStream::SaveStream(SessionServer* sessions, CheckpointTable* table,
 SaveStream::~SaveStream() { *plan_bytes_ -= own_plan_bytes_; }
 
 absl::StatusOr<v1::Staged> SaveStream::Run() {
-  CKPT_ASSIGN_OR_RETURN(const v1::Begin begin, ReadBegin());
-  if (absl::Status joined = Join(begin); !joined.ok()) {
-    retry_helps_ = absl::IsResourceExhausted(joined);  // a quota: nothing was begun
-    return joined;
+  {
+    CKPT_ASSIGN_OR_RETURN(const v1::Begin begin, ReadBegin());
+    if (absl::Status joined = Join(begin); !joined.ok()) {
+      retry_helps_ = absl::IsResourceExhausted(joined);  // a quota: nothing was begun
+      return joined;
+    }
   }
   if (part_->needs_layout()) CKPT_RETURN_IF_ERROR(ReadLayout());
   auto gone = [this] { return conversation_->broken(); };

@@ -106,6 +106,8 @@ class CheckpointTableImpl : public CheckpointTable {
                          std::string serialized);
   absl::StatusOr<v1::Accepted> Open(const CheckpointPtr& checkpoint, const PartPtr& part,
                                     uint64_t stream, absl::FunctionRef<bool()> cancelled);
+  // For the reason of its abort, should its rank not try again.
+  void NoteRefusal(const PartPtr& part, const absl::Status& opened) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<uint64_t> SetValues(const CheckpointPtr& checkpoint, const PartPtr& part,
                                      uint64_t stream, absl::string_view serialized);
   absl::Status SetSourceHashes(const CheckpointPtr& checkpoint, const PartPtr& part,

@@ -238,6 +238,11 @@ v1::Accepted CheckpointTableImpl::MakeAccepted(const LivePart& part) const {
   return accepted;
 }
 
+void CheckpointTableImpl::NoteRefusal(const PartPtr& part, const absl::Status& opened) {
+  MutexLock lock(mutex_);
+  part->refused = std::string(opened.message());
+}
+
 // --- bytes and values
 
 absl::StatusOr<uint64_t> CheckpointTableImpl::SetValues(const CheckpointPtr& checkpoint,
@@ -479,10 +484,15 @@ void CheckpointTableImpl::SessionEnded(const CheckpointPtr& checkpoint, const Pa
   Deferred deferred;
   MutexLock lock(mutex_);
   if (part->finished || !checkpoint->live()) return;
-  Abort(checkpoint,
-        absl::StrCat("rank ", part->claim.rank, "'s process (pid ", part->claim.session->peer().pid,
-                     ") closed its session before its part was finished: it has died, or given up"),
-        deferred);
+  const std::string who = absl::StrCat("rank ", part->claim.rank, "'s process (pid ",
+                                       part->claim.session->peer().pid, ")");
+  Abort(
+      checkpoint,
+      part->refused.empty()
+          ? absl::StrCat(who, " closed its session before its part was finished: it has died, or ",
+                         "given up")
+          : absl::StrCat(who, " was refused, and closed its session: ", part->refused),
+      deferred);
 }
 
 }  // namespace ckpt

@@ -138,12 +138,12 @@ absl::Status DataFolder::WriteLabels(CheckpointUid uid, const v1::Labels& labels
                               SealEnvelope(EnvelopeKind::kLabels, labels));
 }
 
-absl::StatusOr<v1::RetentionPolicies> DataFolder::ReadRetention() {
+absl::StatusOr<std::optional<v1::RetentionPolicies>> DataFolder::ReadRetention() {
   absl::StatusOr<std::string> bytes =
       files_->ReadWhole(absl::StrCat(path_, "/", names::kRetention));
+  if (absl::IsNotFound(bytes.status())) return std::nullopt;
+  CKPT_RETURN_IF_ERROR(bytes.status());
   v1::RetentionPolicies policies;
-  if (absl::IsNotFound(bytes.status())) return policies;
-  if (!bytes.ok()) return bytes.status();
   CKPT_RETURN_IF_ERROR(
       OpenEnvelope(EnvelopeKind::kRetention, *bytes, names::kRetention, &policies));
   return policies;

@@ -8,6 +8,7 @@
 #define CKPT_SERVER_STORAGE_DATA_FOLDER_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -65,8 +66,8 @@ class DataFolder {
   absl::StatusOr<v1::Labels> ReadLabels(CheckpointUid uid);  // empty labels where there are none
   absl::Status WriteLabels(CheckpointUid uid, const v1::Labels& labels);
 
-  // What SetRetention has set; empty where nothing was. DATA_LOSS.
-  absl::StatusOr<v1::RetentionPolicies> ReadRetention();
+  // What SetRetention has set; nullopt: there is no such file. DATA_LOSS.
+  absl::StatusOr<std::optional<v1::RetentionPolicies>> ReadRetention();
   absl::Status WriteRetention(const v1::RetentionPolicies& policies);
 
   // Writes and syncs a checkpoint manifest as `.partial`, which nobody takes for one.

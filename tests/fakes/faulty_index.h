@@ -131,6 +131,9 @@ class FaultyIndex : public Index {
   }
   void ForgetLayoutsUnusedSince(absl::Time time) override { real_->ForgetLayoutsUnusedSince(time); }
   absl::Status VerifyFiles() override { return real_->VerifyFiles(); }
+  absl::Status AwaitConfirmation() override { return real_->AwaitConfirmation(); }
+  absl::StatusOr<bool> KnowsPolicies() override { return real_->KnowsPolicies(); }
+  absl::Status SetKnowsPolicies(bool known) override { return real_->SetKnowsPolicies(known); }
   absl::StatusOr<bool> AwaitsConfirmation() override { return real_->AwaitsConfirmation(); }
   absl::Status Confirm() override { return real_->Confirm(); }
   uint64_t CheckpointCount() override { return real_->CheckpointCount(); }

@@ -3,7 +3,9 @@
 // its own part at most, and the daemon works on.
 #include <fcntl.h>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "ckpt/v1/restore.grpc.pb.h"
 #include "client/transport/session.h"
 #include "common/digest.h"
@@ -449,6 +451,33 @@ TEST_F(HostileWire, BadSelectors) {
   request.mutable_selector()->set_step(1);
   request.mutable_selector()->set_incarnation("abc");
   EXPECT_EQ(get(request), grpc::StatusCode::INVALID_ARGUMENT);
+}
+
+// Protobuf, and gRPC, write lines of their own for what a client sends.
+TEST_F(HostileWire, WhatLibrariesSayFillsNoLogAndForgesNoLine) {
+  v1::ClientFrame frame;
+  frame.mutable_hello()->set_client_name("name");
+  std::string payload = frame.SerializeAsString();
+  payload[payload.find("name")] = '\xff';
+  const std::string bytes =
+      std::string(1, static_cast<char>(payload.size())) + std::string(3, '\0') + payload;
+  for (int i = 0; i < 500; ++i) {
+    const absl::StatusOr<Descriptor> session = ConnectUnixSocket(daemon().socket() + ".fd");
+    ASSERT_TRUE(session.ok()) << session.status();
+    ASSERT_EQ(write(session->number(), bytes.data(), bytes.size()),
+              static_cast<ssize_t>(bytes.size()));
+    char answer[64];
+    while (read(session->number(), answer, sizeof(answer)) > 0) {
+    }
+  }
+  int said = 0;
+  const std::string log = daemon().Log();
+  for (const absl::string_view line : absl::StrSplit(log, '\n', absl::SkipEmpty())) {
+    EXPECT_TRUE(absl::StartsWith(line, "20")) << line;  // the time
+    if (absl::StrContains(line, "UTF-8")) ++said;
+  }
+  EXPECT_GT(said, 0);
+  EXPECT_LT(said, 400);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <fstream>
 #include <string>
 
+#include "absl/strings/match.h"
 #include "tests/fixtures/process.h"
 #include "tests/integration/integration_test.h"
 
@@ -69,6 +70,11 @@ TEST_F(QuotaOfTenants, AFullDiskQuotaIsRefusedWithItsDelayAndOverARestart) {
   EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
   EXPECT_THAT(std::string(refused.message()),
               AllOf(HasSubstr("quota disk-bytes"), HasSubstr("retry after")));
+  DropClients();  // others are told of the quota, not of a process that went
+  CKPT_EXPECT_OK(Eventually("the reason of the abort", [&] {
+    const std::vector<v1::CheckpointInfo> all = List("a/run", /*include_aborted=*/true);
+    return !all.empty() && absl::StrContains(all[0].abort_reason(), "quota disk-bytes");
+  }));
 }
 
 TEST_F(QuotaOfTenants, AWrongFileIsRefusedAtStart) {

@@ -161,6 +161,26 @@ TEST_F(Recover, BringsLabelsInLine) {
   EXPECT_EQ(store_->folder().ListLabels()->size(), 1u);
 }
 
+TEST_F(Recover, AFileOfLabelsThatHasGoneTakesNoPinOff) {
+  ASSERT_TRUE(store_->Save(IdOf("r", 1), uid_, {100}).ok());
+  v1::Labels labels;
+  labels.add_tags("best");
+  labels.set_pinned(true);
+  ASSERT_TRUE(store_->folder().WriteLabels(uid_, labels).ok());
+  ASSERT_TRUE(store_->index().PutLabels(uid_, labels).ok());
+  std::filesystem::remove(
+      absl::StrCat(store_->folder().CheckpointsFolder(), "/", names::Labels(uid_)));
+  Open();
+  Run();
+  EXPECT_TRUE(store_->index().GetCheckpoint(uid_)->labels.pinned());
+  EXPECT_TRUE(store_->folder().ReadLabels(uid_)->pinned());
+  // Taken off by somebody, they stay off.
+  ASSERT_TRUE(store_->folder().WriteLabels(uid_, {}).ok());
+  Open();
+  Run();
+  EXPECT_FALSE(store_->index().GetCheckpoint(uid_)->labels.pinned());
+}
+
 TEST_F(Recover, ATagInTwoLabelFilesStaysWhereTheIndexHasIt) {
   ASSERT_TRUE(store_->Save(IdOf("r", 1), uid_, {100}).ok());
   ASSERT_TRUE(store_->Save(IdOf("r", 2), other_, {100}).ok());

@@ -127,6 +127,22 @@ TEST_F(Policies, BadOnesAreRefused) {
   EXPECT_TRUE(absl::IsInvalidArgument(policies_->Set("r", policy)));
 }
 
+// A later one's: a rule that keeps, left out, would delete. Nor does it fill the file.
+TEST_F(Policies, ARuleThatIsNotKnownIsRefused) {
+  Open();
+  v1::RetentionPolicy policy = KeepLast(1);
+  policy.GetReflection()->MutableUnknownFields(&policy)->AddLengthDelimited(1000, "x");
+  EXPECT_TRUE(absl::IsInvalidArgument(policies_->Set("r", policy)));
+  policy = KeepLast(1);
+  policy.mutable_keep_best()->set_metric("loss");
+  policy.mutable_keep_best()->set_count(1);
+  policy.mutable_keep_best()->set_direction(v1::KeepBest::DIRECTION_MIN);
+  EXPECT_TRUE(policies_->Set("r", policy).ok());
+  v1::KeepBest& best = *policy.mutable_keep_best();
+  best.GetReflection()->MutableUnknownFields(&best)->AddVarint(1000, 1);
+  EXPECT_TRUE(absl::IsInvalidArgument(policies_->Set("r", policy)));
+}
+
 TEST_F(Policies, TheirNumberIsBounded) {
   Open();
   v1::RetentionPolicies many;

@@ -181,6 +181,54 @@ TEST_F(RetentionTest, AfterARebuiltIndexNothingIsDeletedBeforeSomebodyConfirms) 
   EXPECT_THAT(Steps("r"), ElementsAre(3));
 }
 
+// Lost, or taken away as the text about a damaged one says: the flags' policy would delete what
+// the run's own has kept.
+TEST_F(RetentionTest, WhereTheRunsOwnPoliciesHaveGoneNothingIsDeletedBeforeSomebodyConfirms) {
+  for (uint64_t step = 1; step <= 3; ++step) Save("r", step);
+  SetPolicy("r", KeepLast(10));
+  const auto start = [&] {
+    Open({.defaults = KeepLast(1)});
+    Start();
+  };
+  std::filesystem::remove(path_ + "/RETENTION");
+  start();
+  EXPECT_TRUE(retention_->AwaitsConfirmation().value());
+  EXPECT_EQ(retention_->MakeRoom(), DiskRoom::kNone);
+  SetPolicy("another", KeepLast(3));  // not yet all of them
+  start();
+  EXPECT_TRUE(retention_->AwaitsConfirmation().value()) << "nor after another start";
+  EXPECT_EQ(retention_->MakeRoom(), DiskRoom::kNone);
+  SetPolicy("r", KeepLast(2));
+  EXPECT_TRUE(retention_->Confirm().value());
+  retention_->MakeRoom();
+  EXPECT_THAT(Steps("r"), ElementsAre(3, 2));
+  start();
+  EXPECT_FALSE(retention_->AwaitsConfirmation().value());
+}
+
+TEST_F(RetentionTest, PoliciesThatWereNeverSetAreNotMissed) {
+  Open({.defaults = KeepLast(1)});
+  Start();
+  EXPECT_FALSE(retention_->AwaitsConfirmation().value());
+  Open();
+  Start();
+  EXPECT_FALSE(retention_->AwaitsConfirmation().value());
+}
+
+// It was so before the index knew of policies, and is so after it was made anew.
+TEST_F(RetentionTest, AnIndexThatKnowsOfNoPoliciesLearnsOfThemAtTheStart) {
+  Save("r", 1);
+  SetPolicy("r", KeepLast(10));
+  ASSERT_TRUE(store_->index().SetKnowsPolicies(false).ok());
+  Open();
+  Start();
+  EXPECT_FALSE(retention_->AwaitsConfirmation().value());
+  std::filesystem::remove(path_ + "/RETENTION");
+  Open();
+  Start();
+  EXPECT_TRUE(retention_->AwaitsConfirmation().value());
+}
+
 TEST_F(RetentionTest, APinThatCannotBeReadAnyMoreStillHolds) {
   const CheckpointUid first = Save("r", 1);
   const CheckpointUid second = Save("r", 2);
