@@ -72,6 +72,7 @@ class PieceReader {
   absl::Status ReadCached(const Batch& batch, const ReadFile& file, bool use_disk,
                           Scratch& scratch);
   absl::Status ReadDirect(const Batch& batch, ReadFile& file, bool use_disk, Scratch& scratch);
+  std::string StreamOf(const Extent& extent) const;  // for errors
   absl::Status ReadStreamRanges(absl::Span<const uint32_t> extents, Scratch& scratch);
 
   const PieceCopy& CopyOf(const Extent& extent, uint32_t i) const {

@@ -29,6 +29,12 @@ absl::Status PieceReader::ReadStream(absl::Span<const uint32_t> extents) {
   return absl::OkStatus();
 }
 
+std::string PieceReader::StreamOf(const Extent& extent) const {
+  const StoredPiece& piece = source_.pieces[extent.piece];
+  return absl::StrCat("stream of ", piece.in_memory ? "memory" : "disk", " file ",
+                      piece.file.hex());
+}
+
 absl::Status PieceReader::ReadStreamRanges(absl::Span<const uint32_t> extents, Scratch& scratch) {
   v1::ReadPiecesRequest request;
   request.set_plan_id(source_.plan_id);
@@ -60,11 +66,11 @@ absl::Status PieceReader::ReadStreamRanges(absl::Span<const uint32_t> extents, S
           return absl::InternalError("a chunk of ReadPieces is shorter than it says");
         }
         if (Crc32c(0, place + received, chunk.bytes) != chunk.crc32c) {
-          return Damaged(extent, chunk.offset, "was damaged on the way (CRC)", "stream");
+          return Damaged(extent, chunk.offset, "was damaged on the way (CRC)", StreamOf(extent));
         }
         received += chunk.bytes;
         if (received < extent.bytes) return absl::OkStatus();
-        CKPT_RETURN_IF_ERROR(Deliver(extent, place, "stream"));
+        CKPT_RETURN_IF_ERROR(Deliver(extent, place, StreamOf(extent)));
         ++current;
         received = 0;
         return absl::OkStatus();

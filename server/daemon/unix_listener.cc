@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "server/observe/log.h"
 
 namespace ckpt {
 namespace {
@@ -61,7 +62,10 @@ bool UnixListener::AcceptAll() {
     const int connection = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (connection < 0) {
       if (errno == EINTR || errno == ECONNABORTED) continue;
-      return !AcceptMayWorkLater(errno);
+      if (!AcceptMayWorkLater(errno)) return true;
+      observe::Warning("a caller waits: this process can take no more connections",
+                       {{"error", std::strerror(errno)}});
+      return false;
     }
     const absl::StatusOr<PeerCredentials> peer = PeerOf(connection);
     absl::Status admitted = peer.status();

@@ -123,8 +123,8 @@ absl::Status OpenError(const rocksdb::Status& status, const std::string& path) {
     return absl::FailedPreconditionError(absl::StrCat("the index is in use: ", text));
   }
   if (status.IsNoSpace()) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("no disk space to open the index at ", path, ": ", text));
+    return absl::ResourceExhaustedError(absl::StrCat("no disk space to open the index at ", path,
+                                                     ": free some MiB there (", text, ")"));
   }
   if (absl::StrContains(text, "Permission denied") ||
       absl::StrContains(text, "Read-only file system")) {
@@ -152,7 +152,8 @@ absl::StatusOr<std::unique_ptr<Index>> Index::Open(const std::string& path,
   IndexEnvironment real;
   if (environment == nullptr) environment = &real;
   // RocksDB makes it too, but calls it an error that it was missing.
-  environment->env->CreateDirIfMissing(path).PermitUncheckedError();
+  const rocksdb::Status made = environment->env->CreateDirIfMissing(path);
+  if (made.IsNoSpace()) return OpenError(made, path);  // anything else is said by what follows
   size_t logs = 0;
   const rocksdb::Status lasting = MakeLogsLast(environment->env, path, logs);
   if (!lasting.ok()) return OpenError(lasting, path);

@@ -71,7 +71,7 @@ absl::Status Scrubber::Pass() {
     const absl::Status scrubbed = Scrub(due[i]);
     if (absl::IsCancelled(scrubbed)) return scrubbed;
     if (scrubbed.ok()) {
-      checked_at_[due[i]] = absl::Now();
+      checked_[due[i]] = {absl::Now(), known_->Find(due[i]).has_value()};
     } else {  // still due: one that cannot be read keeps nobody from the others
       ++unread;
       why_unread.Update(scrubbed);
@@ -98,15 +98,16 @@ absl::StatusOr<std::vector<CheckpointUid>> Scrubber::Due() {
   CKPT_ASSIGN_OR_RETURN(const std::vector<CheckpointUid> all, index_->AllCheckpoints());
   known_->ForgetGone();
   const absl::Time now = absl::Now();
-  absl::flat_hash_map<CheckpointUid, absl::Time> checked;
+  absl::flat_hash_map<CheckpointUid, Checked> checked;
   std::vector<std::pair<absl::Time, CheckpointUid>> due;
   for (const CheckpointUid uid : all) {
     absl::Time last = absl::InfinitePast();
-    if (const auto known = checked_at_.find(uid); known != checked_at_.end()) {
-      last = known->second;
-      checked[uid] = last;
-    } else if (!known_->Find(uid).has_value()) {  // a mark of an earlier process: at once
-
+    const bool damaged = known_->Find(uid).has_value();
+    if (const auto before = checked_.find(uid); before != checked_.end()) {
+      checked.insert(*before);
+      // What somebody else has found since is read at once: memory may still have the bytes.
+      if (!damaged || before->second.damaged) last = before->second.at;
+    } else if (!damaged) {  // a mark of an earlier process: at once
       const absl::StatusOr<CheckpointRecord> record = index_->GetCheckpoint(uid);
       if (absl::IsNotFound(record.status())) continue;  // deleted meanwhile
       CKPT_RETURN_IF_ERROR(record.status());
@@ -114,7 +115,7 @@ absl::StatusOr<std::vector<CheckpointUid>> Scrubber::Due() {
     }
     if (last + options_.interval <= now) due.emplace_back(last, uid);
   }
-  checked_at_ = std::move(checked);  // without those that are gone
+  checked_ = std::move(checked);  // without those that are gone
   std::sort(due.begin(), due.end());
   std::vector<CheckpointUid> uids;
   for (const auto& [last, uid] : due) uids.push_back(uid);

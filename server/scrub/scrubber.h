@@ -75,7 +75,11 @@ class Scrubber {
   KnownDamage* const known_;
   const ScrubOptions options_;
   Mutex passing_;  // one pass at a time; before mutex_
-  absl::flat_hash_map<CheckpointUid, absl::Time> checked_at_ ABSL_GUARDED_BY(passing_);
+  struct Checked {
+    absl::Time at;
+    bool damaged = false;  // as it was found then
+  };
+  absl::flat_hash_map<CheckpointUid, Checked> checked_ ABSL_GUARDED_BY(passing_);
   mutable Mutex mutex_;
   CondVar ending_changed_;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;

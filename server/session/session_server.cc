@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/mutex.h"
 #include "common/status_macros.h"
+#include "server/observe/log.h"
 #include "server/session/session.h"
 #include "server/session/session_connection.h"
 
@@ -105,6 +106,8 @@ class Server : public SessionServer {
     if (descriptor < 0) {
       if (AcceptMayWorkLater(errno)) {
         // Out of descriptors: let those who are here go on, look again soon.
+        observe::Warning("a session waits: this process can take no more connections",
+                         {{"error", std::strerror(errno)}});
         epoll_ctl(epoll_, EPOLL_CTL_DEL, listener_, nullptr);
         accept_paused_ = true;
       }

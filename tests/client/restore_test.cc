@@ -93,6 +93,7 @@ TEST_F(RestoreTest, DamageOnBothTiersNamesCheckpointKeyAndOffset) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("run@5"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("model.big"));
   EXPECT_THAT(std::string(status.message()), HasSubstr(std::to_string(3 * kBlock)));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("disk file " + disk_id_.hex()));
   EXPECT_TRUE(ReadAndCompare(*plan, {{0, Box{{31, 0}, {9, 120007}}}}).ok())
       << "what was not damaged can still be read";
 }
@@ -122,7 +123,11 @@ TEST_F(RestoreTest, AStreamThatIsDamagedOrMisleadingIsRefused) {
   const auto plan = MakePlan({.stream = true});
   const auto with = [&](std::function<void(v1::ReadPiecesResponse&)> spoil) {
     spoil_chunk_ = std::move(spoil);
-    return ReadAndCompare(*plan, Everything()).code();
+    const absl::Status status = ReadAndCompare(*plan, Everything());
+    if (absl::IsDataLoss(status)) {
+      EXPECT_THAT(std::string(status.message()), HasSubstr("memory file " + memory_id_.hex()));
+    }
+    return status.code();
   };
   EXPECT_EQ(with([](auto& chunk) { chunk.mutable_data()->back() ^= 1; }),
             absl::StatusCode::kDataLoss);

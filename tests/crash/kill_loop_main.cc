@@ -96,7 +96,8 @@ class KillLoop {
       if (status.ok()) continue;
       stop_ = true;
       const bool denied = flags_.power && absl::IsPermissionDenied(status);
-      exit_status_ = std::max(exit_status_, denied ? 77 : 1);
+      if (!denied) exit_status_ = 1;
+      if (denied && exit_status_ == 0) exit_status_ = 77;
       if (denied) {
         std::cerr << "kill_loop: no power to cut on this machine: " << status.message()
                   << std::endl;

@@ -79,7 +79,10 @@ absl::Status PowerDisk::Cut() {
 
 absl::Status PowerDisk::PowerOn() {
   CKPT_RETURN_IF_ERROR(Unmount());
-  return Mount();
+  const absl::Status mounted = Mount();  // it could be before: no reason to skip
+  return mounted.ok() ? mounted
+                      : absl::InternalError(absl::StrCat("the disk does not come back after the ",
+                                                         "cut: ", mounted.message()));
 }
 
 }  // namespace ckpt::testing

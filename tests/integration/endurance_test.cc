@@ -11,7 +11,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "ckpt/v1/restore.grpc.pb.h"
 #include "ckpt/v1/save.grpc.pb.h"
+#include "client/transport/session.h"
 #include "grpcpp/client_context.h"
 #include "tests/fixtures/setting.h"
 #include "tests/integration/integration_test.h"
@@ -78,8 +80,8 @@ class Endurance : public IntegrationTest {
     DropClients();
   }
 
-  // One rank never begins and the other dies while it copies; a client has a plan open and is
-  // killed.
+  // One rank never begins and the other dies while it copies; then calls and plans that nobody
+  // ends.
   void BrokenRound(uint64_t step) {
     auto copies = RankProcess::Start(daemon().socket());
     CKPT_ASSERT_OK(copies.status());
@@ -89,13 +91,37 @@ class Endurance : public IntegrationTest {
     CKPT_ASSERT_OK((*copies)->Save(save));
     CKPT_ASSERT_OK((*copies)->AwaitHeld());
     (*copies)->Kill();
-    // Connected to nobody, in the middle of a call: never a Begin, never an end.
+    // A call on which Begin never comes, and whose caller goes without a word.
     grpc::ClientContext context;
     const auto half_open = v1::SaveService::NewStub(channel())->Save(&context);
-    half_open->WritesDone();
-    v1::SaveResponse response;
-    EXPECT_FALSE(half_open->Read(&response));
+    half_open->Write(v1::SaveRequest());
+    context.TryCancel();
     EXPECT_FALSE(half_open->Finish().ok());
+    LeavePlanOpen();
+  }
+  // A session that ends while the daemon keeps files for its plan, which nobody releases.
+  void LeavePlanOpen() {
+    const CheckpointId id = NewId("endures/plan", 1);
+    CKPT_ASSERT_OK(SaveCommitted(id, TestState::Plain(1, 1 << 20), 1));
+    DropClients();
+    const absl::StatusOr<Descriptor> session = ConnectUnixSocket(daemon().socket() + ".fd");
+    CKPT_ASSERT_OK(session.status());
+    v1::ClientFrame hello;
+    hello.mutable_hello()->set_protocol_version(1);
+    CKPT_ASSERT_OK(SendFrame(session->number(), hello));
+    const absl::StatusOr<ReceivedFrame> welcome = ReceiveFrame(session->number());
+    CKPT_ASSERT_OK(welcome.status());
+    v1::PlanRestoreRequest request;
+    *request.mutable_selector() = *ParseSelector("endures/plan@1");
+    request.set_session_token(welcome->frame.welcome().session_token());
+    grpc::ClientContext context;
+    const auto plan = v1::RestoreService::NewStub(channel())->PlanRestore(&context, request);
+    v1::PlanRestoreResponse response;
+    while (plan->Read(&response)) {
+    }
+    ASSERT_TRUE(plan->Finish().ok());
+    EXPECT_GT(Status()->open_plans(), 0u);
+    CKPT_ASSERT_OK(calls().Delete(id));
   }
 
   // As soon as nothing is under way any more.

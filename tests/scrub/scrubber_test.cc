@@ -126,6 +126,21 @@ TEST_F(ScrubberTest, AMarkOfAnEarlierProcessIsDueAtOnce) {
   EXPECT_EQ(known_->count(), 0u);
 }
 
+// By a restore or a verify: memory may still have its bytes, and in an interval it will not.
+TEST_F(ScrubberTest, WhatSomebodyElseHasFoundSinceIsDueAtOnce) {
+  const auto scrubber = Make({.bytes_per_second = 0, .interval = absl::Seconds(1)});
+  absl::SleepFor(absl::Milliseconds(1100));  // they were just committed
+  ASSERT_TRUE(scrubber->Pass().ok());
+  const uint64_t read = scrubber->status().bytes;
+  EXPECT_GT(read, 0u);
+  VerificationProgress found;
+  found.damage = {"a file"};
+  known_->Found(uids_[0], found);
+  ASSERT_TRUE(scrubber->Pass().ok());
+  EXPECT_GT(scrubber->status().bytes, read);
+  EXPECT_EQ(known_->count(), 0u);
+}
+
 // Deletion is not held up, and what it takes away is no damage.
 TEST_F(ScrubberTest, ADeletionEndsTheReadOfItsCheckpoint) {
   std::atomic<int> reads{0};
