@@ -9,10 +9,13 @@
 
 #include <csignal>
 #include <cstdio>
+#include <cstdint>
 #include <cstdlib>
+#include <fstream>
 #include <string>
 #include <thread>
 
+#include "absl/time/clock.h"
 #include "server/config.h"
 #include "server/daemon/daemon.h"
 #include "server/daemon/library_logs.h"
@@ -24,6 +27,8 @@ namespace {
 
 constexpr int kExitFailed = 1;
 constexpr int kExitWrongSettings = 2;
+constexpr uint64_t kFreedBytesMax = uint64_t{256} << 20;
+constexpr absl::Duration kTrimEvery = absl::Seconds(15);
 
 sigset_t StopSignals() {
   sigset_t signals;
@@ -61,6 +66,33 @@ void KeepFreedMemory() {
 #endif
 }
 
+// What this process holds of the machine's memory and has freed: a burst of large requests leaves it
+// in as many arenas as there were threads at work.
+uint64_t FreedBytesHeld() {
+#if __GLIBC_PREREQ(2, 33)
+  std::ifstream pages("/proc/self/statm");
+  uint64_t size = 0;
+  uint64_t resident = 0;
+  uint64_t shared = 0;
+  if (!(pages >> size >> resident >> shared) || resident < shared) return 0;
+  const uint64_t held = (resident - shared) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  const struct mallinfo2 heap = mallinfo2();
+  const uint64_t used = heap.uordblks + heap.hblkhd;
+  return held > used ? held - used : 0;
+#else
+  return 0;
+#endif
+}
+
+void GiveFreedMemoryBack() {
+  std::thread([] {
+    while (true) {
+      absl::SleepFor(kTrimEvery);
+      if (FreedBytesHeld() > kFreedBytesMax) malloc_trim(0);
+    }
+  }).detach();
+}
+
 int Refuse(const absl::Status& status, const char* what) {
   const bool settings = absl::IsInvalidArgument(status);
   std::fprintf(stderr, "ckptd: %s: %s\n", what, std::string(status.message()).c_str());
@@ -83,6 +115,7 @@ int Serve(const ckpt::CommandLine& command_line) {
   std::signal(SIGXFSZ, SIG_IGN);  // a bound on the size of files is an error of the write
   RaiseDescriptorLimit();
   KeepFreedMemory();
+  GiveFreedMemoryBack();
 
   absl::StatusOr<std::unique_ptr<ckpt::Daemon>> daemon =
       ckpt::Daemon::Start(command_line.config, [] {
