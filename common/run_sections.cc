@@ -1,5 +1,7 @@
 #include "common/run_sections.h"
 
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -66,14 +68,19 @@ absl::StatusOr<std::vector<RunSection>> ParseRunSections(
 
 absl::StatusOr<std::string> ReadRunSections(absl::string_view setting, const std::string& path) {
   std::error_code error;
+  errno = 0;
   std::ifstream file(path, std::ios::binary);
+  const int why = errno;
   std::stringstream content;
   const bool is_folder = std::filesystem::is_directory(path, error);
   // Nothing in it: streaming nothing out of a file counts as a failure.
   const bool is_empty = !is_folder && file && file.peek() == std::ifstream::traits_type::eof();
   if (!is_empty && (is_folder || !file || !(content << file.rdbuf()))) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--", setting, ": ", path, is_folder ? " is a folder" : " cannot be read"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--", setting, ": ", path,
+                     is_folder ? " is a folder"
+                               : absl::StrCat(" cannot be read", why == 0 ? "" : ": ",
+                                              why == 0 ? "" : std::strerror(why))));
   }
   if (content.str().size() > kSectionFileBytesMax) {
     return absl::InvalidArgumentError(absl::StrCat("--", setting, ": ", path, " is too long"));

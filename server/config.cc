@@ -3,6 +3,8 @@
 #include <sys/sysinfo.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -145,9 +147,12 @@ absl::StatusOr<GivenSettings> ParseFile(const std::string& path) {
   }
   std::ifstream file(path, std::ios::binary);
   std::stringstream content;
-  if (!file || !(content << file.rdbuf())) {
+  if (!file) {
     return absl::InvalidArgumentError(
-        absl::StrCat("configuration file cannot be read, or is empty: ", path));
+        absl::StrCat("--config: ", path, " cannot be read: ", std::strerror(errno)));
+  }
+  if (!(content << file.rdbuf())) {
+    return absl::InvalidArgumentError(absl::StrCat("--config: ", path, " is empty"));
   }
   if (content.str().size() > kConfigFileBytesMax) {
     return absl::InvalidArgumentError(absl::StrCat("configuration file is too long: ", path));

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <string>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "client/cli/checkpoint_record.h"
@@ -72,7 +73,8 @@ absl::StatusOr<ExitCode> AnnotateWords(VerbContext& context) {
     const size_t equals = word.find('=');
     double value = 0;
     if (equals == std::string::npos || !absl::SimpleAtod(word.substr(equals + 1), &value) ||
-        std::isnan(value)) {
+        std::isnan(value) ||
+        (std::isinf(value) && absl::ascii_isdigit(static_cast<unsigned char>(word.back())))) {
       return absl::InvalidArgumentError(
           absl::StrCat("expected METRIC=NUMBER, such as eval/loss=0.25, got ", Quoted(word)));
     }

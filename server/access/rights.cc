@@ -12,9 +12,11 @@ namespace {
 constexpr char kEveryRun[] = "**";
 
 absl::Status Denied(const Rights& rights, Verb verb, absl::string_view where) {
-  return absl::PermissionDeniedError(absl::StrCat(
-      VerbName(verb), " rights over ", where, " are needed, and ", rights.name(),
-      " has none: call with a token that has them; the daemon's --token-file says which"));
+  return absl::PermissionDeniedError(
+      absl::StrCat(VerbName(verb), " rights over ", where, " are needed, and ", rights.name(),
+                   " has none: call with a token that has them. ckptd's --token-file says which "
+                   "tokens have, its ",
+                   "--socket-rights what callers without one may"));
 }
 
 }  // namespace

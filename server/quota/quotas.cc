@@ -25,7 +25,9 @@ absl::Status DiskUsedUp(const QuotaSection& section, const QuotaAmounts& used,
                               data_bytes == 0 ? ""
                                               : absl::StrCat(", this part has ",
                                                              PrintByteSize(data_bytes), " more")),
-                 "delete checkpoints (ckptctl checkpoint rm), or retry later");
+                 data_bytes > section.limits.disk_bytes
+                     ? "it can never fit: raise the limit"
+                     : "delete checkpoints (ckptctl checkpoint rm), or retry later");
 }
 
 }  // namespace

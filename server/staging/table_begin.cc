@@ -125,10 +125,11 @@ absl::Status CheckpointTableImpl::CheckIncarnation(const PartClaim& claim) {
   const auto found = newest_.find(claim.id.run);
   if (found == newest_.end() || claim.id.incarnation >= found->second) return absl::OkStatus();
   const Incarnation newest = found->second;
-  return absl::FailedPreconditionError(
-      absl::StrCat("incarnation ", claim.id.incarnation.hex(), " of run ", claim.id.run,
-                   " is older than the newest that saved (", newest.hex(),
-                   "): a later launch of the job has taken over; this process should end"));
+  return absl::FailedPreconditionError(absl::StrCat(
+      "incarnation ", claim.id.incarnation.hex(), " of run ", claim.id.run,
+      " is older than the newest that saved (", newest.hex(),
+      "): a later launch of the job has taken over, and this process should end; where there "
+      "is none, save with a newer incarnation or to another run"));
 }
 
 void CheckpointTableImpl::SupersedeOlder(const PartClaim& claim, Deferred& deferred) {
