@@ -26,7 +26,7 @@ constexpr size_t kMatchesMax = 10000;
 constexpr int64_t kRegexBytesMax = 512 << 10;  // of RE2's program and caches
 constexpr size_t kRegexesMax = 256;
 constexpr size_t kRegexInstructionsMax = 200'000;              // some 100 ms
-constexpr size_t kTooLargeInstructions = kRegexBytesMax / 16;  // what RE2 makes before it gives up
+constexpr size_t kTooLargeInstructions = kRegexBytesMax / 16;  // RE2 gives up before
 
 absl::Status ValidatePattern(absl::string_view pattern) {
   if (pattern.empty()) return absl::InvalidArgumentError("bad pattern: it is empty");

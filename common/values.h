@@ -15,7 +15,7 @@ absl::Status ValidateValues(const v1::Values& values, const PartLayout& layout);
 
 // Out of a serialized Values message of anybody's: two bytes of it can become an object of some
 // hundred, so they are counted as they come, and no more are made than the layout has leaves.
-// Fields that are not known here are left out. INVALID_ARGUMENT, as ValidateValues too.
+// Fields of an entry that are not known here are left out. INVALID_ARGUMENT, as ValidateValues too.
 absl::StatusOr<v1::Values> ParseValues(absl::string_view serialized, const PartLayout& layout);
 
 }  // namespace ckpt

@@ -15,7 +15,6 @@
 // with UNAVAILABLE, then gRPC, sessions and the rooms go, in the opposite order.
 #include "server/daemon/daemon.h"
 
-#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <optional>
@@ -101,8 +100,9 @@ class RunningDaemon final : public Daemon {
     CKPT_RETURN_IF_ERROR(OpenTable());
     CKPT_RETURN_IF_ERROR(StartRetention());
     CKPT_RETURN_IF_ERROR(Serve());
-    started_ = true;
-    return absl::OkStatus();
+    MutexLock lock(broken_mutex_);
+    started_ = broken_why_.ok();
+    return broken_why_;
   }
 
   uint32_t Stop() override {
@@ -149,7 +149,11 @@ class RunningDaemon final : public Daemon {
   }
 
   void Broken(const absl::Status& why) {
-    if (!started_) return;
+    {
+      MutexLock lock(broken_mutex_);
+      broken_why_.Update(why);
+      if (!started_) return;
+    }
     observe::Error("the index takes no more writes until it is opened again: this daemon ends",
                    {{"error", why}});
     if (broken_ != nullptr) broken_();
@@ -303,7 +307,9 @@ class RunningDaemon final : public Daemon {
   // In the order of construction; destroyed in the opposite order, after EndCalls.
   Config config_;
   const std::function<void()> broken_;
-  std::atomic<bool> started_{false};
+  Mutex broken_mutex_;
+  absl::Status broken_why_ ABSL_GUARDED_BY(broken_mutex_);
+  bool started_ ABSL_GUARDED_BY(broken_mutex_) = false;
   StopSignal stop_;
   AllowedPeers peers_;
   std::unique_ptr<Gatekeeper> gatekeeper_;

@@ -86,9 +86,8 @@ absl::Status RocksIndex::MakeRoomForAborted() {
   std::vector<absl::Time> times;
   CKPT_RETURN_IF_ERROR(ForEachRow(
       kAborted, "", false, [&](absl::string_view, absl::string_view row) -> absl::StatusOr<bool> {
-        CKPT_ASSIGN_OR_RETURN(const index_records::AbortedRow aborted,
-                              index_records::DecodeAborted(row));
-        times.push_back(aborted.aborted_at);
+        const auto aborted = index_records::DecodeAborted(row);
+        times.push_back(aborted.ok() ? aborted->aborted_at : absl::Now());
         return true;
       }));
   aborted_count_ = times.size();

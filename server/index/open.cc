@@ -86,6 +86,11 @@ rocksdb::Status Sync(rocksdb::Env* env, const std::string& path) {
   return status;
 }
 
+// RocksDB knows of ENOSPC only.
+bool IsFull(const rocksdb::Status& status) {
+  return status.IsNoSpace() || absl::StrContains(status.ToString(), "Disk quota exceeded");
+}
+
 // The last process may have left batches in its logs that were never synced. RocksDB replays those
 // and goes on in a new log; a power cut that then took them would leave a gap, and what follows in
 // the new log would be taken, too, or counted behind it as if nothing were missing. To sync them is
@@ -109,7 +114,7 @@ rocksdb::Status MakeLogsLast(rocksdb::Env* env, const std::string& path, size_t&
       continue;
     }
     env->DeleteFile(copy).PermitUncheckedError();
-    if (status.IsNoSpace()) status = Sync(env, log);  // a full disk is still read
+    if (IsFull(status)) status = Sync(env, log);  // a full disk is still read
   }
   std::unique_ptr<rocksdb::Directory> folder;
   if (status.ok()) status = env->NewDirectory(path, &folder);
@@ -139,7 +144,7 @@ absl::Status FromRocks(const rocksdb::Status& status) {
   if (status.ok()) return absl::OkStatus();
   if (status.IsNotFound()) return absl::NotFoundError("not in the index");
   if (status.IsCorruption()) return index_records::Damaged(status.ToString());
-  if (status.IsNoSpace()) {
+  if (IsFull(status)) {
     return absl::ResourceExhaustedError(
         absl::StrCat("no disk space for the index: ", status.ToString()));
   }
@@ -153,7 +158,7 @@ absl::StatusOr<std::unique_ptr<Index>> Index::Open(const std::string& path,
   if (environment == nullptr) environment = &real;
   // RocksDB makes it too, but calls it an error that it was missing.
   const rocksdb::Status made = environment->env->CreateDirIfMissing(path);
-  if (made.IsNoSpace()) return OpenError(made, path);  // anything else is said by what follows
+  if (IsFull(made)) return OpenError(made, path);  // anything else is said by what follows
   size_t logs = 0;
   const rocksdb::Status lasting = MakeLogsLast(environment->env, path, logs);
   if (!lasting.ok()) return OpenError(lasting, path);
@@ -168,7 +173,7 @@ absl::StatusOr<std::unique_ptr<Index>> Index::Open(const std::string& path,
   };
   const bool keep_logs = logs < kLogsMax;
   rocksdb::Status opened = open(keep_logs);
-  if (!keep_logs && opened.IsNoSpace()) opened = open(/*keep_logs=*/true);  // it is still read
+  if (!keep_logs && IsFull(opened)) opened = open(/*keep_logs=*/true);  // it is still read
   if (!opened.ok()) return OpenError(opened, path);
   std::array<rocksdb::ColumnFamilyHandle*, kFamilyCount> families;
   std::copy(handles.begin(), handles.end(), families.begin());

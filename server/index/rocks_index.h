@@ -132,7 +132,8 @@ class RocksIndex : public Index {
   absl::StatusOr<bool> HasMark(const char* key);
   absl::Status SetMark(const char* key, bool there);
   absl::Status Write(rocksdb::WriteBatch& batch);  // synced
-  // What every write ends with.
+  // What a write of what must be found ends with. After another one that failed (a comparison, a
+  // large layout's table) the next of these tells.
   absl::Status Written(const rocksdb::Status& status);
   // An iterator over the rows of `family` in [lower, upper); not yet positioned. The bounds must
   // outlive it.

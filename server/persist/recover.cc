@@ -87,25 +87,21 @@ class Recovery {
   absl::Status AlignLabels(bool repair) {
     CKPT_ASSIGN_OR_RETURN(const std::vector<CheckpointUid> listed, folder_->ListLabels());
     const absl::flat_hash_set<CheckpointUid> labelled(listed.begin(), listed.end());
-    for (const CheckpointUid uid : listed) {
-      if (repair && !manifests_.contains(uid)) {
+    CKPT_ASSIGN_OR_RETURN(const std::vector<CheckpointUid> known, index_->AllCheckpoints());
+    if (repair) {
+      const absl::flat_hash_set<CheckpointUid> of_index(known.begin(), known.end());
+      for (const CheckpointUid uid : listed) {
+        if (manifests_.contains(uid) || of_index.contains(uid)) continue;
         CKPT_RETURN_IF_ERROR(folder_->RemoveCheckpointManifest(uid));
       }
+      for (const CheckpointUid uid : known) {
+        if (!labelled.contains(uid)) WriteLostLabels(uid);
+      }
     }
-    CKPT_ASSIGN_OR_RETURN(const std::vector<CheckpointUid> known, index_->AllCheckpoints());
     for (const CheckpointUid uid : known) {
       CKPT_ASSIGN_OR_RETURN(const CheckpointRecord record, index_->GetCheckpoint(uid));
-      if (repair && !labelled.contains(uid) && Serialized(record.labels) != Serialized({})) {
-        // Labels that were taken off leave an empty file.
-        observe::Warning("the file of labels has gone: it is written again as the index knows it",
-                         {{"file", names::Labels(uid)},
-                          {"run", record.manifest.id().run()},
-                          {"step", record.manifest.id().step()}});
-        CKPT_RETURN_IF_ERROR(folder_->WriteLabels(uid, record.labels));
-        continue;
-      }
-      absl::StatusOr<v1::Labels> labels = v1::Labels();
-      if (labelled.contains(uid)) labels = folder_->ReadLabels(uid);
+      if (!labelled.contains(uid)) continue;  // written just now, or there are none
+      absl::StatusOr<v1::Labels> labels = folder_->ReadLabels(uid);
       if (!labels.ok()) {
         Damaged(names::Labels(uid), labels.status());
         continue;
@@ -179,6 +175,18 @@ class Recovery {
   RecoveryReport TakeReport() { return std::move(report_); }
 
  private:
+  // Labels that were taken off leave an empty file: one that is missing was lost. Where it cannot
+  // be written the index's hold all the same.
+  void WriteLostLabels(CheckpointUid uid) {
+    const absl::StatusOr<CheckpointRecord> record = index_->GetCheckpoint(uid);
+    if (!record.ok() || Serialized(record->labels) == Serialized({})) return;
+    observe::Warning("the file of labels has gone: it is written again as the index knows it",
+                     {{"file", names::Labels(uid)},
+                      {"run", record->manifest.id().run()},
+                      {"step", record->manifest.id().step()},
+                      {"written", folder_->WriteLabels(uid, record->labels)}});
+  }
+
   // A tag moves by two label files, the new holder's first: a crash in between leaves it in both.
   // The index knows one holder; where that one's file has the tag as well, ours is the stale one.
   bool DropStaleTags(const std::string& run, CheckpointUid uid, v1::Labels& labels) {

@@ -26,6 +26,7 @@ RetentionPolicies::RetentionPolicies(DataFolder* folder, Settings settings)
     if (found_) runs_ = **std::move(read);
     return;
   }
+  found_ = true;
   read_ =
       absl::Status(read.status().code(),
                    absl::StrCat(read.status().message(),

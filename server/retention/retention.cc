@@ -35,7 +35,8 @@ Retention::Retention(RetentionOptions options)
     : options_(std::move(options)), policies_(options_.folder, options_.settings) {
   if (!policies_.status().ok()) {
     observe::Error("the policies of single runs cannot be read", {{"error", policies_.status()}});
-  } else if (const absl::Status checked = CheckPolicies(); !checked.ok()) {
+  }
+  if (const absl::Status checked = CheckPolicies(); !checked.ok()) {
     observe::Error("the index could not be told of policies", {{"error", checked}});
   }
 }
@@ -46,8 +47,10 @@ absl::Status Retention::CheckPolicies() {
   if (policies_.found()) return options_.index->SetKnowsPolicies(true);
   policies_lost_ = true;
   observe::Error(
-      "the policies of single runs have gone: no checkpoint is deleted by retention until the file "
-      "is back, or they were set again and somebody says `ckptctl retention confirm`",
+      "the policies of single runs have gone: no checkpoint is deleted by retention until they "
+      "were "
+      "set again, or ckptd was started with their file, and somebody says `ckptctl retention "
+      "confirm`",
       {{"file", names::kRetention}});
   return options_.index->AwaitConfirmation();
 }
@@ -246,6 +249,8 @@ absl::Status Retention::SetPolicy(const std::string& run,
                                   const std::optional<v1::RetentionPolicy>& policy) {
   {
     MutexLock lock(changing_);  // not while the old one is being carried out
+    // Else the next start finds a file, and misses nothing.
+    if (policies_lost_) CKPT_RETURN_IF_ERROR(options_.index->AwaitConfirmation());
     CKPT_RETURN_IF_ERROR(policies_.Set(run, policy));
   }
   // The next start does so otherwise.

@@ -28,7 +28,7 @@ class RestoreGroups {
 
   // `asker` tells ranks apart (the session); empty: unknown, each call counts as another rank.
   // `owner`: whose rights the call has. Of too many rounds the oldest goes of the owner who has the
-  // most, so that nobody can end another's.
+  // most, so that whoever has few keeps them. Callers without a token are one owner.
   // `resolve` runs without the lock. `read` gives a checkpoint by its uid. Errors are not kept.
   // INVALID_ARGUMENT: the group's fields. NOT_FOUND: the group's checkpoint was deleted meanwhile.
   absl::StatusOr<CheckpointRecord> Answer(

@@ -104,7 +104,7 @@ absl::StatusOr<std::vector<CheckpointUid>> Scrubber::Due() {
     absl::Time last = absl::InfinitePast();
     const bool damaged = known_->Find(uid).has_value();
     if (const auto before = checked_.find(uid); before != checked_.end()) {
-      checked.insert(*before);
+      checked[uid] = {before->second.at, before->second.damaged && damaged};
       // What somebody else has found since is read at once: memory may still have the bytes.
       if (!damaged || before->second.damaged) last = before->second.at;
     } else if (!damaged) {  // a mark of an earlier process: at once

@@ -57,10 +57,13 @@ class Deferred {
   std::vector<absl::AnyInvocable<void()>> calls_;
 };
 
-// Who begins and breaks off saves faster than they are cleaned up behind him waits (Begin is
-// refused), so that neither memory nor the time that a stop takes grows with it.
+// Where saves are begun and broken off faster than they are cleaned up no new checkpoint is begun,
+// so that neither memory nor the time that a stop takes grows with it.
 inline constexpr size_t kLeftToAbortMax = 500;
-inline constexpr size_t kAbortedMax = 1000;  // that are known here; more than are left to abort
+inline constexpr size_t kReasonsAtStopMax = 100;
+// Aborted ones that are known here, once the index has been told of them; and their ranks.
+inline constexpr size_t kAbortedMax = 1000;
+inline constexpr size_t kAbortedRanksMax = 4'000'000;
 
 class CheckpointTableImpl : public CheckpointTable {
  public:
@@ -107,7 +110,8 @@ class CheckpointTableImpl : public CheckpointTable {
   absl::StatusOr<v1::Accepted> Open(const CheckpointPtr& checkpoint, const PartPtr& part,
                                     uint64_t stream, absl::FunctionRef<bool()> cancelled);
   // For the reason of its abort, should its rank not try again.
-  void NoteRefusal(const PartPtr& part, const absl::Status& opened) ABSL_LOCKS_EXCLUDED(mutex_);
+  void NoteRefusal(const PartPtr& part, uint64_t stream, const absl::Status& opened)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<uint64_t> SetValues(const CheckpointPtr& checkpoint, const PartPtr& part,
                                      uint64_t stream, absl::string_view serialized);
   absl::Status SetSourceHashes(const CheckpointPtr& checkpoint, const PartPtr& part,
@@ -317,6 +321,7 @@ class CheckpointTableImpl : public CheckpointTable {
   // In the order in which they ended; each is also in checkpoints_, or another attempt at its id
   // is.
   std::deque<CheckpointPtr> aborted_ ABSL_GUARDED_BY(mutex_);
+  size_t aborted_ranks_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<CheckpointUid> unindexed_ ABSL_GUARDED_BY(mutex_);
   absl::Time indexed_again_at_ ABSL_GUARDED_BY(mutex_);
 

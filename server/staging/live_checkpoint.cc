@@ -34,9 +34,6 @@ v1::CheckpointInfo MakeInfo(const LiveCheckpoint& checkpoint) {
   info.set_state(checkpoint.state);
   info.set_world_size(checkpoint.world_size);
   info.mutable_share()->Add(checkpoint.share.begin(), checkpoint.share.end());
-  if (checkpoint.share.empty()) {
-    for (uint32_t rank = 0; rank < checkpoint.world_size; ++rank) info.add_share(rank);
-  }
   if (checkpoint.state == v1::CHECKPOINT_STATE_ABORTED) {
     info.set_abort_reason(std::string(checkpoint.aborted.message()));
   }

@@ -61,7 +61,7 @@ struct LiveCheckpoint {
   CheckpointId id;
   CheckpointUid uid;
   uint32_t world_size = 0;
-  std::vector<uint32_t> share;          // empty: of an aborted one, the whole world
+  std::vector<uint32_t> share;          // never changes
   std::optional<size_t> quota_section;  // of its run; never changes
   v1::CheckpointState state = v1::CHECKPOINT_STATE_WRITING;
   absl::Time begun_at;
@@ -78,6 +78,7 @@ struct LiveCheckpoint {
 
   // ABORTED: each rank is told once; what it begins after that is a new attempt.
   absl::Status aborted;
+  bool recording = false;       // the index is about to be told
   bool abort_recorded = false;  // the index has it
   std::set<uint32_t> told;
 

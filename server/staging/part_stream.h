@@ -29,7 +29,7 @@ class TablePartStream : public PartStream {
   absl::StatusOr<v1::Accepted> Open(absl::FunctionRef<bool()> cancelled) override {
     absl::StatusOr<v1::Accepted> accepted = table_->Open(checkpoint_, part_, stream_, cancelled);
     if (accepted.ok()) buffer_ = table_->BufferOf(part_);
-    table_->NoteRefusal(part_, accepted.status());
+    table_->NoteRefusal(part_, stream_, accepted.status());
     return accepted;
   }
   absl::StatusOr<uint64_t> SetValues(absl::string_view serialized) override {

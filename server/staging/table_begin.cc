@@ -54,7 +54,7 @@ absl::StatusOr<std::unique_ptr<PartStream>> CheckpointTableImpl::Begin(
       CKPT_ASSIGN_OR_RETURN(checkpoint, FindOrMake(claim, known, deferred));
       part = std::make_shared<LivePart>();
       part->claim = claim;
-      part->claim.share = {};
+      part->claim.share = std::vector<uint32_t>();  // checkpoint->share is the same
       checkpoint->parts[claim.rank] = part;
       NoteLaunch(claim);
       made = true;

@@ -238,9 +238,12 @@ v1::Accepted CheckpointTableImpl::MakeAccepted(const LivePart& part) const {
   return accepted;
 }
 
-void CheckpointTableImpl::NoteRefusal(const PartPtr& part, const absl::Status& opened) {
+void CheckpointTableImpl::NoteRefusal(const PartPtr& part, uint64_t stream,
+                                      const absl::Status& opened) {
+  const bool gone = absl::IsCancelled(opened) || absl::IsAborted(opened) ||
+                    absl::IsUnavailable(opened) || absl::IsFailedPrecondition(opened);
   MutexLock lock(mutex_);
-  part->refused = std::string(opened.message());
+  if (!gone && part->stream == stream) part->refused = std::string(opened.message());
 }
 
 // --- bytes and values

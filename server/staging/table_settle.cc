@@ -354,19 +354,24 @@ void CheckpointTableImpl::Abort(const CheckpointPtr& checkpoint, const std::stri
     ForgetSession(*part, deferred);
     LetGo(*checkpoint, *part, deferred);
   }
-  if (checkpoint->share.size() == checkpoint->world_size) checkpoint->share = {};
+  checkpoint->recording = true;
   KeepAborted(checkpoint);
   Afterwards([this, checkpoint, durable] {
     v1::CheckpointInfo info;
+    bool stopping = false;
     {
       MutexLock lock(mutex_);
       info = MakeInfo(*checkpoint);
+      stopping = stopped_;
     }
-    absl::Status kept = index_.PutAborted(info);
+    // A stop waits for the reasons of some, not of a flood.
+    const bool skipped = stopping && left_to_abort() > kReasonsAtStopMax;
+    const absl::Status kept = skipped ? absl::OkStatus() : index_.PutAborted(info);
     if (!kept.ok()) observe::Error("abort not recorded", {{"reason", kept}});
     {
       MutexLock lock(mutex_);
-      checkpoint->abort_recorded = kept.ok();
+      checkpoint->recording = false;
+      checkpoint->abort_recorded = kept.ok() && !skipped;
     }
     persister_.Discard(checkpoint->uid, *durable);
     if (options_.settled != nullptr) options_.settled(checkpoint->id.run);
@@ -377,15 +382,19 @@ void CheckpointTableImpl::Abort(const CheckpointPtr& checkpoint, const std::stri
 
 void CheckpointTableImpl::KeepAborted(const CheckpointPtr& checkpoint) {
   aborted_.push_back(checkpoint);
+  aborted_ranks_ += checkpoint->share.size();
   DropAborted(checkpoint->ended_at);
 }
 
 void CheckpointTableImpl::DropAborted(absl::Time now) {
-  while (!aborted_.empty() && (aborted_.size() > kAbortedMax ||
-                               now >= aborted_.front()->ended_at + options_.keep_aborted)) {
-    const auto found = checkpoints_.find(aborted_.front()->id);
-    if (found != checkpoints_.end() && found->second == aborted_.front()) checkpoints_.erase(found);
+  while (!aborted_.empty() && !aborted_.front()->recording &&
+         (aborted_.size() > kAbortedMax || aborted_ranks_ > kAbortedRanksMax ||
+          now >= aborted_.front()->ended_at + options_.keep_aborted)) {
+    const CheckpointPtr oldest = std::move(aborted_.front());
     aborted_.pop_front();
+    aborted_ranks_ -= oldest->share.size();
+    const auto found = checkpoints_.find(oldest->id);
+    if (found != checkpoints_.end() && found->second == oldest) checkpoints_.erase(found);
   }
 }
 

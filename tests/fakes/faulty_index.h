@@ -19,6 +19,7 @@ class FaultyIndex : public Index {
   explicit FaultyIndex(std::unique_ptr<Index> real) : real_(std::move(real)) {}
   void SetFull(bool full) { full_ = full; }
   int refused() const { return refused_; }
+  void SetAbortsFail(bool fail) { aborts_fail_ = fail; }
   // Each PutAborted takes so long.
   void SetAbortPause(absl::Duration pause) { abort_pause_ = pause; }
 
@@ -49,6 +50,7 @@ class FaultyIndex : public Index {
   absl::Status FinishTombstone(CheckpointUid uid) override { return real_->FinishTombstone(uid); }
   absl::Status PutAborted(const v1::CheckpointInfo& info) override {
     absl::SleepFor(abort_pause_.load());
+    if (aborts_fail_) return absl::ResourceExhaustedError("the index's disk is full");
     return real_->PutAborted(info);
   }
   absl::Status ForgetAbortedBefore(absl::Time time) override {
@@ -141,6 +143,7 @@ class FaultyIndex : public Index {
  private:
   const std::unique_ptr<Index> real_;
   std::atomic<bool> full_ = false;
+  std::atomic<bool> aborts_fail_{false};
   std::atomic<absl::Duration> abort_pause_{absl::ZeroDuration()};
   std::atomic<int> refused_ = 0;
 };

@@ -14,7 +14,7 @@ class BrokenIndex : public IntegrationTest {
  protected:
   // The log is long, so that every other file of a small checkpoint is shorter.
   void SetUp() override {
-    StartDaemon({.flags = {"--persist-delay=1s"}});
+    StartDaemon({.flags = {"--persist-delay=3s"}});
     CKPT_ASSERT_OK(SaveCommitted(id_, state_, 1));
     for (int i = 0; i < 120; ++i) CKPT_ASSERT_OK(Note(std::string(1000, 'x')));
   }

@@ -181,6 +181,32 @@ TEST_F(Recover, AFileOfLabelsThatHasGoneTakesNoPinOff) {
   EXPECT_FALSE(store_->index().GetCheckpoint(uid_)->labels.pinned());
 }
 
+TEST_F(Recover, AManifestThatIsGoneTakesNoPinOff) {
+  ASSERT_TRUE(store_->Save(IdOf("r", 1), uid_, {100}).ok());
+  v1::Labels labels;
+  labels.set_pinned(true);
+  ASSERT_TRUE(store_->folder().WriteLabels(uid_, labels).ok());
+  ASSERT_TRUE(store_->index().PutLabels(uid_, labels).ok());
+  const std::string manifest =
+      absl::StrCat(store_->folder().CheckpointsFolder(), "/", names::CheckpointManifest(uid_));
+  for (const bool with_labels : {true, false}) {
+    std::filesystem::rename(manifest, manifest + ".away");
+    if (!with_labels) {
+      std::filesystem::remove(
+          absl::StrCat(store_->folder().CheckpointsFolder(), "/", names::Labels(uid_)));
+    }
+    for (int start = 0; start < 2; ++start) {
+      Open();
+      Run();
+    }
+    std::filesystem::rename(manifest + ".away", manifest);
+    Open();
+    Run();
+    EXPECT_TRUE(store_->index().GetCheckpoint(uid_)->labels.pinned()) << with_labels;
+    EXPECT_TRUE(store_->folder().ReadLabels(uid_)->pinned()) << with_labels;
+  }
+}
+
 TEST_F(Recover, ATagInTwoLabelFilesStaysWhereTheIndexHasIt) {
   ASSERT_TRUE(store_->Save(IdOf("r", 1), uid_, {100}).ok());
   ASSERT_TRUE(store_->Save(IdOf("r", 2), other_, {100}).ok());

@@ -215,6 +215,23 @@ TEST_F(RetentionTest, PoliciesThatWereNeverSetAreNotMissed) {
   EXPECT_FALSE(retention_->AwaitsConfirmation().value());
 }
 
+// By somebody who does what the text says, on an index that did not know of them.
+TEST_F(RetentionTest, ADamagedFileOfPoliciesThatIsTakenAwayIsMissed) {
+  for (uint64_t step = 1; step <= 3; ++step) Save("r", step);
+  SetPolicy("r", KeepLast(10));
+  ASSERT_TRUE(store_->index().SetKnowsPolicies(false).ok());
+  FlipByte(path_ + "/RETENTION", 25);
+  Open({.defaults = KeepLast(1)});
+  Start();
+  EXPECT_FALSE(retention_->policies_status().ok());
+  std::filesystem::remove(path_ + "/RETENTION");
+  Open({.defaults = KeepLast(1)});
+  Start();
+  EXPECT_TRUE(retention_->AwaitsConfirmation().value());
+  EXPECT_EQ(retention_->MakeRoom(), DiskRoom::kNone);
+  EXPECT_THAT(Steps("r"), ElementsAre(3, 2, 1));
+}
+
 // It was so before the index knew of policies, and is so after it was made anew.
 TEST_F(RetentionTest, AnIndexThatKnowsOfNoPoliciesLearnsOfThemAtTheStart) {
   Save("r", 1);
