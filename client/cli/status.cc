@@ -45,6 +45,7 @@ Json StatusJson(const v1::GetStatusResponse& status) {
   json["draining"] = status.draining();
   json["huge_pages"] = status.huge_pages();
   json["retention_awaits_confirmation"] = status.retention_awaits_confirmation();
+  json["retention_policies_damaged"] = status.retention_policies_damaged();
   json["quotas"] = Json::array();
   for (const v1::QuotaUse& use : status.quotas()) {
     Json quota;
@@ -87,10 +88,9 @@ std::string QuotaText(const v1::QuotaUse& use) {
 
 std::string ScrubText(const v1::GetStatusResponse& status) {
   if (status.scrub_bytes_per_second_max() == 0) return "off";
-  std::string text =
-      absl::StrCat(PrintByteSize(status.scrubbed_bytes()), " read since the start, ",
-                   Counted(status.scrub_damaged_places(), "place"), " damaged, ",
-                   Counted(status.scrub_repaired_files(), "file"), " repaired; ");
+  std::string text = absl::StrCat(PrintByteSize(status.scrubbed_bytes()), " read since the start, ",
+                                  Counted(status.scrub_damaged_places(), "damaged place"), " met, ",
+                                  Counted(status.scrub_repaired_files(), "file"), " repaired; ");
   if (status.scrub_checkpoints_due() > 0) {
     absl::StrAppend(&text, Counted(status.scrub_checkpoints_due(), "checkpoint"), " to go");
   } else if (status.has_scrub_pass_ended_at()) {

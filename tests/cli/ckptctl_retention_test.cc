@@ -1,4 +1,7 @@
 // ckptctl retention, and checkpoint pin, unpin and annotate.
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <string>
 
 #include "tests/cli/ckptctl_fixture.h"
@@ -67,6 +70,31 @@ TEST_F(CkptctlRetention, UnsetAsksWhereTheDaemonsOwnPolicyWouldDelete) {
   CKPT_EXPECT_OK(Eventually("two go", [&] { return CommittedSteps("team/r").size() == 1; }));
 }
 
+// Damaged, and taken away as the text says: the flags' policy deletes nothing meanwhile.
+TEST_F(CkptctlRetention, PoliciesThatAreDamagedOrLostAreToldAndDeleteNothing) {
+  SaveSteps(3);
+  EXPECT_EQ(Run({"retention", "set", "team/r", "--keep-all"}).exit_status, 0);
+  const std::string file = daemon().data_folder() + "/RETENTION";
+  std::ifstream in(file, std::ios::binary);
+  std::string bytes((std::istreambuf_iterator<char>(in)), {});
+  ASSERT_GT(bytes.size(), 25u);
+  bytes[25] = static_cast<char>(bytes[25] ^ 1);
+  daemon().Kill();
+  std::ofstream(file, std::ios::binary) << bytes;
+  CKPT_ASSERT_OK(daemon().Restart({"--keep-last=1"}));
+  EXPECT_THAT(Run({"status"}).output, HasSubstr("OFF: the file of policies is damaged"));
+  EXPECT_THAT(Run({"retention", "show", "team/r"}).errors, HasSubstr("ckptctl retention confirm"));
+  daemon().Kill();
+  std::filesystem::remove(file);
+  CKPT_ASSERT_OK(daemon().Restart({"--keep-last=1"}));
+  EXPECT_THAT(Run({"status"}).output,
+              HasSubstr("OFF: the index was made anew, or policies have gone"));
+  EXPECT_EQ(CommittedSteps("team/r").size(), 3u);
+  EXPECT_EQ(Run({"retention", "set", "team/r", "--keep-last=2", "--yes"}).exit_status, 0);
+  EXPECT_EQ(Run({"retention", "confirm"}).exit_status, 0);
+  CKPT_EXPECT_OK(Eventually("one goes", [&] { return CommittedSteps("team/r").size() == 2; }));
+}
+
 TEST_F(CkptctlRetention, WrongOnesAreRefusedWithTheReason) {
   SaveSteps(1);
   EXPECT_EQ(Run({"retention", "set", "team/r"}).exit_status, 2);
@@ -92,6 +120,7 @@ TEST_F(CkptctlRetention, PinsAndMetricsAreShownAndCount) {
   EXPECT_EQ(Run({"checkpoint", "annotate", "team/r@2", "--remove", "acc"}).exit_status, 0);
   EXPECT_EQ(Run({"checkpoint", "annotate", "team/r@2", "--remove", "acc"}).exit_status, 3);
   EXPECT_EQ(Run({"checkpoint", "annotate", "team/r@2", "acc=much"}).exit_status, 2);
+  EXPECT_EQ(Run({"checkpoint", "annotate", "team/r@2", "acc=1e999"}).exit_status, 2);
   EXPECT_EQ(Run({"checkpoint", "annotate", "team/r@2"}).exit_status, 2);
   EXPECT_EQ(Run({"checkpoint", "pin", "team/r@9"}).exit_status, 3);
   const CommandResult shown = Run({"checkpoint", "show", "team/r@2"});

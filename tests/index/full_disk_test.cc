@@ -40,5 +40,15 @@ TEST(IndexOnAFullDisk, RefusesAndGoesOnOnceThereIsRoom) {
   EXPECT_TRUE((*index)->FindAborted({"run", step, Incarnation()}).ok());
 }
 
+// As ckptutil makes it beside the old one, which is no worse for it.
+TEST(IndexOnAFullDisk, ANewOneIsRefusedAndNotCalledDamaged) {
+  const SmallDisk disk(64);
+  CKPT_NEED_DISK(disk);
+  disk.Fill();
+  const absl::Status status = Index::Open(disk / "index").status();
+  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("free some MiB"));
+}
+
 }  // namespace
 }  // namespace ckpt
