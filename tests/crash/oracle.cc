@@ -24,22 +24,24 @@ std::map<uint64_t, CheckpointId> WinnersOf(const std::set<CheckpointId>& there) 
   return winners;
 }
 
-// The steps that are listed; fails if one is not committed (yet).
-absl::StatusOr<std::set<uint64_t>> StepsAllCommitted(DaemonCalls& calls) {
+// What is listed; fails if one of them is not committed (yet).
+absl::StatusOr<std::set<CheckpointId>> ListedAllCommitted(DaemonCalls& calls) {
   CKPT_ASSIGN_OR_RETURN(const std::vector<v1::CheckpointInfo> listed, calls.List(kRun));
-  std::set<uint64_t> steps;
+  std::set<CheckpointId> ids;
   for (const v1::CheckpointInfo& info : listed) {
     if (info.state() != v1::CHECKPOINT_STATE_COMMITTED) {
       return absl::FailedPreconditionError(
           absl::StrCat("step ", info.id().step(), " is ", v1::CheckpointState_Name(info.state())));
     }
-    steps.insert(info.id().step());
+    CKPT_ASSIGN_OR_RETURN(const CheckpointId id, CheckpointId::FromProto(info.id()));
+    ids.insert(id);
   }
-  return steps;
+  return ids;
 }
 
 // OK with the checkpoints that are there, or what is still going on, or left over. The list is
-// asked for again at the end: what retention has begun to delete left it before it left the disk.
+// asked for again at the end: what retention has begun to delete left it before it left the disk,
+// and an attempt at the same step that it had replaced may be listed in its place.
 absl::StatusOr<std::set<CheckpointId>> LookAtRest(const Daemon& daemon, DaemonCalls& calls,
                                                   bool retention) {
   CKPT_ASSIGN_OR_RETURN(const v1::GetStatusResponse status, calls.Status());
@@ -48,16 +50,16 @@ absl::StatusOr<std::set<CheckpointId>> LookAtRest(const Daemon& daemon, DaemonCa
         absl::StrCat(status.open_saves(), " open saves, ", status.persisting_parts(),
                      " parts being persisted, ", status.open_plans(), " open plans"));
   }
-  CKPT_RETURN_IF_ERROR(StepsAllCommitted(calls).status());
+  CKPT_RETURN_IF_ERROR(ListedAllCommitted(calls).status());
   if (retention) {
     CKPT_ASSIGN_OR_RETURN(const uint64_t left, calls.LeftToRetention(kRun));
     if (left > 0) return absl::FailedPreconditionError(absl::StrCat(left, " to be retired"));
   }
   CKPT_ASSIGN_OR_RETURN(std::set<CheckpointId> there,
                         CheckpointsAtRest(daemon.data_folder(), daemon.memory_folder()));
-  CKPT_ASSIGN_OR_RETURN(const std::set<uint64_t> steps, StepsAllCommitted(calls));
+  CKPT_ASSIGN_OR_RETURN(const std::set<CheckpointId> listed, ListedAllCommitted(calls));
   for (const auto& [step, id] : WinnersOf(there)) {
-    if (steps.contains(step)) continue;
+    if (listed.contains(id)) continue;
     return absl::FailedPreconditionError(absl::StrCat(id.ToString(), " is on disk and not listed"));
   }
   return there;
