@@ -41,6 +41,19 @@ class ForgottenRunsTest : public ::testing::Test {
     return !IsKnown(run);
   }
 
+  bool IndexForgets(const std::string& run) {
+    const absl::Time patience = absl::Now() + absl::Seconds(60);
+    const auto knows = [&] {
+      const auto newest = rig_.index().NewestIncarnation(run);
+      return !newest.ok() || newest->has_value();
+    };
+    while (knows() && absl::Now() < patience) {
+      rig_.table().Tick();
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+    return !knows();
+  }
+
   StagingRig rig_{{.runs_kept_min = 2}};
   std::shared_ptr<const PartLayout> layout_ = PlainLayout(1000);
   const Incarnation older_ = Incarnation::TimeOrdered();
@@ -59,6 +72,7 @@ TEST_F(ForgottenRunsTest, NamesThatNothingWasCommittedUnderAreForgotten) {
     ASSERT_TRUE(rig_.Open(ClaimOf(absl::StrCat("more/", i), newer_, 1), layout_).ok());
   }
   for (int i = 0; i < 4; ++i) EXPECT_TRUE(Forgets(absl::StrCat("fresh/", i))) << i;
+  EXPECT_TRUE(IndexForgets("fresh/0"));
   EXPECT_TRUE(IsKnown("kept")) << "retention asks for it";
   // A launch that has been taken over from is refused nevertheless, where there is something to
   // protect from it.
