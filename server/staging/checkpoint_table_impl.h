@@ -236,6 +236,8 @@ class CheckpointTableImpl : public CheckpointTable {
   [[nodiscard]] bool Advance(const CheckpointPtr& checkpoint, Deferred& deferred)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Commit(const CheckpointPtr& checkpoint) ABSL_LOCKS_EXCLUDED(mutex_);
+  void PersistAdopted(const CheckpointPtr& checkpoint, Deferred& deferred)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CommitInBackground(const CheckpointPtr& checkpoint);
   // What is committed and not in the index, whose disk was full or failed.
   void IndexAgain() ABSL_LOCKS_EXCLUDED(mutex_);

@@ -57,6 +57,7 @@ absl::StatusOr<std::unique_ptr<PartStream>> CheckpointTableImpl::Begin(
       part->claim.share = std::vector<uint32_t>();  // checkpoint->share is the same
       checkpoint->parts[claim.rank] = part;
       NoteLaunch(claim);
+      if (checkpoint->adopted) PersistAdopted(checkpoint, deferred);
       made = true;
     }
     stream = Attach(part, on_change, deferred);

@@ -205,6 +205,16 @@ void CheckpointTableImpl::PartStaged(const CheckpointPtr& checkpoint, const Part
   if (Advance(checkpoint, deferred)) CommitInBackground(checkpoint);
 }
 
+// What was staged before the restart, once all is, or another rank has begun again: it may need the
+// memory that these parts hold until they are durable.
+void CheckpointTableImpl::PersistAdopted(const CheckpointPtr& checkpoint, Deferred& deferred) {
+  for (const auto& [rank, part] : checkpoint->parts) {
+    if (part->staged && !part->durable.has_value() && !part->persisting && part->reserved) {
+      Persist(checkpoint, part, deferred);
+    }
+  }
+}
+
 bool CheckpointTableImpl::Advance(const CheckpointPtr& checkpoint, Deferred& deferred) {
   if (checkpoint->state == v1::CHECKPOINT_STATE_WRITING && checkpoint->agreed &&
       checkpoint->CountStaged() == checkpoint->share.size()) {
@@ -212,11 +222,7 @@ bool CheckpointTableImpl::Advance(const CheckpointPtr& checkpoint, Deferred& def
     observe::Info("checkpoint staged", {{"run", checkpoint->id.run},
                                         {"step", checkpoint->id.step},
                                         {"ranks", checkpoint->share.size()}});
-    for (const auto& [rank, part] : checkpoint->parts) {  // of an adopted one: not yet begun
-      if (!part->durable.has_value() && !part->persisting && part->reserved) {
-        Persist(checkpoint, part, deferred);
-      }
-    }
+    PersistAdopted(checkpoint, deferred);
     Changed(checkpoint, deferred);
   }
   if (checkpoint->state == v1::CHECKPOINT_STATE_STAGED && !checkpoint->committing &&

@@ -1,4 +1,7 @@
 // The daemon dies, and the next one finds what it had promised.
+#include <atomic>
+#include <thread>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/staging/staging_rig.h"
@@ -172,6 +175,26 @@ TEST_F(AdoptTest, ADeletedCheckpointDoesNotComeBack) {
   EXPECT_EQ(rig_.adopted().copies, 0u);
   EXPECT_EQ(rig_.tier().usage().used_bytes, 0u);
   EXPECT_TRUE(absl::IsNotFound(rig_.index().FindStep(rig_.run, 5, std::nullopt).status()));
+}
+
+// The next rank needs the memory that the first one's part holds until it is durable.
+TEST_F(AdoptTest, AStagedPartMakesRoomForTheRankThatBeginsAgain) {
+  auto layout = PlainLayout(rig_.options().budget_bytes / 4 * 3);
+  ASSERT_TRUE(rig_.Save(rig_.Claim(5, 0, 2, *layout), layout, 1).ok());
+  Restart();
+  PartClaim claim = rig_.Claim(5, 1, 2, *layout);
+  claim.on_full = v1::ON_FULL_WAIT;
+  claim.memory_wait = absl::Hours(1);
+  std::atomic<bool> ended{false};
+  std::thread patience([&] {
+    for (int i = 0; i < 600 && !ended; ++i) absl::SleepFor(absl::Milliseconds(50));
+    if (!ended) rig_.clock().Advance(absl::Hours(2));  // so that a failure ends
+  });
+  const absl::Status saved = rig_.Save(claim, layout, 2);
+  ended = true;
+  patience.join();
+  EXPECT_TRUE(saved.ok()) << saved;
+  EXPECT_TRUE(Committed(5).ok());
 }
 
 TEST_F(AdoptTest, ValuesAndEmptyPartsSurviveToo) {
