@@ -4,6 +4,7 @@
 //
 //   table_begin.cc   who may join (Begin, incarnations, steps that exist)
 //   table_part.cc    one stream's calls, from layout to Finish
+//   table_open.cc    disk space, folder and memory for a part
 //   table_quota.cc   what the runs of a quota's section have, and what they are refused
 //   table_settle.cc  parts durable, commit, abort
 //   table_watch.cc   what others see: Live, Wait, subscriptions, draining
@@ -65,6 +66,9 @@ inline constexpr size_t kReasonsAtStopMax = 100;
 inline constexpr size_t kAbortedMax = 1000;
 inline constexpr size_t kAbortedRanksMax = 4'000'000;
 
+// How often who waits for a part looks whether its client is still there.
+inline constexpr absl::Duration kPartPoll = absl::Milliseconds(20);
+
 class CheckpointTableImpl : public CheckpointTable {
  public:
   using CheckpointPtr = std::shared_ptr<LiveCheckpoint>;
@@ -103,7 +107,7 @@ class CheckpointTableImpl : public CheckpointTable {
   void Shutdown() override;
   void Tick() override;
 
-  // --- one stream's calls (table_part.cc); `stream` is the number that Begin gave it
+  // --- one stream's calls (table_part.cc, table_open.cc); `stream`: the number Begin gave it
   absl::Status StreamStatus(const CheckpointPtr& checkpoint, const PartPtr& part, uint64_t stream);
   absl::Status SetLayout(const CheckpointPtr& checkpoint, const PartPtr& part, uint64_t stream,
                          std::string serialized);
@@ -166,15 +170,6 @@ class CheckpointTableImpl : public CheckpointTable {
                          uint64_t stream) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status LayoutKnown(const CheckpointPtr& checkpoint, const PartPtr& part,
                            std::shared_ptr<const PartLayout> layout) ABSL_LOCKS_EXCLUDED(mutex_);
-  absl::Status OpenMemory(const CheckpointPtr& checkpoint, const PartPtr& part, uint64_t stream,
-                          absl::FunctionRef<bool()> cancelled) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Disk space for the part. Where there is none, retention may make some: at once, or when what
-  // others save has committed, which is waited for as the claim says. Then the checkpoint is
-  // aborted.
-  absl::Status Reserve(const CheckpointPtr& checkpoint, const PartPtr& part, uint64_t stream,
-                       absl::FunctionRef<bool()> cancelled) ABSL_LOCKS_EXCLUDED(mutex_);
-  bool AnotherIsStaged(const CheckpointPtr& checkpoint) ABSL_LOCKS_EXCLUDED(mutex_);
-  v1::Accepted MakeAccepted(const LivePart& part) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckComplete(const LiveCheckpoint& checkpoint, const LivePart& part,
                              uint64_t part_bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   staging::StagedPlan MakePlan(const LiveCheckpoint& checkpoint, const LivePart& part) const
@@ -188,6 +183,17 @@ class CheckpointTableImpl : public CheckpointTable {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckValues(const LiveCheckpoint& checkpoint, const LivePart& part) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  // table_open.cc
+  absl::Status OpenMemory(const CheckpointPtr& checkpoint, const PartPtr& part, uint64_t stream,
+                          absl::FunctionRef<bool()> cancelled) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Disk space for the part. Where there is none, retention may make some: at once, or when what
+  // others save has committed, which is waited for as the claim says. Then the checkpoint is
+  // aborted.
+  absl::Status Reserve(const CheckpointPtr& checkpoint, const PartPtr& part, uint64_t stream,
+                       absl::FunctionRef<bool()> cancelled) ABSL_LOCKS_EXCLUDED(mutex_);
+  bool AnotherIsStaged(const CheckpointPtr& checkpoint) ABSL_LOCKS_EXCLUDED(mutex_);
+  v1::Accepted MakeAccepted(const LivePart& part) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // table_quota.cc
   // What the section's runs have. `newcomer`: as if the checkpoints that it supersedes were gone.
