@@ -17,6 +17,7 @@
 namespace ckpt {
 namespace {
 
+constexpr uint64_t kStepBytes = uint64_t{64} << 10;  // stays in the core's cache
 constexpr size_t kAlignment = size_t{2} << 20;  // a huge page: the device is asked for long runs
 
 }  // namespace
@@ -70,28 +71,35 @@ uint64_t PieceReader::BlockHash(const StoredPiece& piece, uint64_t block) const 
   return piece.block_hashes[block - piece.first_block];
 }
 
-absl::Status PieceReader::VerifyBlock(const Extent& extent, uint64_t begin, uint64_t length,
-                                      const std::byte* bytes, absl::string_view where) const {
-  if (!source_.verify) return absl::OkStatus();
+std::optional<uint64_t> PieceReader::CopyChecked(const Extent& extent,
+                                                 const std::byte* bytes) const {
   const StoredPiece& piece = source_.pieces[extent.piece];
-  bytes_hashed_.fetch_add(length, std::memory_order_relaxed);
-  if (Xxh3(bytes, length) == BlockHash(piece, begin / piece.block_bytes)) {
-    return absl::OkStatus();
+  const bool in_place = bytes == DirectDestination(extent);
+  if (source_.verify) bytes_hashed_.fetch_add(extent.bytes, std::memory_order_relaxed);
+  const uint64_t step = source_.verify ? kStepBytes : piece.block_bytes;
+  Xxh3Stream hash;
+  for (uint64_t block = 0; block < extent.bytes; block += piece.block_bytes) {
+    const uint64_t end = std::min(block + piece.block_bytes, extent.bytes);
+    hash.Reset();
+    for (uint64_t at = block; at < end; at += step) {
+      const uint64_t length = std::min(step, end - at);
+      // Copied first: what a stray write to the memory tier changes later, the hash still sees.
+      if (!in_place) Scatter(extent, extent.begin + at, extent.begin + at + length, bytes + at);
+      if (source_.verify) hash.Update(bytes + at, length);
+    }
+    const uint64_t begin = extent.begin + block;
+    if (source_.verify && hash.Digest() != BlockHash(piece, begin / piece.block_bytes)) {
+      return begin;
+    }
   }
-  return Damaged(extent, begin, "does not match its hash", where);
+  return std::nullopt;
 }
 
 absl::Status PieceReader::Deliver(const Extent& extent, const std::byte* bytes,
                                   absl::string_view where) const {
-  const bool in_place = bytes == DirectDestination(extent);
-  const uint64_t block_bytes = source_.pieces[extent.piece].block_bytes;
-  for (uint64_t at = 0; at < extent.bytes; at += block_bytes) {
-    const uint64_t length = std::min(block_bytes, extent.bytes - at);
-    const uint64_t begin = extent.begin + at;
-    CKPT_RETURN_IF_ERROR(VerifyBlock(extent, begin, length, bytes + at, where));
-    if (!in_place) Scatter(extent, begin, begin + length, bytes + at);
-  }
-  return absl::OkStatus();
+  const std::optional<uint64_t> bad = CopyChecked(extent, bytes);
+  if (!bad.has_value()) return absl::OkStatus();
+  return Damaged(extent, *bad, "does not match its hash", where);
 }
 
 absl::Status PieceReader::Damaged(const Extent& extent, uint64_t offset, absl::string_view what,

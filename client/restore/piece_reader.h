@@ -7,6 +7,7 @@
 #include <atomic>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -84,11 +85,11 @@ class PieceReader {
   // Copies the shard's bytes [begin, end), which lie at `bytes`, to the extent's targets.
   void Scatter(const Extent& extent, uint64_t begin, uint64_t end, const std::byte* bytes) const;
   uint64_t BlockHash(const StoredPiece& piece, uint64_t block) const;
-  absl::Status VerifyBlock(const Extent& extent, uint64_t begin, uint64_t length,
-                           const std::byte* bytes, absl::string_view where) const;
-  // Checks the extent's blocks, which lie dense at `bytes`, and copies each to the extent's targets
-  // while the core's cache still has it; none before it was checked. `where` says which copy they
-  // are.
+  // Copies the extent's blocks, which lie dense at `bytes`, to the extent's targets and hashes
+  // them, in steps that stay in the core's cache between the two. Returns the offset in the shard
+  // of the first block that does not match its hash; it was copied, what comes behind it was not.
+  std::optional<uint64_t> CopyChecked(const Extent& extent, const std::byte* bytes) const;
+  // The same, as a status. `where` says which copy the bytes are.
   absl::Status Deliver(const Extent& extent, const std::byte* bytes, absl::string_view where) const;
   absl::Status Damaged(const Extent& extent, uint64_t offset, absl::string_view what,
                        absl::string_view where) const;

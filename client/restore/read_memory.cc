@@ -1,18 +1,14 @@
-// The memory tier: each block is copied straight from the mapped staging file and hashed, in steps
-// that stay in the core's cache between the two.
+// The memory tier: each block is copied straight from the mapped staging file, hashed on the way.
 #include <fcntl.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 
 #include "client/restore/piece_reader.h"
-#include "common/digest.h"
 #include "common/mutex.h"
 
 namespace ckpt {
 namespace {
-
-constexpr uint64_t kStepBytes = uint64_t{64} << 10;
 
 // Reading a mapping past the end of a truncated file would be a SIGBUS.
 bool LongEnough(const ReadFile& file, uint64_t end) {
@@ -56,24 +52,7 @@ bool PieceReader::ReadMemoryExtent(const Extent& extent) {
       !(*mapping)->Populate(offset, extent.bytes).ok()) {
     return false;
   }
-  const std::byte* bytes = (*mapping)->data() + offset;
-  const uint64_t block_bytes = piece.block_bytes;
-  if (source_.verify) bytes_hashed_.fetch_add(extent.bytes, std::memory_order_relaxed);
-  Xxh3Stream hash;
-  for (uint64_t block = 0; block < extent.bytes; block += block_bytes) {
-    const uint64_t end = std::min(block + block_bytes, extent.bytes);
-    hash.Reset();
-    for (uint64_t at = block; at < end; at += kStepBytes) {
-      const uint64_t length = std::min(kStepBytes, end - at);
-      // Copied first: what a stray write changes after that, the hash still sees.
-      Scatter(extent, extent.begin + at, extent.begin + at + length, bytes + at);
-      if (source_.verify) hash.Update(bytes + at, length);
-    }
-    if (source_.verify && hash.Digest() != BlockHash(piece, (extent.begin + block) / block_bytes)) {
-      return false;
-    }
-  }
-  return true;
+  return !CopyChecked(extent, (*mapping)->data() + offset).has_value();
 }
 
 }  // namespace ckpt
