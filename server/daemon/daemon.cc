@@ -1,7 +1,8 @@
 // Start, in order:
 //
 //   1. folders made and checked; the socket's lock taken (a second daemon ends here)
-//   2. data folder opened and locked; index opened
+//   2. data folder opened and locked; index opened. What does not fit on a full disk, here and in
+//      step 4, is done with the ballast's room.
 //   3. memory folder opened and locked: what an earlier daemon staged is read. Before step 2 where
 //      the data folder is empty: of the two, only one that was there before can refuse a start, and
 //      then nothing has been put into the other. A start that is refused up to here leaves nothing.
@@ -21,6 +22,7 @@
 #include <system_error>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/byte_size.h"
@@ -49,6 +51,7 @@
 #include "server/staging/checkpoint_table.h"
 #include "server/staging/memory_blocks.h"
 #include "server/staging/memory_tier.h"
+#include "server/storage/ballast.h"
 #include "server/storage/data_folder.h"
 
 namespace ckpt {
@@ -88,6 +91,7 @@ class RunningDaemon final : public Daemon {
     persist.writer_threads = static_cast<int>(config_.writer_threads);
     persist.delay = config_.persist_delay;
     persist.hash_blocks = config_.hash_blocks;
+    persist.ballast = ballast_.get();
     if (!config_.hash_blocks) {
       observe::Warning("--hash-blocks=false: what is saved from now on fails every check");
     }
@@ -143,9 +147,36 @@ class RunningDaemon final : public Daemon {
 
   absl::Status OpenData() {
     CKPT_ASSIGN_OR_RETURN(folder_, DataFolder::Open(PosixFileSystem(), config_.data_dir));
-    CKPT_ASSIGN_OR_RETURN(index_, Index::Open(folder_->IndexFolder(), nullptr,
-                                              [this](const absl::Status& why) { Broken(why); }));
+    ballast_ = std::make_unique<Ballast>(folder_.get());
+    return WithBallast([this] { return OpenIndex(); });
+  }
+
+  absl::Status OpenIndex() {
+    index_.reset();
+    {
+      MutexLock lock(broken_mutex_);
+      broken_why_ = absl::OkStatus();
+    }
+    const IndexTroubles troubles{.full = [this] { GiveUpBallast(); },
+                                 .broken = [this](const absl::Status& why) { Broken(why); }};
+    CKPT_ASSIGN_OR_RETURN(index_, Index::Open(folder_->IndexFolder(), nullptr, troubles));
     return absl::OkStatus();
+  }
+
+  // A step of the start. Where the disk has no room for it, once more with the ballast's.
+  absl::Status WithBallast(absl::FunctionRef<absl::Status()> step) {
+    const bool ballast = ballast_->bytes() > 0;
+    absl::Status done = step();
+    if (!absl::IsResourceExhausted(done) || !ballast) return done;
+    GiveUpBallast();  // unless the step has done so
+    return step();
+  }
+
+  void GiveUpBallast() {
+    const uint64_t bytes = ballast_->GiveUp();
+    if (bytes == 0) return;
+    observe::Warning("the disk is full: the ballast is given up, so that the index can be written",
+                     {{"data_dir", config_.data_dir}, {"bytes", bytes}});
   }
 
   void Broken(const absl::Status& why) {
@@ -168,6 +199,15 @@ class RunningDaemon final : public Daemon {
   }
 
   absl::Status Recover() {
+    bool again = false;
+    return WithBallast([&] {
+      // One that did not fit takes no batches for a while.
+      if (std::exchange(again, true)) CKPT_RETURN_IF_ERROR(OpenIndex());
+      return RecoverFolder();
+    });
+  }
+
+  absl::Status RecoverFolder() {
     CKPT_ASSIGN_OR_RETURN(
         const RecoveryReport report,
         RecoverDataFolder(folder_.get(), index_.get(), tier_->RecordedPartManifests()));
@@ -317,6 +357,7 @@ class RunningDaemon final : public Daemon {
   std::shared_ptr<TlsFiles> tls_files_;  // null: none on the TCP port
   std::unique_ptr<SocketLock> socket_lock_;
   std::unique_ptr<DataFolder> folder_;
+  std::unique_ptr<Ballast> ballast_;
   std::unique_ptr<Index> index_;
   std::unique_ptr<MemoryTier> tier_;
   std::unique_ptr<Persister> persister_;

@@ -68,18 +68,24 @@ struct IndexEnvironment;
 inline constexpr size_t kAbortedOfARunMax = 256;
 inline constexpr size_t kAbortedInIndexMax = 65536;  // then the older half goes
 
+// Both are called by a write that failed, from its thread and before it returns; either may be
+// null.
+struct IndexTroubles {
+  // The disk is full. Once there is room batches are taken again, within some seconds.
+  std::function<void()> full;
+  // Anything else: no batch is taken any more until the index is opened again, and what was just
+  // committed is not found in it.
+  std::function<void(const absl::Status& why)> broken;
+};
+
 class Index {
  public:
-  using BrokenCallback = std::function<void(const absl::Status& why)>;
-
   // `path` is the folder. An index of an older format is brought up to date first. DATA_LOSS:
   // damaged, FAILED_PRECONDITION: a newer format; both with the way out (ckptutil rebuild-index).
-  // `broken`, if given, is called by a write that failed for another reason than a full disk, from
-  // the thread of that write and before it returns: no batch is taken any more until the index is
-  // opened again, and what was just committed is not found in it.
+  // RESOURCE_EXHAUSTED: no disk space.
   static absl::StatusOr<std::unique_ptr<Index>> Open(const std::string& path,
                                                      IndexEnvironment* environment = nullptr,
-                                                     BrokenCallback broken = nullptr);
+                                                     IndexTroubles troubles = {});
   virtual ~Index() = default;
 
   // --- writing; synced before they return, where nothing else is said

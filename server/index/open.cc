@@ -22,6 +22,7 @@ constexpr char kPoliciesKey[] = "runs have policies of their own";
 constexpr size_t kBlockCacheBytes = 64 << 20;
 constexpr size_t kMemtableBytes = 16 << 20;
 constexpr uint64_t kWalBytesMax = 128 << 20;
+constexpr size_t kManifestAheadBytes = 64 << 10;  // 4 MiB by default, of a disk that may be full
 constexpr size_t kCopyBytes = 1 << 20;
 constexpr char kCopySuffix[] = ".copy";
 // A start reads the logs and writes no tables, so that it serves soon, and begins another log. Of
@@ -53,6 +54,7 @@ rocksdb::DBOptions DatabaseOptions(const IndexEnvironment& environment, bool kee
   options.paranoid_checks = true;
   options.max_background_jobs = 2;
   options.max_total_wal_size = kWalBytesMax;
+  options.manifest_preallocation_size = kManifestAheadBytes;
   options.db_write_buffer_size = environment.memtables_bytes_max;
   options.info_log = MakeRocksLog();
   options.max_open_files = 256;
@@ -127,7 +129,7 @@ absl::Status OpenError(const rocksdb::Status& status, const std::string& path) {
   if (absl::StrContains(text, "LOCK") || absl::StrContains(text, "While lock file")) {
     return absl::FailedPreconditionError(absl::StrCat("the index is in use: ", text));
   }
-  if (status.IsNoSpace()) {
+  if (IsFull(status)) {
     return absl::ResourceExhaustedError(absl::StrCat("no disk space to open the index at ", path,
                                                      ": free some MiB there (", text, ")"));
   }
@@ -145,15 +147,17 @@ absl::Status FromRocks(const rocksdb::Status& status) {
   if (status.IsNotFound()) return absl::NotFoundError("not in the index");
   if (status.IsCorruption()) return index_records::Damaged(status.ToString());
   if (IsFull(status)) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("no disk space for the index: ", status.ToString()));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "no disk space for the index, which takes changes again some seconds after there "
+        "is room: ",
+        status.ToString()));
   }
   return absl::InternalError(absl::StrCat("the index failed: ", status.ToString()));
 }
 
 absl::StatusOr<std::unique_ptr<Index>> Index::Open(const std::string& path,
                                                    IndexEnvironment* environment,
-                                                   BrokenCallback broken) {
+                                                   IndexTroubles troubles) {
   IndexEnvironment real;
   if (environment == nullptr) environment = &real;
   // RocksDB makes it too, but calls it an error that it was missing.
@@ -196,7 +200,7 @@ absl::StatusOr<std::unique_ptr<Index>> Index::Open(const std::string& path,
                      kVersion, "; it is only derived: run `ckptutil rebuild-index DATA_FOLDER`"));
   }
   CKPT_RETURN_IF_ERROR(index->SweepLayouts());
-  index->TellBroken(std::move(broken));
+  index->TellTroubles(std::move(troubles));
   return index;
 }
 
@@ -226,7 +230,11 @@ absl::Status RocksIndex::Write(rocksdb::WriteBatch& batch) {
 // recovers by itself.
 absl::Status RocksIndex::Written(const rocksdb::Status& status) {
   absl::Status written = FromRocks(status);
-  if (!status.ok() && !status.IsNoSpace() && broken_ != nullptr) broken_(written);
+  if (status.IsNoSpace()) {
+    if (troubles_.full != nullptr) troubles_.full();
+  } else if (!status.ok() && troubles_.broken != nullptr) {
+    troubles_.broken(written);
+  }
   return written;
 }
 

@@ -119,7 +119,7 @@ class RocksIndex : public Index {
   // start.
   absl::Status SweepLayouts();
   // Before anybody else uses it.
-  void TellBroken(BrokenCallback broken) { broken_ = std::move(broken); }
+  void TellTroubles(IndexTroubles troubles) { troubles_ = std::move(troubles); }
 
  private:
   struct CachedLayout {
@@ -183,7 +183,7 @@ class RocksIndex : public Index {
 
   const std::unique_ptr<rocksdb::DB> db_;
   const std::array<rocksdb::ColumnFamilyHandle*, kFamilyCount> families_;
-  BrokenCallback broken_;  // set before the first write
+  IndexTroubles troubles_;  // set before the first write
   Mutex write_mutex_;      // taken before cache_mutex_
   // Layouts whose rows are there before a checkpoint that references them, and since when.
   absl::flat_hash_map<std::string, absl::Time> prepared_ ABSL_GUARDED_BY(write_mutex_);

@@ -30,7 +30,7 @@ class Persister::Impl {
       : folder_(folder),
         index_(index),
         options_(options),
-        reservation_(folder),
+        reservation_(folder, options.ballast),
         buffers_(options.write_bytes, options.buffer_bytes_max, BuffersPerPart(options)),
         pool_(options.writer_threads, &buffers_),
         prepared_(folder, index) {}

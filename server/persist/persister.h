@@ -21,6 +21,7 @@
 #include "common/layout.h"
 #include "server/index/index.h"
 #include "server/persist/part_source.h"
+#include "server/storage/ballast.h"
 #include "server/storage/data_folder.h"
 
 namespace ckpt {
@@ -34,6 +35,7 @@ struct PersistOptions {
   // Tests and demonstrations: a part that isn't streaming waits so long before step 1. The
   // destructor cuts that short.
   absl::Duration delay = absl::ZeroDuration();
+  Ballast* ballast = nullptr;  // taken again as soon as there is room; outlives the persister
   // Benchmarks: false leaves the hashes of blocks 0, so that what hashing costs can be measured.
   // What is saved so fails every check.
   bool hash_blocks = true;

@@ -3,7 +3,8 @@
 // What is promised is the part's bytes and an allowance for its headers and manifest; beside all
 // promises a little stays free, so that the index and the manifests of what is already accepted can
 // still be written. It is a promise against ckptd's own parts: another program may fill the disk
-// meanwhile, which then fails only the part that runs into it.
+// meanwhile, which then fails only the part that runs into it. What is left when a part has got
+// its promise fills up the ballast.
 #ifndef CKPT_SERVER_PERSIST_RESERVATION_H_
 #define CKPT_SERVER_PERSIST_RESERVATION_H_
 
@@ -12,6 +13,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "common/mutex.h"
+#include "server/storage/ballast.h"
 #include "server/storage/data_folder.h"
 
 namespace ckpt {
@@ -25,7 +27,8 @@ enum class DiskRoom {
 
 class Reservation {
  public:
-  explicit Reservation(DataFolder* folder) : folder_(folder) {}
+  // `ballast`: null, or outlives it; is filled up here already.
+  Reservation(DataFolder* folder, Ballast* ballast);
   absl::Status Reserve(uint64_t part_bytes);  // RESOURCE_EXHAUSTED
   // Allocates the part's blocks, and the promise ends whether that worked or not. Meanwhile its
   // room is counted twice: a Reserve that fails for that waits and looks again.
@@ -34,7 +37,10 @@ class Reservation {
   void Release(uint64_t part_bytes);
 
  private:
+  void FillBallast(uint64_t free_bytes);
+
   DataFolder* const folder_;
+  Ballast* const ballast_;
   Mutex mutex_;
   CondVar allocated_;
   int allocating_ ABSL_GUARDED_BY(mutex_) = 0;

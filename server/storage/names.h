@@ -3,6 +3,7 @@
 //   <data>/FORMAT                              text: "ckptd data folder, format 1\n"
 //   <data>/LOCK                                flock'ed by the daemon, or by an offline tool
 //   <data>/RETENTION                           policies of runs that SetRetention has set
+//   <data>/BALLAST                             room for a full disk; may be removed by hand
 //   <data>/objects/<file id>.safetensors       data files
 //   <data>/objects/<manifest id>.part          part manifests
 //   <data>/objects/*.partial                   being written; removed at start
@@ -25,6 +26,7 @@ namespace ckpt::names {
 inline constexpr char kFormat[] = "FORMAT";
 inline constexpr char kLock[] = "LOCK";
 inline constexpr char kRetention[] = "RETENTION";
+inline constexpr char kBallast[] = "BALLAST";
 inline constexpr char kObjects[] = "objects";
 inline constexpr char kCheckpoints[] = "checkpoints";
 inline constexpr char kIndex[] = "index";

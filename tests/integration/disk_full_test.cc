@@ -84,5 +84,34 @@ TEST_F(DiskFull, WritesThatFailInTheMiddle) {
   CKPT_EXPECT_OK(Check("after@1", TestState::Plain(3, 5 * kMiB)));
 }
 
+// Full of somebody else's bytes: what is there is served, and can be deleted, whatever is killed.
+TEST_F(DiskFull, ADaemonStartsAndDeletesOnADiskThatOthersHaveFilled) {
+  SmallDisk disk(544);  // of which a sixteenth is ballast
+  CKPT_NEED_DISK(disk);
+  StartDaemon({.data_folder = disk / "data"});
+  const CheckpointId first = NewId("run", 1);
+  CKPT_ASSERT_OK(SaveCommitted(first, TestState::Plain(1, 5 * kMiB), 1));
+  CKPT_ASSERT_OK(SaveCommitted(NewId("run", 2), TestState::Plain(2, 5 * kMiB), 1));
+  for (int i = 0; i < 3; ++i) {
+    daemon().Kill();
+    disk.Fill();
+    CKPT_ASSERT_OK(daemon().Restart());
+    CKPT_EXPECT_OK(Check("run@1", TestState::Plain(1, 5 * kMiB)));
+  }
+  disk.Fill();
+  const absl::Time deadline = absl::Now() + absl::Seconds(60);
+  absl::Status deleted = calls().Delete(first);
+  while (absl::IsResourceExhausted(deleted) && absl::Now() < deadline) {
+    absl::SleepFor(absl::Milliseconds(200));
+    deleted = calls().Delete(first);
+  }
+  CKPT_EXPECT_OK(deleted);
+  daemon().Kill();
+  CKPT_ASSERT_OK(daemon().Restart());
+  EXPECT_THAT(CommittedSteps("run"), ::testing::ElementsAre(2));
+  disk.GiveRoom();
+  CKPT_ASSERT_OK(SaveCommitted(NewId("run", 3), TestState::Plain(3, 5 * kMiB), 1));
+}
+
 }  // namespace
 }  // namespace ckpt::testing
