@@ -59,6 +59,8 @@ namespace {
 
 // For calls that are at work when everything that waits has been told to end.
 constexpr absl::Duration kCallsEndWithin = absl::Seconds(2);
+// RocksDB looks every five seconds whether there is room again.
+constexpr absl::Duration kBallastRests = absl::Seconds(15);
 
 class RunningDaemon final : public Daemon {
  public:
@@ -157,7 +159,7 @@ class RunningDaemon final : public Daemon {
       MutexLock lock(broken_mutex_);
       broken_why_ = absl::OkStatus();
     }
-    const IndexTroubles troubles{.full = [this] { GiveUpBallast(); },
+    const IndexTroubles troubles{.full = [this] { GiveUpBallast(kBallastRests); },
                                  .broken = [this](const absl::Status& why) { Broken(why); }};
     CKPT_ASSIGN_OR_RETURN(index_, Index::Open(folder_->IndexFolder(), nullptr, troubles));
     return absl::OkStatus();
@@ -172,8 +174,8 @@ class RunningDaemon final : public Daemon {
     return step();
   }
 
-  void GiveUpBallast() {
-    const uint64_t bytes = ballast_->GiveUp();
+  void GiveUpBallast(absl::Duration rest = absl::ZeroDuration()) {
+    const uint64_t bytes = ballast_->GiveUp(rest);
     if (bytes == 0) return;
     observe::Warning("the disk is full: the ballast is given up, so that the index can be written",
                      {{"data_dir", config_.data_dir}, {"bytes", bytes}});

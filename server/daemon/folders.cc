@@ -37,11 +37,9 @@ absl::Status MakeWritable(const std::string& flag, const std::string& folder, mo
   // By writing, not by access(2): that answers root's question wrongly on read-only file systems.
   std::string probe = folder + "/.ckptd-probe-XXXXXX";
   const int descriptor = ::mkostemp(probe.data(), O_CLOEXEC);
-  const bool full = descriptor < 0 && (errno == ENOSPC || errno == EDQUOT);  // still read from
-  if (descriptor < 0 && !full) {
-    return refuse(absl::StrCat("cannot be written: ", std::strerror(errno)));
-  }
-  if (full) return absl::OkStatus();
+  // A full disk is none of this call's business: what is on it can be served.
+  if (descriptor < 0 && (errno == ENOSPC || errno == EDQUOT)) return absl::OkStatus();
+  if (descriptor < 0) return refuse(absl::StrCat("cannot be written: ", std::strerror(errno)));
   ::close(descriptor);
   ::unlink(probe.c_str());
   return absl::OkStatus();

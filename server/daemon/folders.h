@@ -29,9 +29,9 @@ class MadeFolders {
 };
 
 // Makes the folders of socket, data and memory where they are missing and checks that they can be
-// written, that the memory folder is a tmpfs and that the budget fits in it; a budget that
-// nobody set becomes the default, at most three quarters of the tmpfs. INVALID_ARGUMENT with the
-// setting, the folder and the reason.
+// written (as far as there is room), that the memory folder is a tmpfs and that the budget fits in
+// it; a budget that nobody set becomes the default, at most three quarters of the tmpfs.
+// INVALID_ARGUMENT with the setting, the folder and the reason.
 absl::Status PrepareFolders(Config& config, MadeFolders& made);
 
 }  // namespace ckpt

@@ -113,7 +113,7 @@ absl::Status RocksIndex::PutComparison(CheckpointUid uid, uint64_t compared_step
   CKPT_ASSIGN_OR_RETURN(CheckpointRecord record, index_records::DecodeCheckpoint(row));
   record.compared_step = compared_step;
   record.identical_bytes = identical_bytes;
-  return FromRocks(db_->Put({}, families_[kCheckpoints], key, Encode(record)));
+  return Fitted(db_->Put({}, families_[kCheckpoints], key, Encode(record)));
 }
 
 absl::Status RocksIndex::ReplaceLabels(rocksdb::WriteBatch& batch, const std::string& key,

@@ -150,13 +150,11 @@ absl::StatusOr<std::unique_ptr<RocksIndex::LayoutTable>> RocksIndex::MakeTable(
       db_->GetEnv(), absl::StrCat(db_->GetName(), "/", ++tables_made_, kTableSuffix)});
   const rocksdb::Options options = db_->GetOptions(families_[kLeaves]);
   rocksdb::SstFileWriter writer(rocksdb::EnvOptions(options), options, families_[kLeaves]);
-  CKPT_RETURN_IF_ERROR(FromRocks(writer.Open(table->path)));
-  CKPT_RETURN_IF_ERROR(
-      PackLeaves(layout, [&](absl::string_view first_key, absl::string_view row) {
-        return FromRocks(
-            writer.Put(index_keys::Leaves(layout.digest(), first_key), SliceOf(row)));
-      }));
-  CKPT_RETURN_IF_ERROR(FromRocks(writer.Finish()));
+  CKPT_RETURN_IF_ERROR(Fitted(writer.Open(table->path)));
+  CKPT_RETURN_IF_ERROR(PackLeaves(layout, [&](absl::string_view first_key, absl::string_view row) {
+    return Fitted(writer.Put(index_keys::Leaves(layout.digest(), first_key), SliceOf(row)));
+  }));
+  CKPT_RETURN_IF_ERROR(Fitted(writer.Finish()));
   return table;
 }
 
@@ -168,7 +166,7 @@ absl::Status RocksIndex::WriteLeaves(const PartLayout& layout, std::unique_ptr<L
     rocksdb::IngestExternalFileOptions options;
     options.move_files = true;
     options.write_global_seqno = false;
-    return FromRocks(db_->IngestExternalFile(families_[kLeaves], {table->path}, options));
+    return Fitted(db_->IngestExternalFile(families_[kLeaves], {table->path}, options));
   }
   rocksdb::WriteBatch rows;
   const auto write = [&]() -> absl::Status {

@@ -147,10 +147,8 @@ absl::Status FromRocks(const rocksdb::Status& status) {
   if (status.IsNotFound()) return absl::NotFoundError("not in the index");
   if (status.IsCorruption()) return index_records::Damaged(status.ToString());
   if (IsFull(status)) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "no disk space for the index, which takes changes again some seconds after there "
-        "is room: ",
-        status.ToString()));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no disk space for the index: ", status.ToString()));
   }
   return absl::InternalError(absl::StrCat("the index failed: ", status.ToString()));
 }
@@ -229,13 +227,14 @@ absl::Status RocksIndex::Write(rocksdb::WriteBatch& batch) {
 // Once its log, or a table, could not be written RocksDB takes nothing more. From a full disk it
 // recovers by itself.
 absl::Status RocksIndex::Written(const rocksdb::Status& status) {
-  absl::Status written = FromRocks(status);
-  if (status.IsNoSpace()) {
-    if (troubles_.full != nullptr) troubles_.full();
-  } else if (!status.ok() && troubles_.broken != nullptr) {
-    troubles_.broken(written);
-  }
+  absl::Status written = Fitted(status);
+  if (!status.ok() && !status.IsNoSpace() && troubles_.broken != nullptr) troubles_.broken(written);
   return written;
+}
+
+absl::Status RocksIndex::Fitted(const rocksdb::Status& status) {
+  if (status.IsNoSpace() && troubles_.full != nullptr) troubles_.full();
+  return FromRocks(status);
 }
 
 absl::StatusOr<bool> RocksIndex::HasMark(const char* key) {

@@ -135,6 +135,8 @@ class RocksIndex : public Index {
   // What a write of what must be found ends with. After another one that failed (a comparison, a
   // large layout's table) the next of these tells.
   absl::Status Written(const rocksdb::Status& status);
+  // What any other write ends with.
+  absl::Status Fitted(const rocksdb::Status& status);
   // An iterator over the rows of `family` in [lower, upper); not yet positioned. The bounds must
   // outlive it.
   std::unique_ptr<rocksdb::Iterator> Scan(Family family, const rocksdb::Slice* lower,

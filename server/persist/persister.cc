@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "common/status_macros.h"
 #include "server/persist/commit.h"
 #include "server/persist/compare_parts.h"
@@ -17,6 +18,8 @@
 
 namespace ckpt {
 namespace {
+
+constexpr absl::Duration kIndexPoll = absl::Milliseconds(500);
 
 size_t BuffersPerPart(const PersistOptions& options) {
   return 2 * static_cast<size_t>(options.writer_threads) + 1;
@@ -82,7 +85,22 @@ class Persister::Impl {
     CKPT_ASSIGN_OR_RETURN(const CheckpointRecord record, index_->GetCheckpoint(uid));
     return DeleteReplaced(folder_, index_, record.manifest).status();
   }
-  absl::Status Delete(CheckpointUid uid) { return DeleteCheckpoint(folder_, index_, uid); }
+  // On a disk that others have filled it takes some seconds until the index finds the room that the
+  // ballast gave up.
+  absl::Status Delete(CheckpointUid uid) {
+    Ballast* const ballast = options_.ballast;
+    absl::Status deleted = DeleteCheckpoint(folder_, index_, uid);
+    while (absl::IsResourceExhausted(deleted) && ballast != nullptr && ballast->resting() &&
+           index_->GetCheckpoint(uid).ok()) {
+      absl::SleepFor(kIndexPoll);
+      deleted = DeleteCheckpoint(folder_, index_, uid);
+    }
+    if (deleted.ok() && ballast != nullptr) {
+      ballast->EndRest();
+      reservation_.FitBallast();
+    }
+    return deleted;
+  }
   absl::Status PutLabels(CheckpointUid uid, const v1::Labels& labels) {
     MutexLock lock(commit_mutex_);
     CKPT_RETURN_IF_ERROR(index_->GetCheckpoint(uid).status());
@@ -205,6 +223,7 @@ void Persister::Compare(const CheckpointRecord& record) { impl_->Compare(record)
 void Persister::Discard(CheckpointUid uid, const std::vector<DurablePart>& parts) {
   impl_->Discard(uid, parts);
 }
+void Persister::FitBallast() { impl_->reservation().FitBallast(); }
 absl::Status Persister::Delete(CheckpointUid uid) { return impl_->Delete(uid); }
 absl::Status Persister::PutLabels(CheckpointUid uid, const v1::Labels& labels) {
   return impl_->PutLabels(uid, labels);

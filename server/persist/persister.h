@@ -35,7 +35,7 @@ struct PersistOptions {
   // Tests and demonstrations: a part that isn't streaming waits so long before step 1. The
   // destructor cuts that short.
   absl::Duration delay = absl::ZeroDuration();
-  Ballast* ballast = nullptr;  // taken again as soon as there is room; outlives the persister
+  Ballast* ballast = nullptr;  // outlives the persister
   // Benchmarks: false leaves the hashes of blocks 0, so that what hashing costs can be measured.
   // What is saved so fails every check.
   bool hash_blocks = true;
@@ -70,6 +70,8 @@ class Persister {
   // accepted.
   absl::Status Reserve(uint64_t part_bytes);
   void ReleaseReservation(uint64_t part_bytes);
+  // For every now and then: the ballast takes what room it may.
+  void FitBallast();
 
   // Steps 1-5: data files and part manifest durable under their final names. The reservation is
   // released. On failure everything that was written is removed again. `done` is called exactly

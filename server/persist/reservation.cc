@@ -19,26 +19,38 @@ uint64_t WithAllowance(uint64_t part_bytes) {
 
 }  // namespace
 
-Reservation::Reservation(DataFolder* folder, Ballast* ballast)
-    : folder_(folder), ballast_(ballast) {
-  if (const auto space = folder_->Space(); space.ok()) FillBallast(space->free_bytes);
+absl::StatusOr<Reservation::Room> Reservation::Look() const {
+  Room room;
+  if (ballast_ != nullptr) room.bytes = ballast_->bytes();
+  CKPT_ASSIGN_OR_RETURN(const DiskSpace space, folder_->Space());
+  room.bytes += space.free_bytes;
+  room.keep_free = std::min(kKeepFreeBytes, space.total_bytes / 100);
+  return room;
 }
 
-void Reservation::FillBallast(uint64_t free_bytes) {
-  if (ballast_ != nullptr && free_bytes > kIndexBytes) ballast_->Take(free_bytes - kIndexBytes);
+// On a disk of some GB and more the ballast lies within what is kept free, and shrinks for no part.
+void Reservation::FitBallast(uint64_t room) {
+  if (ballast_ == nullptr) return;
+  const uint64_t taken = promised_ + kIndexBytes;
+  ballast_->Fit(room > taken ? room - taken : 0);
+}
+
+void Reservation::FitBallast() {
+  MutexLock lock(mutex_);
+  if (const absl::StatusOr<Room> room = Look(); room.ok()) FitBallast(room->bytes);
 }
 
 absl::Status Reservation::Reserve(uint64_t part_bytes) {
   const uint64_t bytes = WithAllowance(part_bytes);
   MutexLock lock(mutex_);
   while (true) {
-    CKPT_ASSIGN_OR_RETURN(const DiskSpace space, folder_->Space());
-    const uint64_t keep_free = std::min(kKeepFreeBytes, space.total_bytes / 100);
-    const uint64_t taken = promised_ + keep_free;
-    const uint64_t free = space.free_bytes > taken ? space.free_bytes - taken : 0;
+    CKPT_ASSIGN_OR_RETURN(const Room room, Look());
+    const uint64_t taken = promised_ + room.keep_free;
+    const uint64_t free = room.bytes > taken ? room.bytes - taken : 0;
     if (bytes <= free) {
-      FillBallast(free - bytes);
-      break;
+      promised_ += bytes;
+      FitBallast(room.bytes);
+      return absl::OkStatus();
     }
     if (allocating_ == 0) {
       return absl::ResourceExhaustedError(
@@ -48,8 +60,6 @@ absl::Status Reservation::Reserve(uint64_t part_bytes) {
     }
     allocated_.Wait(mutex_);
   }
-  promised_ += bytes;
-  return absl::OkStatus();
 }
 
 absl::Status Reservation::Allocate(uint64_t part_bytes,

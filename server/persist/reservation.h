@@ -2,9 +2,8 @@
 //
 // What is promised is the part's bytes and an allowance for its headers and manifest; beside all
 // promises a little stays free, so that the index and the manifests of what is already accepted can
-// still be written. It is a promise against ckptd's own parts: another program may fill the disk
-// meanwhile, which then fails only the part that runs into it. What is left when a part has got
-// its promise fills up the ballast.
+// still be written; the ballast is a part of that. It is a promise against ckptd's own parts:
+// another program may fill the disk meanwhile, which then fails only the part that runs into it.
 #ifndef CKPT_SERVER_PERSIST_RESERVATION_H_
 #define CKPT_SERVER_PERSIST_RESERVATION_H_
 
@@ -12,6 +11,7 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "common/mutex.h"
 #include "server/storage/ballast.h"
 #include "server/storage/data_folder.h"
@@ -27,17 +27,24 @@ enum class DiskRoom {
 
 class Reservation {
  public:
-  // `ballast`: null, or outlives it; is filled up here already.
-  Reservation(DataFolder* folder, Ballast* ballast);
+  // `ballast`: null, or outlives it.
+  Reservation(DataFolder* folder, Ballast* ballast) : folder_(folder), ballast_(ballast) {}
   absl::Status Reserve(uint64_t part_bytes);  // RESOURCE_EXHAUSTED
   // Allocates the part's blocks, and the promise ends whether that worked or not. Meanwhile its
   // room is counted twice: a Reserve that fails for that waits and looks again.
   absl::Status Allocate(uint64_t part_bytes, absl::FunctionRef<absl::Status()> allocate);
   // The part's blocks will never be allocated.
   void Release(uint64_t part_bytes);
+  // The ballast grows into what is promised to nobody, and shrinks out of what is.
+  void FitBallast();
 
  private:
-  void FillBallast(uint64_t free_bytes);
+  struct Room {
+    uint64_t bytes = 0;      // free, or the ballast's
+    uint64_t keep_free = 0;  // of these
+  };
+  absl::StatusOr<Room> Look() const;
+  void FitBallast(uint64_t room) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   DataFolder* const folder_;
   Ballast* const ballast_;

@@ -124,6 +124,7 @@ void Retention::Run() {
     }
     if (all) runs = AllRuns();
     const bool made = LookAt(runs);
+    options_.persister->FitBallast();
     MutexLock lock(mutex_);
     done_ = asked;
     if (made) made_at_ = asked;

@@ -9,7 +9,9 @@
 #define CKPT_SERVER_STORAGE_BALLAST_H_
 
 #include <cstdint>
+#include <string>
 
+#include "absl/time/time.h"
 #include "common/mutex.h"
 #include "server/storage/data_folder.h"
 
@@ -17,21 +19,24 @@ namespace ckpt {
 
 class Ballast {
  public:
-  // What an earlier process took is still there.
   explicit Ballast(DataFolder* folder);
 
-  // Takes it, or more of it, from `room` bytes that nobody else was promised; as much as there is.
-  // A disk that refuses is asked again the next time.
-  void Take(uint64_t room);
-  // Returns how much has become free; 0: there was none.
-  uint64_t GiveUp();
-  uint64_t bytes();
+  // What it takes on the disk now; what an earlier process took counts.
+  uint64_t bytes() const;
+  // Grows or shrinks it to `room` bytes, or to as much as it may ever be. What the disk refuses is
+  // asked for again the next time.
+  void Fit(uint64_t room);
+  // Returns how much has become free; 0: there was none. Then it does not grow for a while, so that
+  // the index finds the room before somebody takes it; `rest` says how long.
+  uint64_t GiveUp(absl::Duration rest = absl::ZeroDuration());
+  bool resting() const;
+  void EndRest();  // the index has found it
 
  private:
-  DataFolder* const folder_;
   const std::string path_;
-  Mutex mutex_;
-  uint64_t bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  const uint64_t bytes_max_;
+  mutable Mutex mutex_;
+  absl::Time rests_until_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
 };
 
 }  // namespace ckpt

@@ -2,6 +2,8 @@
 
 #include <sys/stat.h>
 
+#include <filesystem>
+
 #include "gtest/gtest.h"
 #include "server/storage/names.h"
 #include "tests/fixtures/small_disk.h"
@@ -33,39 +35,59 @@ class BallastTest : public testing::Test {
 TEST_F(BallastTest, IsASmallPartOfTheDiskAndTakesRealRoom) {
   Ballast ballast(folder_.get());
   EXPECT_EQ(Allocated(), 0u);
-  ballast.Take(100 * kMiB);
+  ballast.Fit(100 * kMiB);
   EXPECT_EQ(ballast.bytes(), 10 * kMiB);
-  EXPECT_GE(Allocated(), 10 * kMiB);
+  EXPECT_EQ(Allocated(), 10 * kMiB);
   EXPECT_EQ(ballast.GiveUp(), 10 * kMiB);
   EXPECT_EQ(Allocated(), 0u);
   EXPECT_EQ(ballast.GiveUp(), 0u);
 }
 
-TEST_F(BallastTest, GrowsAsThereIsRoom) {
+TEST_F(BallastTest, GrowsAndShrinksWithTheRoom) {
   Ballast ballast(folder_.get());
-  ballast.Take(3 * kMiB);
-  EXPECT_EQ(ballast.bytes(), 3 * kMiB);
-  ballast.Take(0);
-  EXPECT_EQ(ballast.bytes(), 3 * kMiB);
-  ballast.Take(4 * kMiB);
-  EXPECT_EQ(ballast.bytes(), 7 * kMiB);
-  EXPECT_GE(Allocated(), 7 * kMiB);
+  for (const uint64_t mib : {3, 7, 10, 5, 6, 0, 1}) {
+    ballast.Fit(mib * kMiB);
+    EXPECT_EQ(Allocated(), mib * kMiB);
+  }
 }
 
 TEST_F(BallastTest, TheNextProcessHasIt) {
-  Ballast(folder_.get()).Take(100 * kMiB);
+  Ballast(folder_.get()).Fit(100 * kMiB);
   EXPECT_EQ(Ballast(folder_.get()).GiveUp(), 10 * kMiB);
 }
 
-TEST_F(BallastTest, WhatIsNotThereIsNotTaken) {
+TEST_F(BallastTest, MayBeRemovedByHand) {
   Ballast ballast(folder_.get());
+  ballast.Fit(100 * kMiB);
+  std::filesystem::remove(folder_->path() + "/" + names::kBallast);
+  EXPECT_EQ(ballast.GiveUp(), 0u);
+  ballast.Fit(100 * kMiB);
+  EXPECT_EQ(Allocated(), 10 * kMiB);
+}
+
+TEST_F(BallastTest, WhatIsNotThereIsNotTakenAndWhatWasTakenStays) {
+  Ballast ballast(folder_.get());
+  ballast.Fit(4 * kMiB);
   disk_.Fill();
-  ballast.Take(100 * kMiB);
-  EXPECT_EQ(ballast.bytes(), 0u);
-  EXPECT_EQ(Allocated(), 0u);
+  ballast.Fit(100 * kMiB);
+  EXPECT_EQ(Allocated(), 4 * kMiB);
   disk_.GiveRoom();
-  ballast.Take(100 * kMiB);
-  EXPECT_EQ(ballast.bytes(), 10 * kMiB);
+  ballast.Fit(100 * kMiB);
+  EXPECT_EQ(Allocated(), 10 * kMiB);
+}
+
+TEST_F(BallastTest, LeavesWhatItGaveUpAloneForAWhile) {
+  Ballast ballast(folder_.get());
+  EXPECT_EQ(ballast.GiveUp(absl::Hours(1)), 0u);
+  EXPECT_FALSE(ballast.resting());
+  ballast.Fit(100 * kMiB);
+  EXPECT_EQ(ballast.GiveUp(absl::Hours(1)), 10 * kMiB);
+  EXPECT_TRUE(ballast.resting());
+  ballast.Fit(100 * kMiB);
+  EXPECT_EQ(Allocated(), 0u);
+  ballast.EndRest();
+  ballast.Fit(100 * kMiB);
+  EXPECT_EQ(Allocated(), 10 * kMiB);
 }
 
 }  // namespace
