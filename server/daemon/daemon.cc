@@ -162,6 +162,7 @@ class RunningDaemon final : public Daemon {
     const IndexTroubles troubles{.full = [this] { GiveUpBallast(kBallastRests); },
                                  .broken = [this](const absl::Status& why) { Broken(why); }};
     CKPT_ASSIGN_OR_RETURN(index_, Index::Open(folder_->IndexFolder(), nullptr, troubles));
+    ballast_->EndRest();
     return absl::OkStatus();
   }
 
@@ -339,6 +340,7 @@ class RunningDaemon final : public Daemon {
   // Steps that must come before anything that a call may touch is destroyed. Idempotent.
   void EndCalls() {
     stop_.Stop();
+    if (persister_ != nullptr) persister_->StopWaiting();
     if (retention_ != nullptr) retention_->Stop();  // saves may wait for it, and it asks the table
     if (table_ != nullptr) table_->Shutdown();
     if (grpc_ != nullptr) grpc_->Stop(kCallsEndWithin);

@@ -85,21 +85,25 @@ class Persister::Impl {
     CKPT_ASSIGN_OR_RETURN(const CheckpointRecord record, index_->GetCheckpoint(uid));
     return DeleteReplaced(folder_, index_, record.manifest).status();
   }
-  // On a disk that others have filled it takes some seconds until the index finds the room that the
-  // ballast gave up.
   absl::Status Delete(CheckpointUid uid) {
-    Ballast* const ballast = options_.ballast;
     absl::Status deleted = DeleteCheckpoint(folder_, index_, uid);
-    while (absl::IsResourceExhausted(deleted) && ballast != nullptr && ballast->resting() &&
-           index_->GetCheckpoint(uid).ok()) {
-      absl::SleepFor(kIndexPoll);
-      deleted = DeleteCheckpoint(folder_, index_, uid);
-    }
-    if (deleted.ok() && ballast != nullptr) {
-      ballast->EndRest();
-      reservation_.FitBallast();
+    if (deleted.ok() && options_.ballast != nullptr) {
+      options_.ballast->EndRest();
+      reservation_.LookAtBallast();
     }
     return deleted;
+  }
+  bool AwaitRoom() {
+    if (options_.ballast == nullptr || !options_.ballast->resting()) return false;
+    const absl::Time until = absl::Now() + kIndexPoll;
+    MutexLock lock(mutex_);
+    while (!stopped_ && absl::Now() < until) changed_.WaitUntil(mutex_, until);
+    return !stopped_;
+  }
+  void StopWaiting() {
+    MutexLock lock(mutex_);
+    stopped_ = true;
+    changed_.NotifyAll();
   }
   absl::Status PutLabels(CheckpointUid uid, const v1::Labels& labels) {
     MutexLock lock(commit_mutex_);
@@ -160,7 +164,9 @@ class Persister::Impl {
     for (;;) {
       const bool streaming = job.part.streaming;
       if (!streaming) Delay();
-      std::move(job.done)(PersistPart(tools, job.part));
+      absl::StatusOr<DurablePart> durable = PersistPart(tools, job.part);
+      reservation_.PartEnded();
+      std::move(job.done)(std::move(durable));
       job = Job();  // the source goes before the next part comes
       MutexLock lock(mutex_);
       if (streaming || queue_.empty()) {
@@ -196,6 +202,7 @@ class Persister::Impl {
   std::list<Reader> readers_ ABSL_GUARDED_BY(mutex_);
   size_t at_work_ ABSL_GUARDED_BY(mutex_) = 0;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;         // nobody waits for room any more
   int queued_kind_at_work_ ABSL_GUARDED_BY(mutex_) = 0;  // at work, not streaming
 };
 
@@ -223,7 +230,9 @@ void Persister::Compare(const CheckpointRecord& record) { impl_->Compare(record)
 void Persister::Discard(CheckpointUid uid, const std::vector<DurablePart>& parts) {
   impl_->Discard(uid, parts);
 }
-void Persister::FitBallast() { impl_->reservation().FitBallast(); }
+void Persister::LookAtBallast() { impl_->reservation().LookAtBallast(); }
+bool Persister::AwaitRoom() { return impl_->AwaitRoom(); }
+void Persister::StopWaiting() { impl_->StopWaiting(); }
 absl::Status Persister::Delete(CheckpointUid uid) { return impl_->Delete(uid); }
 absl::Status Persister::PutLabels(CheckpointUid uid, const v1::Labels& labels) {
   return impl_->PutLabels(uid, labels);

@@ -71,7 +71,7 @@ class Persister {
   absl::Status Reserve(uint64_t part_bytes);
   void ReleaseReservation(uint64_t part_bytes);
   // For every now and then: the ballast takes what room it may.
-  void FitBallast();
+  void LookAtBallast();
 
   // Steps 1-5: data files and part manifest durable under their final names. The reservation is
   // released. On failure everything that was written is removed again. `done` is called exactly
@@ -101,6 +101,10 @@ class Persister {
 
   // Tombstone, unlink the checkpoint manifest, sync, unlink the rest (at the last pin). NOT_FOUND.
   absl::Status Delete(CheckpointUid uid);
+  // After a Delete that was refused for want of disk space: waits a little, where the index will
+  // find the room that the ballast has given up. False: there is nothing to wait for, any more.
+  bool AwaitRoom();
+  void StopWaiting();  // AwaitRoom returns false from now on
 
   // The labels' file, which is the truth, then the index; both synced. A commit that replaces the
   // checkpoint comes before, and then it is NOT_FOUND, or after, and sees that it is labelled.

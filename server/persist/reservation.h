@@ -33,18 +33,17 @@ class Reservation {
   // Allocates the part's blocks, and the promise ends whether that worked or not. Meanwhile its
   // room is counted twice: a Reserve that fails for that waits and looks again.
   absl::Status Allocate(uint64_t part_bytes, absl::FunctionRef<absl::Status()> allocate);
-  // The part's blocks will never be allocated.
+  // It is durable, or has failed. After Allocate.
+  void PartEnded();
+  // Or: its blocks will never be allocated.
   void Release(uint64_t part_bytes);
-  // The ballast grows into what is promised to nobody, and shrinks out of what is.
-  void FitBallast();
+  // For every now and then: others may have taken or freed room.
+  void LookAtBallast();
 
  private:
-  struct Room {
-    uint64_t bytes = 0;      // free, or the ballast's
-    uint64_t keep_free = 0;  // of these
-  };
-  absl::StatusOr<Room> Look() const;
-  void FitBallast(uint64_t room) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<DiskSpace> Space() const;  // free or the ballast's
+  void FitBallast() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void End() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   DataFolder* const folder_;
   Ballast* const ballast_;
@@ -52,6 +51,7 @@ class Reservation {
   CondVar allocated_;
   int allocating_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t promised_ ABSL_GUARDED_BY(mutex_) = 0;
+  int parts_ ABSL_GUARDED_BY(mutex_) = 0;  // promised something, or at work
 };
 
 }  // namespace ckpt

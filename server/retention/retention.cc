@@ -124,7 +124,7 @@ void Retention::Run() {
     }
     if (all) runs = AllRuns();
     const bool made = LookAt(runs);
-    options_.persister->FitBallast();
+    options_.persister->LookAtBallast();
     MutexLock lock(mutex_);
     done_ = asked;
     if (made) made_at_ = asked;
@@ -146,7 +146,10 @@ std::set<std::string> Retention::AllRuns() {
 bool Retention::LookAt(const std::set<std::string>& runs) {
   bool made = false;
   for (const std::string& run : runs) {
-    const absl::StatusOr<uint64_t> deleted = Trim(run);
+    absl::StatusOr<uint64_t> deleted = Trim(run);
+    while (absl::IsResourceExhausted(deleted.status()) && options_.persister->AwaitRoom()) {
+      deleted = Trim(run);
+    }
     if (deleted.ok()) {
       made = made || *deleted > 0;
       continue;

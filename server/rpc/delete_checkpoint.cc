@@ -27,11 +27,8 @@ absl::Status RefuseLive(Catalog& catalog, const v1::Selector& selector) {
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::Status DeleteCheckpoint(Catalog& catalog, const v1::DeleteCheckpointRequest& request,
-                              Cancelled cancelled, v1::DeleteCheckpointResponse& response) {
-  CKPT_RETURN_IF_ERROR(ValidateSelector(request.selector()));
+absl::Status DeleteOnce(Catalog& catalog, const v1::DeleteCheckpointRequest& request,
+                        Cancelled cancelled, v1::DeleteCheckpointResponse& response) {
   CKPT_ASSIGN_OR_RETURN(const auto ahead, catalog.finder->FindAhead(request.selector(),
                                                                     *catalog.rights, cancelled));
   MutexLock lock(catalog.retention->changing());
@@ -50,12 +47,31 @@ absl::Status DeleteCheckpoint(Catalog& catalog, const v1::DeleteCheckpointReques
   CKPT_ASSIGN_OR_RETURN(const CheckpointUid uid, UidOf(*record));
   *response.mutable_checkpoint() =
       InfoOf(*record, *catalog.memory, *catalog.live, catalog.finder->damage());
-  CKPT_RETURN_IF_ERROR(catalog.persister->Delete(uid));
+  const absl::Status deleted = catalog.persister->Delete(uid);
+  // Hidden, though perhaps not all of its files are gone: the next start sees to them.
+  const bool hidden = absl::IsNotFound(catalog.index->GetCheckpoint(uid).status());
+  if (!hidden) return deleted;
   CheckpointDeleted(*record, *catalog.memory, *catalog.live, catalog.finder->damage());
   observe::Info("checkpoint deleted", {{"run", record->manifest.id().run()},
                                        {"step", record->manifest.id().step()},
                                        {"uid", uid.hex()}});
+  if (!deleted.ok()) {
+    observe::Warning("some of its files are left until the next start",
+                     {{"checkpoint", name}, {"error", deleted}});
+  }
   return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status DeleteCheckpoint(Catalog& catalog, const v1::DeleteCheckpointRequest& request,
+                              Cancelled cancelled, v1::DeleteCheckpointResponse& response) {
+  CKPT_RETURN_IF_ERROR(ValidateSelector(request.selector()));
+  absl::Status deleted;
+  do {
+    deleted = DeleteOnce(catalog, request, cancelled, response);
+  } while (absl::IsResourceExhausted(deleted) && !cancelled() && catalog.persister->AwaitRoom());
+  return deleted;
 }
 
 }  // namespace ckpt

@@ -13,9 +13,10 @@
 namespace ckpt {
 namespace {
 
-// RocksDB takes batches again, after one that did not fit, once there is room for a memtable, which
-// is 16 MiB (index/open.cc).
 constexpr uint64_t kBytesMax = 32 << 20;
+// RocksDB takes batches again, after one that did not fit, once there is room for a memtable
+// (index/open.cc).
+constexpr uint64_t kIndexGoesOn = 16 << 20;
 constexpr uint64_t kPartOfDisk = 16;
 constexpr uint64_t kStep = 256 << 10;  // less is not worth a call; to open the index takes less
 
@@ -27,13 +28,22 @@ uint64_t BytesMax(DataFolder& folder) {
 }  // namespace
 
 Ballast::Ballast(DataFolder* folder)
-    : path_(absl::StrCat(folder->path(), "/", names::kBallast)), bytes_max_(BytesMax(*folder)) {}
+    : folder_(folder),
+      path_(absl::StrCat(folder->path(), "/", names::kBallast)),
+      bytes_max_(BytesMax(*folder)) {}
 
 // Not its length: a file system that knows no fallocate allocates nothing.
 uint64_t Ballast::bytes() const {
   struct stat file;
   if (lstat(path_.c_str(), &file) != 0 || !S_ISREG(file.st_mode)) return 0;
   return static_cast<uint64_t>(file.st_blocks) * 512;
+}
+
+absl::StatusOr<DiskSpace> Ballast::Space() const {
+  MutexLock lock(mutex_);
+  absl::StatusOr<DiskSpace> space = folder_->Space();
+  if (space.ok()) space->free_bytes += bytes();
+  return space;
 }
 
 void Ballast::Fit(uint64_t room) {
@@ -56,7 +66,8 @@ uint64_t Ballast::GiveUp(absl::Duration rest) {
   MutexLock lock(mutex_);
   const uint64_t freed = bytes();
   if (freed == 0 || unlink(path_.c_str()) != 0) return 0;
-  rests_until_ = absl::Now() + rest;
+  const absl::StatusOr<DiskSpace> space = folder_->Space();
+  if (space.ok() && space->free_bytes >= kIndexGoesOn) rests_until_ = absl::Now() + rest;
   return freed;
 }
 

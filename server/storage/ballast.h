@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "common/mutex.h"
 #include "server/storage/data_folder.h"
@@ -23,16 +24,19 @@ class Ballast {
 
   // What it takes on the disk now; what an earlier process took counts.
   uint64_t bytes() const;
+  // The disk's, as if there were no ballast.
+  absl::StatusOr<DiskSpace> Space() const;
   // Grows or shrinks it to `room` bytes, or to as much as it may ever be. What the disk refuses is
   // asked for again the next time.
   void Fit(uint64_t room);
-  // Returns how much has become free; 0: there was none. Then it does not grow for a while, so that
-  // the index finds the room before somebody takes it; `rest` says how long.
+  // Returns how much has become free; 0: there was none. Where that is enough for the index to go
+  // on with, the ballast does not grow for as long as `rest`, so that the index finds it.
   uint64_t GiveUp(absl::Duration rest = absl::ZeroDuration());
   bool resting() const;
   void EndRest();  // the index has found it
 
  private:
+  DataFolder* const folder_;
   const std::string path_;
   const uint64_t bytes_max_;
   mutable Mutex mutex_;

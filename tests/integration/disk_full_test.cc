@@ -131,5 +131,20 @@ TEST_F(DiskFull, ThePartThatNeedsTheBallastsRoomGetsIt) {
   CKPT_EXPECT_OK(Check("run@1", state));
 }
 
+// Header and manifest take more than the promise allows for: what is kept free is for that.
+TEST_F(DiskFull, APartOfManyTensorsHasRoomForItsManifest) {
+  SmallDisk disk(128);
+  CKPT_NEED_DISK(disk);
+  StartDaemon({.data_folder = disk / "data"});
+  CKPT_ASSERT_OK(SaveCommitted(NewId("before", 1), TestState::Plain(1, kMiB), 1));
+  TestState state;
+  for (int i = 0; i < 30'000; ++i) {
+    state.tensors.push_back(
+        {absl::StrCat("tensor", i), v1::DTYPE_U8, {3360}, v1::PLACEMENT_SHARDED});
+  }
+  CKPT_ASSERT_OK(SaveCommitted(NewId("run", 1), state, 1));
+  CKPT_EXPECT_OK(Check("run@1", state));
+}
+
 }  // namespace
 }  // namespace ckpt::testing
