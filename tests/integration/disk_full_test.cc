@@ -137,10 +137,18 @@ TEST_F(DiskFull, APartOfManyTensorsHasRoomForItsManifest) {
   CKPT_NEED_DISK(disk);
   StartDaemon({.data_folder = disk / "data"});
   CKPT_ASSERT_OK(SaveCommitted(NewId("before", 1), TestState::Plain(1, kMiB), 1));
+  std::error_code error;
+  CKPT_ASSERT_OK(Eventually("ballast", [&] {
+    return std::filesystem::file_size(disk / "data/BALLAST", error) == 8 * kMiB && !error;
+  }));
+  constexpr uint64_t kTensors = 25'000;
+  const uint64_t room = std::filesystem::space(disk / "data").available + 8 * kMiB;
   TestState state;
-  for (int i = 0; i < 30'000; ++i) {
-    state.tensors.push_back(
-        {absl::StrCat("tensor", i), v1::DTYPE_U8, {3360}, v1::PLACEMENT_SHARDED});
+  for (uint64_t i = 0; i < kTensors; ++i) {
+    state.tensors.push_back({absl::StrCat("tensor", i),
+                             v1::DTYPE_U8,
+                             {(room - 6 * kMiB) / 129 * 128 / kTensors / 64 * 64},
+                             v1::PLACEMENT_SHARDED});
   }
   CKPT_ASSERT_OK(SaveCommitted(NewId("run", 1), state, 1));
   CKPT_EXPECT_OK(Check("run@1", state));
