@@ -50,7 +50,7 @@ absl::Status DeleteOnce(Catalog& catalog, const v1::DeleteCheckpointRequest& req
   const absl::Status deleted = catalog.persister->Delete(uid);
   // Hidden, though perhaps not all of its files are gone: the next start sees to them.
   const bool hidden = absl::IsNotFound(catalog.index->GetCheckpoint(uid).status());
-  if (!hidden) return deleted;
+  if (!hidden || absl::IsNotFound(deleted)) return deleted;  // or a commit has replaced it
   CheckpointDeleted(*record, *catalog.memory, *catalog.live, catalog.finder->damage());
   observe::Info("checkpoint deleted", {{"run", record->manifest.id().run()},
                                        {"step", record->manifest.id().step()},
